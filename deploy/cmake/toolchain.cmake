@@ -1,0 +1,21 @@
+# Compiler settings shared by every target: warnings as errors, sanitizers, faster tools if there.
+
+add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wall> $<$<COMPILE_LANGUAGE:CXX>:-Wextra>
+                    $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+# The same bits on every build: no contraction of a * b + c behind our back.
+add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
+
+if(STRUCTATTN_SANITIZER)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${STRUCTATTN_SANITIZER}>
+                      $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
+  add_link_options(-fsanitize=${STRUCTATTN_SANITIZER})
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+find_program(MOLD mold)
+if(MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()

@@ -1,0 +1,57 @@
+// Structured attention over a paged KV cache: out = softmax(q k^T / sqrt(d)) v over visible keys.
+// Called once per layer by server/model/decoder. Reads no key outside the work-list's intervals.
+//
+// The bits of one output row depend only on its query, and on its visible keys and values in order:
+// not on tile, batch, block placement, chunking or number of threads.
+#ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_
+#define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "kernels/attention/work_list.h"
+#include "kernels/context.h"
+#include "kernels/dtype.h"
+
+namespace structattn {
+
+// One layer's KV cache. A block holds block_size consecutive tokens of one sequence for all
+// KV heads.
+// CPU:  key   [blocks, kv_heads, head_dim, block_size]  (transposed: 16 keys of one dim in a row)
+//       value [blocks, kv_heads, block_size, head_dim]
+// CUDA: key and value [blocks, kv_heads, block_size, head_dim]
+struct KvLayerView {
+  void* key = nullptr;
+  void* value = nullptr;
+  DType dtype = DType::kFloat32;
+  int32_t block_size = 0;  // A multiple of 16.
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;  // 64, 80, 96 or 128 on CUDA; a multiple of 16 up to 256 on CPU.
+};
+
+struct AttentionParams {
+  const float* query = nullptr;  // [tokens, heads, head_dim], CPU. On CUDA the KV's dtype.
+  void* output = nullptr;        // [tokens, heads, head_dim] of output_dtype.
+  DType output_dtype = DType::kFloat32;
+  KvLayerView kv;
+  int32_t heads = 0;    // A multiple of kv.kv_heads.
+  float scale = 0.0f;   // Multiplies q k^T, usually 1 / sqrt(head_dim).
+  // Block ids of sequence s: block_tables[s * block_table_stride + index / block_size].
+  const int32_t* block_tables = nullptr;
+  int32_t block_table_stride = 0;
+  const QueryTile* tiles = nullptr;
+  int32_t tile_count = 0;
+  const KeyInterval* intervals = nullptr;
+};
+
+// Rows of a query tile the CPU kernel works best with.
+inline constexpr int kCpuTileRows = 16;
+
+void Attention(const KernelContext& context, const AttentionParams& params);
+
+// Kernel and instruction set that Attention uses there, for provenance: "cpu/AVX3".
+std::string_view AttentionKernelName(DeviceKind device);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_

@@ -1,0 +1,20 @@
+// Where a kernel runs: device kind, the CPU threads or the CUDA stream it is launched on.
+// Filled once by the decoder, passed to every op. Owns nothing.
+#ifndef STRUCTATTN_KERNELS_CONTEXT_H_
+#define STRUCTATTN_KERNELS_CONTEXT_H_
+
+#include "kernels/thread_pool.h"
+
+namespace structattn {
+
+enum class DeviceKind { kCpu, kCuda };
+
+struct KernelContext {
+  DeviceKind device = DeviceKind::kCpu;
+  ThreadPool* pool = nullptr;  // kCpu: not null.
+  void* stream = nullptr;      // kCuda: a cudaStream_t.
+};
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_KERNELS_CONTEXT_H_

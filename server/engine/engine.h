@@ -1,0 +1,57 @@
+// The engine of one model: a bounded queue in front of one thread that owns all serving state and
+// runs step after step over a batch of sequences.
+// Called by server/rpc from any thread; calls EventSinks from the engine thread.
+#ifndef STRUCTATTN_SERVER_ENGINE_ENGINE_H_
+#define STRUCTATTN_SERVER_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/engine/request.h"
+#include "server/model/model.h"
+
+namespace structattn {
+
+struct EngineOptions {
+  int64_t kv_memory_bytes = int64_t{2} << 30;
+  int32_t block_size = 16;          // Tokens per KV block.
+  int32_t max_queued_requests = 256;
+  int32_t max_running_sequences = 64;
+  int32_t max_step_tokens = 512;    // Tokens of one step: decodes first, then prompt chunks.
+};
+
+class Engine {
+ public:
+  // `model` outlives the engine.
+  Engine(Model* model, const EngineOptions& options);
+  // Cancels what is left (sinks hear kCancelled) and joins the thread.
+  ~Engine();
+
+  // Names a submitted request for Cancel; never 0.
+  using Ticket = uint64_t;
+
+  // Queues the request. RESOURCE_EXHAUSTED at once when the queue is full, or when prompt +
+  // max_tokens can never fit into KV memory; UNAVAILABLE when draining. `sink` is kept until
+  // OnFinish or OnError; on an error return it is never called.
+  absl::StatusOr<Ticket> Submit(Request request, std::shared_ptr<EventSink> sink);
+
+  // Stops the request within one step (its sink hears kCancelled). Unknown or finished: no effect.
+  void Cancel(Ticket ticket);
+
+  // Refuses new requests from now on and waits until the accepted ones are done or `deadline`
+  // passes; true when all are done.
+  bool Drain(absl::Time deadline);
+
+  // Tokens that KV memory holds.
+  int64_t kv_capacity_tokens() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_ENGINE_ENGINE_H_

@@ -1,0 +1,86 @@
+// What a client asks of the engine and what it hears back, in engine types.
+// Filled by server/rpc/codec; consumed by server/engine. No gRPC, no protobuf.
+#ifndef STRUCTATTN_SERVER_ENGINE_REQUEST_H_
+#define STRUCTATTN_SERVER_ENGINE_REQUEST_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "server/engine/prompt.h"
+
+namespace structattn {
+
+// Filters apply in this order: bias, penalties, temperature, top-k, top-p, min-p.
+struct SamplingParams {
+  float temperature = 0.0f;  // 0: greedy.
+  int32_t top_k = 0;         // 0: off.
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  uint64_t seed = 0;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+};
+
+struct StoppingParams {
+  int32_t max_tokens = 128;
+  std::vector<std::string> stop_strings;
+  std::vector<int32_t> stop_token_ids;
+  bool ignore_eos = false;
+};
+
+struct Request {
+  std::string request_id;
+  EncodedPrompt prompt;
+  int32_t generated_group = 0;
+  SamplingParams sampling;
+  StoppingParams stopping;
+  int32_t top_logprobs = 0;
+  absl::Time arrival = absl::Now();
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+enum class FinishReason { kStop, kStopToken, kStopString, kLength, kCancelled, kDeadline };
+
+struct TokenLogprob {
+  int32_t token_id;
+  float logprob;
+};
+
+// One new token, or only text that became certain.
+struct TokenEvent {
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<float> logprobs;
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
+};
+
+struct FinishEvent {
+  FinishReason reason;
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;
+  int32_t generated_tokens = 0;
+  absl::Duration queue;
+  absl::Duration prefill;
+  absl::Duration decode;
+};
+
+// Receives the events of one request, on the engine thread, in order. Must not block. After
+// OnFinish or OnError nothing more comes, and the engine has let go of the sink.
+class EventSink {
+ public:
+  virtual ~EventSink() = default;
+  virtual void OnToken(TokenEvent event) = 0;
+  virtual void OnFinish(const FinishEvent& event) = 0;
+  virtual void OnError(const absl::Status& status) = 0;
+};
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_ENGINE_REQUEST_H_

@@ -1,0 +1,63 @@
+// A model's files, opened and checked: a Hugging Face directory or a GGUF file behind one face.
+// Used by server/model/model while loading. Every size is checked before a byte of tensor data is
+// touched; errors name file, tensor and reason. Runs no code from a file, follows no path out of
+// the directory.
+#ifndef STRUCTATTN_SERVER_MODEL_CHECKPOINT_H_
+#define STRUCTATTN_SERVER_MODEL_CHECKPOINT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/linear/linear.h"
+#include "server/model/model_config.h"
+#include "server/model/tokenizer/tokenizer.h"
+
+namespace structattn {
+
+// A matrix ready to be packed. `view` points into the mapped file when no conversion was needed,
+// else into `owned`. Vectors have rows = 1.
+struct LoadedMatrix {
+  MatrixView view;
+  std::unique_ptr<std::byte[]> owned;
+};
+
+class Checkpoint {
+ public:
+  // `path` is a directory with config.json, tokenizer.json and *.safetensors, or a .gguf file.
+  // On success every tensor that the config asks for exists with the right shape (also the
+  // tokenizer fits the vocabulary).
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& path);
+
+  virtual ~Checkpoint() = default;
+
+  virtual const ModelConfig& config() const = 0;
+  virtual std::unique_ptr<Tokenizer> TakeTokenizer() = 0;  // Once.
+
+  // The tensor by its Hugging Face name ("model.layers.0.self_attn.q_proj.weight",
+  // "model.embed_tokens.weight", "lm_head.weight"), as [rows, columns] in its plain stored dtype
+  // (quantised tensors: dequantised to float32; GGUF's q/k row permutation undone).
+  // Asking for a tensor the config does not have is a broken invariant.
+  virtual LoadedMatrix Read(std::string_view name) const = 0;
+
+  // SHA-256 (hex) over config, tokenizer, tensor headers and file sizes.
+  virtual const std::string& digest() const = 0;
+  virtual int64_t parameters() const = 0;    // Elements over all tensors.
+  virtual int64_t tensor_bytes() const = 0;  // Stored bytes over all tensors, for progress.
+};
+
+// The names and shapes [rows, columns] of every tensor that a config asks for.
+struct TensorSpec {
+  std::string name;
+  int64_t rows;
+  int64_t columns;
+};
+std::vector<TensorSpec> ExpectedTensors(const ModelConfig& config);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_MODEL_CHECKPOINT_H_

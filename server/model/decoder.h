@@ -1,0 +1,44 @@
+// One step of a decoder-only transformer over a ragged batch: the seam between engine and model.
+// Implemented by server/model/transformer; tests implement it with models that cost nothing.
+#ifndef STRUCTATTN_SERVER_MODEL_DECODER_H_
+#define STRUCTATTN_SERVER_MODEL_DECODER_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/attention/attention.h"
+#include "kernels/attention/work_list.h"
+
+namespace structattn {
+
+// The tokens of one step: chunks of prompts and single decoded tokens of many sequences, one after
+// the other. Built by server/engine/batch_builder; reused from step to step.
+struct StepBatch {
+  std::vector<int32_t> token_ids;     // [tokens]
+  std::vector<int32_t> positions;     // [tokens], for rotary embedding.
+  std::vector<int64_t> slots;         // [tokens]: block id * block_size + offset.
+  std::vector<int32_t> block_tables;  // [sequences, block_table_stride]
+  int32_t block_table_stride = 0;
+  WorkList work;                    // Rows in batch order, sequences as in block_tables.
+  std::vector<int32_t> logit_rows;  // Rows whose logits are wanted, ascending.
+
+  int64_t tokens() const { return static_cast<int64_t>(token_ids.size()); }
+};
+
+class Decoder {
+ public:
+  virtual ~Decoder() = default;
+
+  // Runs the batch, writes its keys and values into `kv` (one view per layer) and the logits of
+  // batch.logit_rows into `logits` [logit_rows, vocabulary_size], in host memory.
+  // A row's result depends only on its own sequence, never on the rest of the batch.
+  virtual void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
+                       std::span<float> logits) = 0;
+
+  virtual int64_t vocabulary_size() const = 0;
+};
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_MODEL_DECODER_H_

@@ -1,0 +1,45 @@
+// A loaded model: config, tokenizer, decoder and the facts that every reply names.
+// Made by LoadModel for server/engine/model_registry; immutable but for the decoder's workspace.
+#ifndef STRUCTATTN_SERVER_MODEL_MODEL_H_
+#define STRUCTATTN_SERVER_MODEL_MODEL_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/context.h"
+#include "server/model/decoder.h"
+#include "server/model/model_config.h"
+#include "server/model/tokenizer/tokenizer.h"
+
+namespace structattn {
+
+struct LoadOptions {
+  std::optional<DType> dtype;  // Absent: the checkpoint's own.
+  enum class Device { kAuto, kCpu, kCuda };
+  Device device = Device::kAuto;
+  int threads = 1;  // CPU threads, >= 1.
+  // Called now and then while loading with the share done, in [0, 1]. May be empty.
+  std::function<void(double)> progress;
+};
+
+struct Model {
+  ModelConfig config;
+  DType dtype;          // Of weights and KV.
+  DeviceKind device;
+  std::string digest;   // Checkpoint::digest().
+  std::string kernel;   // AttentionKernelName().
+  int64_t parameters;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Decoder> decoder;
+};
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path,
+                                                 const LoadOptions& options);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_MODEL_MODEL_H_

@@ -1,0 +1,59 @@
+// The shape of a decoder-only transformer, as read from config.json or GGUF metadata.
+// Everything in which LLaMA 2/3, Qwen2/2.5 and Qwen3 differ is a field here; nothing else asks
+// for the architecture. Validated: every number is finite and in range, products do not overflow.
+#ifndef STRUCTATTN_SERVER_MODEL_MODEL_CONFIG_H_
+#define STRUCTATTN_SERVER_MODEL_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/dtype.h"
+
+namespace structattn {
+
+// `rope_scaling: {"rope_type": "llama3", ...}`.
+struct Llama3RopeScaling {
+  double factor;
+  double low_freq_factor;
+  double high_freq_factor;
+  double original_max_position_embeddings;
+};
+
+struct ModelConfig {
+  std::string architecture;  // "llama", "qwen2", "qwen3": a label for people.
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t layers = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t context_length = 0;  // max_position_embeddings.
+  double rms_norm_epsilon = 0.0;
+  double rope_theta = 0.0;
+  std::optional<Llama3RopeScaling> rope_scaling;
+  bool tied_embeddings = false;
+  bool qkv_bias = false;     // q_proj, k_proj, v_proj have a bias (Qwen2).
+  bool output_bias = false;  // o_proj has one (LLaMA with attention_bias).
+  bool mlp_bias = false;
+  bool qk_norm = false;  // RMS norm of each q and k head before rotary embedding (Qwen3).
+  DType dtype = DType::kBfloat16;  // Stored type; what `--dtype auto` means.
+  std::vector<int32_t> eos_token_ids;
+};
+
+// config_json: contents of config.json. generation_config_json: of generation_config.json, or
+// empty when the file is missing (then the EOS ids of config.json hold).
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
+                                             std::string_view generation_config_json);
+
+// Inverse frequencies of the rotary embedding, head_dim / 2 of them, llama3 scaling applied, in
+// the float arithmetic of Hugging Face.
+std::vector<float> InverseFrequencies(const ModelConfig& config);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_MODEL_MODEL_CONFIG_H_
