@@ -37,9 +37,9 @@ struct Prompt {
 };
 
 struct PromptLimits {
-  int64_t vocabulary_size;    // Of the model; token ids must be below.
-  int64_t context_length;     // Tokens.
-  int64_t max_prompt_bytes;   // Over all segments' text.
+  int64_t vocabulary_size;   // Of the model; token ids must be below.
+  int64_t context_length;    // Tokens.
+  int64_t max_prompt_bytes;  // Over all segments' text.
   int32_t max_segments;
 };
 
@@ -49,10 +49,12 @@ struct EncodedPrompt {
   Structure structure;            // Groups, positions and rule of the prompt's tokens.
 };
 
-// Checks the prompt against the specification and encodes it. `generated_group` must be visible to
-// itself under the rule as well. Errors are FieldErrors with paths below "prompt." (and
-// "generated_group").
-absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt, int32_t generated_group,
+// Checks the prompt against the specification and encodes it. `generated_group` (absent: nothing
+// will be generated) must see itself under the rule as well. Errors are FieldErrors with paths in
+// the prompt
+// ("segments[3].group", "rule.table.visible[2]") or "generated_group".
+absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
+                                           std::optional<int32_t> generated_group,
                                            const Tokenizer& tokenizer, const PromptLimits& limits);
 
 // SHA-256 (hex) of groups, positions and the rule's rows: Provenance.structure_digest.
