@@ -9,23 +9,24 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/engine/kv_cache.h"
 #include "server/engine/request.h"
 #include "server/model/model.h"
 
 namespace structattn {
 
 struct EngineOptions {
-  int64_t kv_memory_bytes = int64_t{2} << 30;
-  int32_t block_size = 16;          // Tokens per KV block.
+  int64_t kv_memory_bytes = int64_t{2} << 30;  // What LoadServedModel allocates, at most.
+  int32_t block_size = 16;                     // Tokens per KV block; a multiple of 16.
   int32_t max_queued_requests = 256;
   int32_t max_running_sequences = 64;
-  int32_t max_step_tokens = 512;    // Tokens of one step: decodes first, then prompt chunks.
+  int32_t max_step_tokens = 512;  // Tokens of one step: decodes first, then prompt chunks.
 };
 
 class Engine {
  public:
-  // `model` outlives the engine.
-  Engine(Model* model, const EngineOptions& options);
+  // `model` outlives the engine. `kv` is memory of the model's shape.
+  Engine(Model* model, KvCache kv, const EngineOptions& options);
   // Cancels what is left (sinks hear kCancelled) and joins the thread.
   ~Engine();
 

@@ -16,7 +16,8 @@ struct FieldErrorDetail {
   std::string reason;  // UPPER_SNAKE_CASE: "PARAPHRASE_INDEX_OUT_OF_RANGE".
 };
 
-// An error with `detail` attached as a payload. The message says what was given and what is allowed.
+// An error with `detail` attached as a payload. The message says what was given and what is
+// allowed.
 absl::Status FieldError(absl::StatusCode code, const FieldErrorDetail& detail,
                         std::string_view message);
 

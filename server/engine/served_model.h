@@ -1,0 +1,34 @@
+// A model and the engine that serves it, under the name that clients use.
+// Made by LoadServedModel for server/engine/model_registry; used by server/rpc through a lease.
+#ifndef STRUCTATTN_SERVER_ENGINE_SERVED_MODEL_H_
+#define STRUCTATTN_SERVER_ENGINE_SERVED_MODEL_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/engine/engine.h"
+#include "server/model/model.h"
+
+namespace structattn {
+
+struct ServedModel {
+  std::string name;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Engine> engine;  // Uses `model`: declared after it, so destroyed before it.
+};
+
+struct ModelSource {
+  std::string name;  // What clients call it.
+  std::string path;  // A Hugging Face directory or a GGUF file.
+};
+
+// Loads the files, allocates KV memory and starts the engine. FAILED_PRECONDITION when the files
+// are refused or KV memory holds not even one block.
+absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const ModelSource& source,
+                                                             const LoadOptions& load_options,
+                                                             const EngineOptions& engine_options);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_ENGINE_SERVED_MODEL_H_
