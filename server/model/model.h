@@ -28,10 +28,10 @@ struct LoadOptions {
 
 struct Model {
   ModelConfig config;
-  DType dtype;          // Of weights and KV.
+  DType dtype;  // Of weights and KV.
   DeviceKind device;
-  std::string digest;   // Checkpoint::digest().
-  std::string kernel;   // AttentionKernelName().
+  std::string digest;  // Checkpoint::digest().
+  std::string kernel;  // AttentionKernelName().
   int64_t parameters;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Decoder> decoder;
