@@ -20,14 +20,20 @@ add_library(structattn_highway INTERFACE)
 target_include_directories(structattn_highway SYSTEM INTERFACE ${HIGHWAY_INCLUDE_DIR})
 target_link_libraries(structattn_highway INTERFACE ${HIGHWAY_LIBRARY})
 
-# LibTorch (the PyPI wheel, unpacked by deploy/setup.sh below .deps): memory, streams and matrix
-# products on CUDA. Only targets that link structattn_libtorch see its headers: it carries an old
-# protobuf in its include folder.
+# LibTorch (the wheel that deploy/setup.sh unpacks below .deps): memory and matrix products on every
+# device. Only targets that link structattn_libtorch see its headers. find_package(Torch) is not used:
+# it stops where there is no CUDA toolkit. Its libraries find CUDA's relative to themselves, and CMake
+# puts this folder into the run path of what links them.
 set(STRUCTATTN_TORCH_DIR ${PROJECT_SOURCE_DIR}/.deps/torch CACHE PATH "LibTorch")
-find_library(TORCH_CPU_LIBRARY torch_cpu PATHS ${STRUCTATTN_TORCH_DIR}/lib REQUIRED NO_DEFAULT_PATH)
-find_library(C10_LIBRARY c10 PATHS ${STRUCTATTN_TORCH_DIR}/lib REQUIRED NO_DEFAULT_PATH)
+if(NOT EXISTS ${STRUCTATTN_TORCH_DIR}/lib/libtorch_cpu.so)
+  message(FATAL_ERROR "No LibTorch in ${STRUCTATTN_TORCH_DIR}: run deploy/setup.sh first, or set "
+                      "STRUCTATTN_TORCH_DIR to a folder with include/ and lib/.")
+endif()
+foreach(library torch_cpu c10)
+  add_library(structattn_${library} SHARED IMPORTED)
+  set_target_properties(structattn_${library} PROPERTIES
+    IMPORTED_LOCATION ${STRUCTATTN_TORCH_DIR}/lib/lib${library}.so
+    INTERFACE_INCLUDE_DIRECTORIES ${STRUCTATTN_TORCH_DIR}/include)
+endforeach()
 add_library(structattn_libtorch INTERFACE)
-target_include_directories(structattn_libtorch SYSTEM INTERFACE ${STRUCTATTN_TORCH_DIR}/include)
-target_link_libraries(structattn_libtorch INTERFACE ${TORCH_CPU_LIBRARY} ${C10_LIBRARY})
-target_link_options(structattn_libtorch INTERFACE -Wl,-rpath,${STRUCTATTN_TORCH_DIR}/lib
-                    -Wl,-rpath-link,${STRUCTATTN_TORCH_DIR}/lib)
+target_link_libraries(structattn_libtorch INTERFACE structattn_torch_cpu structattn_c10)
