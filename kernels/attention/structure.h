@@ -73,7 +73,7 @@ inline bool MaySee(const Structure& structure, int i, int j) {
   return j <= i && structure.rule().Sees(structure.groups()[i], structure.groups()[j]);
 }
 
-// Number of (i, j) with MaySee, in O(runs + groups^2) time.
+// Number of (i, j) with MaySee, in O(runs x groups used) time.
 int64_t CountVisiblePairs(const Structure& structure);
 
 }  // namespace structattn

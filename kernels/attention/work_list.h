@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -20,9 +19,9 @@ struct KeyInterval {
   int32_t end;
 };
 
-// Consecutive query tokens of one sequence and one group. Row r of the tile is the token with index
-// query_begin + r; it sees the keys of its intervals with index <= its own (the causal bound; keys
-// of later tiles may already be listed and are cut by it).
+// Consecutive query tokens of one sequence whose groups have the same row in the rule table. Row r
+// of the tile is the token with index query_begin + r; it sees the keys of its intervals with index
+// <= its own (the causal bound; keys of later tiles may already be listed and are cut by it).
 struct QueryTile {
   int32_t sequence;        // Index into the batch's sequences (block tables).
   int32_t row_begin;       // First row in the batch's [tokens, ...] tensors.
@@ -42,24 +41,39 @@ struct WorkList {
   }
 };
 
-// The key intervals of each used group of one growing sequence, kept up to date as the structure
-// grows. One per sequence, beside its Structure. O(runs) memory per group that queries.
+// The visible key intervals of each used group of one growing sequence, kept up to date as the
+// structure grows. One per sequence, beside its Structure. Groups with equal rows in the rule table
+// share one list, so memory is O(runs) per distinct row in use; under the presets O(runs) in all
+// for isolated groups.
 class VisibleIntervals {
  public:
-  // Takes in tokens of `structure` appended since the last call. O(new runs x groups seen).
+  // Takes in tokens of `structure` appended since the last call: always the same growing structure.
+  // O(new runs x distinct rows that see them), and O(runs) once for a group that is new.
   void Extend(const Structure& structure);
 
   // Intervals of all keys so far that `group` sees; sorted, disjoint, merged when they touch.
-  std::span<const KeyInterval> ForGroup(int group) const { return intervals_[group]; }
+  // `group` has a token in the structure.
+  std::span<const KeyInterval> ForGroup(int group) const { return intervals_[owner_[group]]; }
+
+  // The group whose list `group` shares: equal for groups with equal rows.
+  int Owner(int group) const { return owner_[group]; }
+
+  // Tokens taken in.
+  int32_t size() const { return extended_; }
 
  private:
-  std::array<std::vector<KeyInterval>, kMaxGroups> intervals_;
-  int32_t extended_ = 0;  // Tokens taken in.
+  void Activate(const Structure& structure, int group);
+
+  std::array<std::vector<KeyInterval>, kMaxGroups> intervals_;  // Of owners; others stay empty.
+  std::array<uint64_t, kMaxGroups> seen_by_ = {};  // [h]: bit g set iff g is an owner that sees h.
+  std::array<uint8_t, kMaxGroups> owner_ = {};     // Valid for active groups.
+  uint64_t active_ = 0;                            // Groups that have a token among those taken in.
+  int32_t extended_ = 0;
+  int32_t next_run_ = 0;  // The last run seen: it may have grown since.
 };
 
-// Appends to `work` the tiles for query tokens [query_begin, query_end) of one sequence, cut at
-// group borders and at `tile_size` rows counted from the start of each run's part in the range.
-// Intervals are copied once per group used in the range, cut at query_end.
+// Query tokens [query_begin, query_end) of one sequence; `intervals` has taken in at least
+// query_end tokens.
 struct SequenceQueries {
   const Structure* structure;
   const VisibleIntervals* intervals;
@@ -68,6 +82,9 @@ struct SequenceQueries {
   int32_t query_begin;
   int32_t query_end;
 };
+
+// Appends to `work` the tiles of `queries`, cut where the rule's row changes and at `tile_size`
+// rows counted from there. Each list of intervals is copied once per call, cut at query_end.
 void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work);
 
 }  // namespace structattn

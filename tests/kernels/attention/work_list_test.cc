@@ -1,0 +1,244 @@
+// Expands work-lists back to single (query, key) pairs and compares every one with MaySee, for
+// random rules, interleaved groups, every way of chunking, and incremental decoding.
+#include "kernels/attention/work_list.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "tests/kernels/attention/random_structure.h"
+
+namespace structattn {
+namespace {
+
+constexpr int kSeeds = 300;
+
+using Pair = std::pair<int, int>;  // Query index, key index.
+
+// The first pair of the tile's rows on which the listed intervals and MaySee differ.
+std::optional<Pair> FirstDisagreement(const Structure& structure, const WorkList& work,
+                                      const QueryTile& tile) {
+  for (int query = tile.query_begin; query < tile.query_begin + tile.query_count; ++query) {
+    std::vector<bool> listed(structure.size(), false);
+    for (int n = tile.interval_begin; n < tile.interval_end; ++n) {
+      const int end = std::min(work.intervals[n].end, query + 1);
+      for (int key = work.intervals[n].begin; key < end; ++key) listed[key] = true;
+    }
+    for (int key = 0; key < structure.size(); ++key) {
+      if (listed[key] != MaySee(structure, query, key)) return Pair(query, key);
+    }
+  }
+  return std::nullopt;
+}
+
+// Feeds a prompt chunk by chunk, as the engine does, and checks each chunk's tiles.
+class ChunkedPrompt {
+ public:
+  ChunkedPrompt(const RuleTable& rule, std::vector<int> groups)
+      : groups_(std::move(groups)), structure_(rule, PositionPolicy::kSequential) {}
+
+  // Appends `appended` tokens to the structure and queries `queried` of those not yet queried.
+  void Step(int appended, int queried, int tile_size) {
+    for (int i = 0; i < appended; ++i) structure_.Append(groups_[structure_.size()]);
+    visible_.Extend(structure_);
+    WorkList work;
+    work.intervals.push_back({-7, -3});  // Of another sequence: must be left alone.
+    AppendTiles({.structure = &structure_,
+                 .intervals = &visible_,
+                 .sequence = 5,
+                 .row_begin = 1000,
+                 .query_begin = queried_,
+                 .query_end = queried_ + queried},
+                tile_size, &work);
+    CheckTiles(work, queried, tile_size);
+    queried_ += queried;
+  }
+
+  int unappended() const { return static_cast<int>(groups_.size()) - structure_.size(); }
+  int unqueried() const { return structure_.size() - queried_; }
+
+ private:
+  void CheckTiles(const WorkList& work, int queried, int tile_size) {
+    int next = queried_;
+    for (const QueryTile& tile : work.tiles) {
+      ASSERT_EQ(tile.query_begin, next);
+      ASSERT_EQ(tile.row_begin, 1000 + next - queried_);
+      ASSERT_EQ(tile.sequence, 5);
+      ASSERT_GE(tile.query_count, 1);
+      ASSERT_LE(tile.query_count, tile_size);
+      next += tile.query_count;
+      CheckIntervals(work, tile, queried_ + queried);
+      ASSERT_EQ(FirstDisagreement(structure_, work, tile), std::nullopt);
+    }
+    ASSERT_EQ(next, queried_ + queried);
+    ASSERT_LE(work.intervals.size(), 1 + structure_.runs().size() * DistinctRows());
+  }
+
+  void CheckIntervals(const WorkList& work, const QueryTile& tile, int query_end) {
+    for (int n = tile.interval_begin; n < tile.interval_end; ++n) {
+      const KeyInterval& interval = work.intervals[n];
+      ASSERT_GE(interval.begin, 0);
+      ASSERT_LT(interval.begin, interval.end);
+      ASSERT_LE(interval.end, query_end);
+      ASSERT_TRUE(n == tile.interval_begin || interval.begin > work.intervals[n - 1].end);
+    }
+  }
+
+  size_t DistinctRows() const {
+    std::set<uint64_t> rows;
+    for (const int group : groups_) rows.insert(structure_.rule().visible[group]);
+    return rows.size();
+  }
+
+  std::vector<int> groups_;
+  Structure structure_;
+  VisibleIntervals visible_;
+  int queried_ = 0;
+};
+
+// A preset, a random table, or one in which some groups do not see themselves.
+RuleTable AnyRule(Random& random) {
+  RuleTable rule = RandomRule(random);
+  if (Uniform(random, 0, 3) == 0) rule.visible[Uniform(random, 0, 3)] = random();
+  return rule;
+}
+
+TEST(WorkListTest, WholePromptEqualsMaySee) {
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Random random(seed);
+    const int length = Uniform(random, 1, 130);
+    ChunkedPrompt prompt(AnyRule(random), RandomGroups(random, length, Uniform(random, 1, 64)));
+    prompt.Step(length, length, Uniform(random, 1, 20));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(WorkListTest, AnyChunkingEqualsMaySee) {
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Random random(seed);
+    const int length = Uniform(random, 1, 130);
+    ChunkedPrompt prompt(AnyRule(random), RandomGroups(random, length, Uniform(random, 1, 9)));
+    const int tile_size = Uniform(random, 1, 20);
+    const int most = Uniform(random, 1, 40);
+    while (prompt.unappended() + prompt.unqueried() > 0) {
+      const int appended = Uniform(random, 0, std::min(most, prompt.unappended()));
+      const int queried = Uniform(random, 0, std::min(most, prompt.unqueried() + appended));
+      prompt.Step(appended, queried, tile_size);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(WorkListTest, TokenByTokenEqualsMaySee) {
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Random random(seed);
+    const int length = Uniform(random, 1, 60);
+    ChunkedPrompt prompt(AnyRule(random), RandomGroups(random, length, Uniform(random, 1, 9)));
+    for (int i = 0; i < length; ++i) {
+      prompt.Step(1, 1, 16);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// The check itself: one key more or less in one interval is found.
+TEST(WorkListTest, OneWrongBoundIsFound) {
+  const Structure structure =
+      MakeStructure(RuleTable::Preset(RulePreset::kIsolated), {0, 0, 1, 1, 2, 2, 1, 1, 0});
+  VisibleIntervals visible;
+  visible.Extend(structure);
+  WorkList work;
+  AppendTiles({.structure = &structure,
+               .intervals = &visible,
+               .sequence = 0,
+               .row_begin = 0,
+               .query_begin = 0,
+               .query_end = 9},
+              16, &work);
+  const auto disagreements = [&] {
+    int count = 0;
+    for (const QueryTile& tile : work.tiles) {
+      count += FirstDisagreement(structure, work, tile).has_value();
+    }
+    return count;
+  };
+  ASSERT_EQ(disagreements(), 0);
+  const std::vector<KeyInterval> right = work.intervals;
+  for (size_t n = 0; n < right.size(); ++n) {
+    for (const KeyInterval wrong : {KeyInterval{right[n].begin + 1, right[n].end},
+                                    KeyInterval{right[n].begin - 1, right[n].end},
+                                    KeyInterval{right[n].begin, right[n].end - 1}}) {
+      if (wrong.begin < 0) continue;
+      work.intervals[n] = wrong;
+      EXPECT_GT(disagreements(), 0) << "interval " << n;
+      work.intervals = right;
+    }
+  }
+}
+
+TEST(WorkListTest, GroupsWithEqualRowsShareTilesAndIntervals) {
+  Random random(3);
+  const auto groups = RandomGroups(random, 160, 20);
+  const Structure structure = MakeStructure(RuleTable::Preset(RulePreset::kCausal), groups);
+  VisibleIntervals visible;
+  visible.Extend(structure);
+  WorkList work;
+  AppendTiles({.structure = &structure,
+               .intervals = &visible,
+               .sequence = 0,
+               .row_begin = 0,
+               .query_begin = 0,
+               .query_end = 160},
+              16, &work);
+  EXPECT_EQ(work.tiles.size(), 10u);
+  ASSERT_EQ(work.intervals.size(), 1u);
+  EXPECT_EQ(work.intervals[0].begin, 0);
+  EXPECT_EQ(work.intervals[0].end, 160);
+}
+
+// 63 groups that alternate token by token: the intervals stay O(tokens), not O(tokens^2).
+TEST(WorkListTest, InterleavedGroupsStayLinear) {
+  constexpr int kLength = 6300;
+  std::vector<int> groups;
+  for (int i = 0; i < kLength; ++i) groups.push_back(1 + i % 63);
+  const Structure structure = MakeStructure(RuleTable::Preset(RulePreset::kIsolated), groups);
+  VisibleIntervals visible;
+  visible.Extend(structure);
+  WorkList work;
+  AppendTiles({.structure = &structure,
+               .intervals = &visible,
+               .sequence = 0,
+               .row_begin = 0,
+               .query_begin = 0,
+               .query_end = kLength},
+              16, &work);
+  EXPECT_EQ(work.tiles.size(), static_cast<size_t>(kLength));
+  EXPECT_EQ(work.intervals.size(), static_cast<size_t>(kLength));
+}
+
+TEST(WorkListTest, CopiedIntervalsGrowOnTheirOwn) {
+  // Branches copy a sequence's structure and lists and go on alone.
+  Structure trunk = MakeStructure(RuleTable::Preset(RulePreset::kShared), {0, 0, 1, 1});
+  VisibleIntervals trunk_visible;
+  trunk_visible.Extend(trunk);
+  Structure branch = trunk;
+  VisibleIntervals branch_visible = trunk_visible;
+  branch.Append(2);
+  branch_visible.Extend(branch);
+  trunk.Append(1);
+  trunk_visible.Extend(trunk);
+  ASSERT_EQ(branch_visible.ForGroup(2).size(), 2u);
+  EXPECT_EQ(branch_visible.ForGroup(2)[1].begin, 4);
+  ASSERT_EQ(trunk_visible.ForGroup(1).size(), 1u);
+  EXPECT_EQ(trunk_visible.ForGroup(1)[0].end, 5);
+}
+
+}  // namespace
+}  // namespace structattn
