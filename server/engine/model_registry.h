@@ -30,7 +30,7 @@ class ModelRegistry {
 
   explicit ModelRegistry(Loader loader) : loader_(std::move(loader)) {}
   // Cancels what still runs. No lease may outlive the registry.
-  ~ModelRegistry() = default;
+  ~ModelRegistry();
   ModelRegistry(const ModelRegistry&) = delete;
   ModelRegistry& operator=(const ModelRegistry&) = delete;
 

@@ -1,0 +1,195 @@
+// Implements engine.h: the mailbox in front of the engine thread. Everything that serving needs
+// lives in the ServingLoop, which only that thread touches.
+#include "server/engine/engine.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/engine/field_error.h"
+#include "server/engine/sequence.h"
+#include "server/engine/serving_loop.h"
+#include "server/model/status_macros.h"
+
+namespace structattn {
+
+class Engine::Impl {
+ public:
+  Impl(Model* model, KvCache kv, const EngineOptions& options)
+      : model_(model),
+        capacity_tokens_(kv.capacity_tokens()),
+        max_queued_requests_(options.max_queued_requests),
+        loop_(model->decoder.get(), std::move(kv),
+              {.max_step_tokens = options.max_step_tokens,
+               .max_running_sequences = options.max_running_sequences}),
+        thread_([this] { Run(); }) {}
+
+  ~Impl() {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+
+  absl::StatusOr<Ticket> Submit(Request request, std::shared_ptr<EventSink> sink);
+  void Cancel(Ticket ticket);
+  bool Drain(absl::Time deadline);
+  int64_t capacity_tokens() const { return capacity_tokens_; }
+
+ private:
+  // What arrived since the engine thread last looked.
+  struct Mail {
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    std::vector<Ticket> cancels;
+    bool stop = false;
+  };
+
+  absl::Status CheckFits(const Sequence& sequence) const;
+  absl::Status CheckOpen() const;
+  void Run();
+  void TakeMail(Mail* mail);
+
+  Model* const model_;
+  const int64_t capacity_tokens_;
+  const int32_t max_queued_requests_;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;     // There is mail.
+  std::condition_variable drained_;  // Nothing accepted is unfinished.
+  // Guarded by mutex_ from here.
+  std::vector<std::unique_ptr<Sequence>> inbox_;
+  std::vector<Ticket> cancels_;
+  Ticket next_ticket_ = 1;
+  int32_t waiting_ = 0;  // In the loop's queue, as of the last step.
+  int32_t running_ = 0;
+  bool draining_ = false;
+  bool stopping_ = false;
+  // Not guarded: the engine thread's own.
+  ServingLoop loop_;
+  std::thread thread_;  // Last: it uses everything above.
+};
+
+namespace {
+
+absl::Status CheckLogitBias(const SamplingParams& sampling, int64_t vocabulary_size) {
+  for (const auto& [id, bias] : sampling.logit_bias) {
+    if (id < 0 || id >= vocabulary_size) {
+      return InvalidField(
+          "sampling.logit_bias", "TOKEN_ID_OUT_OF_RANGE",
+          absl::StrCat("token id ", id, ": the model's ids are 0 to ", vocabulary_size - 1));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Engine::Impl::CheckFits(const Sequence& sequence) const {
+  if (sequence.max_tokens() <= capacity_tokens_) return absl::OkStatus();
+  return FieldError(absl::StatusCode::kResourceExhausted,
+                    {"stopping.max_tokens", "KV_MEMORY_EXCEEDED"},
+                    absl::StrCat("prompt of ", sequence.prompt_tokens(), " tokens and up to ",
+                                 sequence.max_generated_tokens(), " generated: KV memory holds ",
+                                 capacity_tokens_, " tokens"));
+}
+
+// Holds mutex_.
+absl::Status Engine::Impl::CheckOpen() const {
+  if (draining_ || stopping_) {
+    return absl::UnavailableError("the model is being drained: no new requests");
+  }
+  const int64_t queued = waiting_ + static_cast<int64_t>(inbox_.size());
+  if (queued < max_queued_requests_) return absl::OkStatus();
+  return FieldError(
+      absl::StatusCode::kResourceExhausted, {"", "QUEUE_FULL"},
+      absl::StrCat(queued, " requests are queued: at most ", max_queued_requests_, " may wait"));
+}
+
+absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(Request request,
+                                                    std::shared_ptr<EventSink> sink) {
+  STRUCTATTN_RETURN_IF_ERROR(CheckLogitBias(request.sampling, model_->decoder->vocabulary_size()));
+  Ticket ticket;
+  {
+    std::lock_guard lock(mutex_);
+    STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
+    ticket = next_ticket_++;
+  }
+  // The costly part, outside the lock and off the engine thread.
+  auto sequence =
+      std::make_unique<Sequence>(ticket, std::move(request), std::move(sink),
+                                 SequenceModel{.tokenizer = model_->tokenizer.get(),
+                                               .eos_token_ids = model_->config.eos_token_ids,
+                                               .context_length = model_->config.context_length});
+  STRUCTATTN_RETURN_IF_ERROR(CheckFits(*sequence));
+  {
+    std::lock_guard lock(mutex_);
+    STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
+    inbox_.push_back(std::move(sequence));
+  }
+  wake_.notify_one();
+  return ticket;
+}
+
+void Engine::Impl::Cancel(Ticket ticket) {
+  {
+    std::lock_guard lock(mutex_);
+    cancels_.push_back(ticket);
+  }
+  wake_.notify_one();
+}
+
+bool Engine::Impl::Drain(absl::Time deadline) {
+  std::unique_lock lock(mutex_);
+  draining_ = true;
+  return drained_.wait_until(lock, absl::ToChronoTime(deadline),
+                             [this] { return inbox_.empty() && waiting_ + running_ == 0; });
+}
+
+// Publishes the loop's counts, then waits until there is something to do.
+void Engine::Impl::TakeMail(Mail* mail) {
+  mail->sequences.clear();
+  mail->cancels.clear();
+  std::unique_lock lock(mutex_);
+  waiting_ = loop_.waiting();
+  running_ = loop_.running();
+  if (inbox_.empty() && loop_.idle()) drained_.notify_all();
+  wake_.wait(lock,
+             [this] { return stopping_ || !inbox_.empty() || !cancels_.empty() || !loop_.idle(); });
+  std::swap(mail->sequences, inbox_);
+  std::swap(mail->cancels, cancels_);
+  mail->stop = stopping_;
+  waiting_ += static_cast<int32_t>(mail->sequences.size());
+}
+
+void Engine::Impl::Run() {
+  Mail mail;
+  while (!mail.stop) {
+    TakeMail(&mail);
+    for (std::unique_ptr<Sequence>& sequence : mail.sequences) loop_.Accept(std::move(sequence));
+    for (const Ticket ticket : mail.cancels) loop_.Cancel(ticket);
+    if (!mail.stop) loop_.Step();
+  }
+  loop_.CancelAll();
+}
+
+Engine::Engine(Model* model, KvCache kv, const EngineOptions& options)
+    : impl_(std::make_unique<Impl>(model, std::move(kv), options)) {}
+
+Engine::~Engine() = default;
+
+absl::StatusOr<Engine::Ticket> Engine::Submit(Request request, std::shared_ptr<EventSink> sink) {
+  return impl_->Submit(std::move(request), std::move(sink));
+}
+
+void Engine::Cancel(Ticket ticket) { impl_->Cancel(ticket); }
+
+bool Engine::Drain(absl::Time deadline) { return impl_->Drain(deadline); }
+
+int64_t Engine::kv_capacity_tokens() const { return impl_->capacity_tokens(); }
+
+}  // namespace structattn

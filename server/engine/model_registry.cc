@@ -1,0 +1,117 @@
+// Implements model_registry.h.
+#include "server/engine/model_registry.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/engine/field_error.h"
+
+namespace structattn {
+
+ModelRegistry::~ModelRegistry() { entries_.clear(); }  // Returning leases uses the other members.
+
+void ModelRegistry::ReportHealth(const std::string& name, bool serving) const {
+  if (health_hook_) health_hook_(name, serving);
+}
+
+void ModelRegistry::SetHealthHook(HealthHook hook) {
+  health_hook_ = std::move(hook);
+  for (const std::shared_ptr<ServedModel>& model : List()) ReportHealth(model->name, true);
+}
+
+ModelRegistry::Entry ModelRegistry::MakeEntry(std::unique_ptr<ServedModel> model) {
+  std::shared_ptr<ServedModel> lease(model.get(), [this](ServedModel* returned) {
+    // Notified under the lock: Unload may destroy nothing of ours before the lock is free.
+    std::lock_guard lock(mutex_);
+    leased_.erase(returned);
+    lease_returned_.notify_all();
+  });
+  return {std::move(model), std::move(lease)};
+}
+
+absl::Status ModelRegistry::Load(const ModelSource& source) {
+  {
+    std::lock_guard lock(mutex_);
+    if (draining_) return absl::UnavailableError("the server is being drained: no new models");
+    if (entries_.contains(source.name) || !busy_names_.insert(source.name).second) {
+      return FieldError(absl::StatusCode::kAlreadyExists, {"name", "MODEL_EXISTS"},
+                        absl::StrCat("model \"", source.name, "\" is there already"));
+    }
+  }
+  absl::StatusOr<std::unique_ptr<ServedModel>> model = loader_(source);
+  if (model.ok()) ReportHealth(source.name, true);
+  std::lock_guard lock(mutex_);
+  busy_names_.erase(source.name);
+  if (!model.ok()) return model.status();
+  leased_.insert(model->get());
+  entries_.emplace(source.name, MakeEntry(*std::move(model)));
+  return absl::OkStatus();
+}
+
+absl::Status ModelRegistry::Unload(const std::string& name) {
+  Entry entry;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = entries_.find(name);
+    if (found == entries_.end()) return NotFound(name);
+    entry = std::move(found->second);
+    entries_.erase(found);
+    busy_names_.insert(name);
+  }
+  ReportHealth(name, false);
+  entry.model->engine->Drain(absl::InfiniteFuture());
+  entry.lease.reset();
+  {
+    std::unique_lock lock(mutex_);
+    lease_returned_.wait(lock, [&] { return !leased_.contains(entry.model.get()); });
+  }
+  entry.model.reset();
+  std::lock_guard lock(mutex_);
+  busy_names_.erase(name);
+  return absl::OkStatus();
+}
+
+absl::Status ModelRegistry::NotFound(std::string_view name) const {
+  std::vector<std::string> names;
+  for (const auto& [loaded, entry] : entries_) names.push_back(absl::StrCat("\"", loaded, "\""));
+  return FieldError(
+      absl::StatusCode::kNotFound, {"model", "MODEL_NOT_FOUND"},
+      absl::StrCat("model \"", std::string(name), "\": ",
+                   names.empty() ? "no model is loaded"
+                                 : absl::StrCat("loaded are ", absl::StrJoin(names, ", "))));
+}
+
+absl::StatusOr<std::shared_ptr<ServedModel>> ModelRegistry::Find(std::string_view name) const {
+  std::lock_guard lock(mutex_);
+  if (name.empty() && entries_.size() == 1) return entries_.begin()->second.lease;
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) return NotFound(name);
+  return found->second.lease;
+}
+
+std::vector<std::shared_ptr<ServedModel>> ModelRegistry::List() const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<ServedModel>> models;
+  for (const auto& [name, entry] : entries_) models.push_back(entry.lease);
+  return models;
+}
+
+bool ModelRegistry::Drain(absl::Time deadline) {
+  {
+    std::lock_guard lock(mutex_);
+    draining_ = true;
+  }
+  const std::vector<std::shared_ptr<ServedModel>> models = List();
+  for (const std::shared_ptr<ServedModel>& model : models) {
+    ReportHealth(model->name, false);
+    model->engine->Drain(absl::InfinitePast());  // Every engine refuses before one is waited for.
+  }
+  bool done = true;
+  for (const std::shared_ptr<ServedModel>& model : models) {
+    done = model->engine->Drain(deadline) && done;
+  }
+  return done;
+}
+
+}  // namespace structattn

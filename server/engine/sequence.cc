@@ -1,0 +1,88 @@
+// Implements sequence.h.
+#include "server/engine/sequence.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "kernels/check.h"
+
+namespace structattn {
+namespace {
+
+int32_t MaxGeneratedTokens(const Request& request, int64_t context_length) {
+  const int64_t room = context_length - request.prompt.structure.size();
+  return static_cast<int32_t>(std::clamp<int64_t>(room, 0, request.stopping.max_tokens));
+}
+
+}  // namespace
+
+Sequence::Sequence(uint64_t ticket, Request request, std::shared_ptr<EventSink> sink,
+                   const SequenceModel& model)
+    : ticket_(ticket),
+      request_(std::move(request)),
+      sink_(std::move(sink)),
+      history_(request_.sampling, request_.prompt.token_ids),
+      text_(request_.stopping, model.eos_token_ids, model.tokenizer->NewStreamDecoder()),
+      prompt_tokens_(request_.prompt.structure.size()),
+      max_generated_tokens_(MaxGeneratedTokens(request_, model.context_length)) {
+  STRUCTATTN_CHECK(prompt_tokens_ > 0);
+  STRUCTATTN_CHECK(static_cast<size_t>(prompt_tokens_) == request_.prompt.token_ids.size());
+  intervals_.Extend(structure());
+}
+
+SampleInput Sequence::NextSample(std::span<const float> logits) const {
+  return {.logits = logits,
+          .params = &request_.sampling,
+          .history = &history_,
+          .draw = {.seed = request_.sampling.seed,
+                   .continuation = 0,
+                   .token = static_cast<uint32_t>(generated_tokens())},
+          .top_logprobs = request_.top_logprobs};
+}
+
+std::optional<FinishReason> Sequence::Accept(SampledToken token, absl::Time now) {
+  if (!first_token_.has_value()) first_token_ = now;
+  request_.prompt.token_ids.push_back(token.token_id);
+  request_.prompt.structure.Append(request_.generated_group);
+  intervals_.Extend(structure());
+  history_.AddGenerated(token.token_id);
+
+  TextStream::Piece piece = text_.Push(token.token_id);
+  if (!piece.finish.has_value() && generated_tokens() == max_generated_tokens_) {
+    piece.finish = FinishReason::kLength;
+  }
+  TokenEvent event;
+  event.text = std::move(piece.text);
+  if (piece.finish.has_value()) event.text += text_.Finish();
+  event.token_ids = {token.token_id};
+  event.logprobs = {token.logprob};
+  if (request_.top_logprobs > 0) event.top_logprobs.push_back(std::move(token.top_logprobs));
+  sink_->OnToken(std::move(event));
+  return piece.finish;
+}
+
+void Sequence::Finish(FinishReason reason, absl::Time now) {
+  const std::shared_ptr<EventSink> sink = std::move(sink_);
+  if (std::string held = text_.Finish(); !held.empty()) {
+    TokenEvent event;
+    event.text = std::move(held);
+    sink->OnToken(std::move(event));
+  }
+  const absl::Time started = started_.value_or(now);
+  const absl::Time first_token = first_token_.value_or(now);
+  sink->OnFinish({.reason = reason,
+                  .prompt_tokens = prompt_tokens_,
+                  .cached_tokens = 0,
+                  .generated_tokens = generated_tokens(),
+                  .queue = started - request_.arrival,
+                  .prefill = first_token - started,
+                  .decode = now - first_token});
+}
+
+void Sequence::Fail(const absl::Status& status) {
+  const std::shared_ptr<EventSink> sink = std::move(sink_);
+  sink->OnError(status);
+}
+
+}  // namespace structattn

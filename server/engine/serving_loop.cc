@@ -1,0 +1,163 @@
+// Implements serving_loop.h. This is the one place where exceptions of the decoder end.
+#include "server/engine/serving_loop.h"
+
+#include <algorithm>
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "kernels/check.h"
+
+namespace structattn {
+
+ServingLoop::ServingLoop(Decoder* decoder, KvCache kv, const SchedulerLimits& limits)
+    : decoder_(decoder), kv_(std::move(kv)), limits_(limits), pool_(kv_.blocks) {
+  STRUCTATTN_CHECK(limits.max_step_tokens > 0 && limits.max_running_sequences > 0);
+}
+
+int32_t ServingLoop::BlocksFor(const Sequence& sequence) const {
+  return (sequence.max_tokens() + kv_.block_size - 1) / kv_.block_size;
+}
+
+void ServingLoop::Accept(std::unique_ptr<Sequence> sequence) {
+  if (sequence->max_generated_tokens() == 0) {
+    sequence->Finish(FinishReason::kLength, absl::Now());
+    return;
+  }
+  STRUCTATTN_CHECK(BlocksFor(*sequence) <= kv_.blocks);
+  waiting_.push_back(std::move(sequence));
+}
+
+void ServingLoop::Cancel(uint64_t ticket) {
+  EndWhere(FinishReason::kCancelled,
+           [ticket](const Sequence& sequence) { return sequence.ticket() == ticket; });
+}
+
+void ServingLoop::CancelAll() {
+  EndWhere(FinishReason::kCancelled, [](const Sequence&) { return true; });
+}
+
+template <typename Condition>
+void ServingLoop::EndWhere(FinishReason reason, Condition condition) {
+  const absl::Time now = absl::Now();
+  const auto end_in = [&](auto* sequences) {
+    for (std::unique_ptr<Sequence>& sequence : *sequences) {
+      if (!condition(*sequence)) continue;
+      ReleaseBlocks(sequence.get());
+      sequence->Finish(reason, now);
+      sequence.reset();
+    }
+    std::erase(*sequences, nullptr);
+  };
+  end_in(&running_);
+  end_in(&waiting_);
+}
+
+void ServingLoop::Step() {
+  EndWhere(FinishReason::kDeadline,
+           [now = absl::Now()](const Sequence& sequence) { return sequence.deadline() <= now; });
+  if (idle()) return;
+  Plan();
+  if (const absl::Status status = Forward(); status.ok()) {
+    SampleAll();
+  } else {
+    FailBatch(status);
+  }
+  std::erase(running_, nullptr);
+}
+
+// Fills plan_ and chunks_, and starts the sequences that the plan admits.
+void ServingLoop::Plan() {
+  running_loads_.clear();
+  for (const std::unique_ptr<Sequence>& sequence : running_) {
+    const int32_t left = std::max(sequence->prompt_tokens() - sequence->computed(), 0);
+    running_loads_.push_back({left});
+  }
+  waiting_loads_.clear();
+  const int32_t most_admitted = std::max(limits_.max_running_sequences - running(), 0);
+  for (int32_t i = 0; i < std::min(waiting(), most_admitted); ++i) {
+    waiting_loads_.push_back({waiting_[i]->prompt_tokens(), BlocksFor(*waiting_[i])});
+  }
+  PlanStep({running_loads_, waiting_loads_, pool_.free_blocks()}, limits_, &plan_);
+  STRUCTATTN_CHECK(!plan_.chunks.empty());
+  Admit(plan_.admitted);
+  chunks_.clear();
+  for (const Chunk& chunk : plan_.chunks) {
+    chunks_.push_back({running_[chunk.sequence].get(), chunk.tokens});
+  }
+}
+
+void ServingLoop::Admit(int32_t count) {
+  for (int32_t i = 0; i < count; ++i) {
+    std::unique_ptr<Sequence> sequence = std::move(waiting_.front());
+    waiting_.pop_front();
+    sequence->blocks().resize(BlocksFor(*sequence));
+    for (int32_t& block : sequence->blocks()) block = pool_.Allocate();
+    sequence->Start(absl::Now());
+    running_.push_back(std::move(sequence));
+  }
+}
+
+absl::Status ServingLoop::Forward() {
+  try {
+    BuildBatch(chunks_, kv_.block_size, &batch_);
+    const size_t size = batch_.logit_rows.size() * decoder_->vocabulary_size();
+    if (logits_.size() < size) logits_.resize(size);
+    decoder_->Forward(batch_, kv_.layers, std::span(logits_).first(size));
+  } catch (const std::exception& exception) {
+    // LibTorch appends a backtrace after the first line.
+    const std::string what = exception.what();
+    return absl::InternalError(absl::StrCat("the model failed: ", what.substr(0, what.find('\n'))));
+  }
+  return absl::OkStatus();
+}
+
+void ServingLoop::SampleAll() {
+  const size_t vocabulary = decoder_->vocabulary_size();
+  size_t row = 0;
+  for (size_t i = 0; i < chunks_.size(); ++i) {
+    std::unique_ptr<Sequence>& sequence = running_[plan_.chunks[i].sequence];
+    const bool reaches_end = ReachesEnd(chunks_[i]);
+    sequence->AddComputed(chunks_[i].tokens);
+    if (!reaches_end) continue;
+    SampleNext(&sequence, std::span(logits_).subspan(row * vocabulary, vocabulary));
+    ++row;
+  }
+}
+
+// Resets the sequence when it has ended.
+void ServingLoop::SampleNext(std::unique_ptr<Sequence>* sequence, std::span<const float> logits) {
+  absl::StatusOr<SampledToken> token = sampler_.Sample((*sequence)->NextSample(logits));
+  if (!token.ok()) {
+    ReleaseBlocks(sequence->get());
+    (*sequence)->Fail(token.status());
+    sequence->reset();
+    return;
+  }
+  const absl::Time now = absl::Now();
+  const std::optional<FinishReason> finish = (*sequence)->Accept(*std::move(token), now);
+  if (!finish.has_value()) return;
+  ReleaseBlocks(sequence->get());
+  (*sequence)->Finish(*finish, now);
+  sequence->reset();
+}
+
+void ServingLoop::FailBatch(const absl::Status& status) {
+  for (const Chunk& chunk : plan_.chunks) {
+    std::unique_ptr<Sequence>& sequence = running_[chunk.sequence];
+    ReleaseBlocks(sequence.get());
+    sequence->Fail(status);
+    sequence.reset();
+  }
+}
+
+void ServingLoop::ReleaseBlocks(Sequence* sequence) {
+  for (int32_t block : sequence->blocks()) pool_.Release(block);
+  sequence->blocks().clear();
+}
+
+}  // namespace structattn
