@@ -20,6 +20,9 @@ struct SiluMulParams {
 
 void SiluMul(const KernelContext& context, const SiluMulParams& params);
 
+// The CPU side, which SiluMul calls for DeviceKind::kCpu.
+void SiluMulCpu(ThreadPool& pool, const SiluMulParams& params);
+
 }  // namespace structattn
 
 #endif  // STRUCTATTN_KERNELS_ACTIVATION_SILU_MUL_H_

@@ -21,6 +21,9 @@ struct EmbeddingParams {
 
 void Embedding(const KernelContext& context, const EmbeddingParams& params);
 
+// The CPU side, which Embedding calls for DeviceKind::kCpu.
+void EmbeddingCpu(ThreadPool& pool, const EmbeddingParams& params);
+
 }  // namespace structattn
 
 #endif  // STRUCTATTN_KERNELS_EMBEDDING_EMBEDDING_H_

@@ -1,14 +1,14 @@
-// y = x W^T + b with weights packed once for streaming. CPU only: on CUDA the decoder uses LibTorch.
-// Called by server/model/linear_layer. The bits of one output row depend only on that row's input:
-// not on the number of rows, their order, or the number of threads (every output element is one
-// fixed chain of multiply-adds over k).
+// y = x W^T + b with weights packed once for streaming. CPU only: on CUDA the decoder uses
+// LibTorch. Called by server/model/linear_layer. The bits of one output row depend only on that
+// row's input and the weight: not on the number of rows, their order, or the number of threads
+// (every output element is one fixed chain of multiply-adds over k; see linear-inl.h).
 #ifndef STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 #define STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
+#include <string_view>
 
 #include "kernels/context.h"
 #include "kernels/dtype.h"
@@ -23,18 +23,25 @@ struct MatrixView {
   int64_t columns = 0;
 };
 
+struct LinearKernel;  // kernels/linear/linear_kernel.h
+
 // Weights [outputs, inputs] in the layout that the kernel streams. Move-only.
 class PackedWeight {
  public:
-  // Stacks the views' rows (fused QKV, gate/up), converts them to `dtype` and packs them.
-  // All views have the same number of columns. Uses the pool's threads.
+  // Stacks the views' rows (fused QKV, gate/up), converts them to `dtype` and packs them for the
+  // best kernel of this CPU. All views have the same number of columns. Uses the pool's threads.
   static PackedWeight Pack(std::span<const MatrixView> views, DType dtype, ThreadPool& pool);
+
+  // Likewise for a given kernel, which this CPU must support.
+  static PackedWeight PackFor(const LinearKernel& kernel, std::span<const MatrixView> views,
+                              ThreadPool& pool);
 
   PackedWeight() = default;
   PackedWeight(PackedWeight&&) = default;
   PackedWeight& operator=(PackedWeight&&) = default;
 
-  DType dtype() const { return dtype_; }
+  DType dtype() const;
+  const LinearKernel& kernel() const { return *kernel_; }
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
   int64_t bytes() const { return bytes_; }
@@ -46,21 +53,24 @@ class PackedWeight {
   };
   std::unique_ptr<void, Free> data_;  // 64-byte aligned.
   int64_t bytes_ = 0;
-  DType dtype_ = DType::kFloat32;
+  const LinearKernel* kernel_ = nullptr;
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
 };
 
 struct LinearParams {
-  const void* input = nullptr;         // [rows, inputs] of the weight's dtype.
+  const void* input = nullptr;  // [rows, inputs] of the weight's dtype.
   const PackedWeight* weight = nullptr;
-  const float* bias = nullptr;         // [outputs] or null.
-  const float* residual = nullptr;     // [rows, outputs] added to the result, or null; may be output.
-  float* output = nullptr;             // [rows, outputs].
+  const float* bias = nullptr;      // [outputs] or null.
+  const float* residual = nullptr;  // [rows, outputs] added to the result, or null; may be output.
+  float* output = nullptr;          // [rows, outputs].
   int64_t rows = 0;
 };
 
 void LinearCpu(ThreadPool& pool, const LinearParams& params);
+
+// The kernel that Pack chooses for `dtype` on this CPU, for provenance: "avx512_bf16".
+std::string_view LinearKernelName(DType dtype);
 
 }  // namespace structattn
 

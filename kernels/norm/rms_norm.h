@@ -22,6 +22,9 @@ struct RmsNormParams {
 
 void RmsNorm(const KernelContext& context, const RmsNormParams& params);
 
+// The CPU side, which RmsNorm calls for DeviceKind::kCpu.
+void RmsNormCpu(ThreadPool& pool, const RmsNormParams& params);
+
 }  // namespace structattn
 
 #endif  // STRUCTATTN_KERNELS_NORM_RMS_NORM_H_

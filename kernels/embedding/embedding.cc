@@ -1,0 +1,18 @@
+// Sends Embedding to the device of its context.
+// Called by server/model. Computes nothing itself.
+#include "kernels/embedding/embedding.h"
+
+#include "kernels/cuda_ops.h"
+
+namespace structattn {
+
+void Embedding(const KernelContext& context, const EmbeddingParams& params) {
+  switch (context.device) {
+    case DeviceKind::kCpu:
+      return EmbeddingCpu(*context.pool, params);
+    case DeviceKind::kCuda:
+      return EmbeddingCuda(context, params);
+  }
+}
+
+}  // namespace structattn

@@ -1,0 +1,98 @@
+// The linear kernels of CPUs with AVX2, FMA and F16C: float32, and 16-bit weights and inputs
+// widened to float. Reached through kLinearKernelSets; asks the CPU before it offers anything.
+#include <cstring>
+
+#include "hwy/base.h"
+#include "kernels/linear/linear_kernel.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
+
+#include "kernels/linear/linear-inl.h"
+
+namespace structattn {
+namespace {
+
+// What the three formats share: float sums, float units, one input a step.
+struct FloatSums {
+  using Vector = __m256;
+  using Cells = __m256;
+  using Unit = float;
+  static constexpr int kLanes = 8;
+  static constexpr int kInputsPerStep = 1;
+  static constexpr int kMaxRows = 6;
+  static constexpr int kMaxSums = 12;
+
+  static Vector Load(const float* from) { return _mm256_loadu_ps(from); }
+  static void Store(Vector value, float* to) { _mm256_storeu_ps(to, value); }
+  static Vector Broadcast(const float* from) { return _mm256_broadcast_ss(from); }
+  static Vector MultiplyAdd(Vector unit, Vector cells, Vector sum) {
+    return _mm256_fmadd_ps(unit, cells, sum);
+  }
+};
+
+struct Float32Format : FloatSums {
+  using Stored = float;
+  using Input = float;
+  static Cells LoadCells(const float* from) { return _mm256_load_ps(from); }
+  static void Stage(const float* from, int64_t count, float* to) {
+    std::memcpy(to, from, sizeof(float) * count);
+  }
+};
+
+struct Bfloat16Format : FloatSums {
+  using Stored = Bfloat16;
+  using Input = Bfloat16;
+  static Cells LoadCells(const Bfloat16* from) {
+    const __m128i words = _mm_load_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
+  }
+  static void Stage(const Bfloat16* from, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) to[i] = ToFloat(from[i]);
+  }
+};
+
+struct Float16Format : FloatSums {
+  using Stored = Float16;
+  using Input = Float16;
+  static Cells LoadCells(const Float16* from) {
+    return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+  static void Stage(const Float16* from, int64_t count, float* to) {
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) {
+      const __m128i words = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
+      _mm256_storeu_ps(to + i, _mm256_cvtph_ps(words));
+    }
+    for (; i < count; ++i) to[i] = ToFloat(from[i]);
+  }
+};
+
+}  // namespace
+}  // namespace structattn
+
+HWY_POP_ATTRIBUTES
+
+namespace structattn {
+
+std::span<const LinearKernel> Avx2LinearKernels() {
+  static constexpr LinearKernel kKernels[] = {KernelOf<Float32Format>("avx2", DType::kFloat32),
+                                              KernelOf<Bfloat16Format>("avx2", DType::kBfloat16),
+                                              KernelOf<Float16Format>("avx2", DType::kFloat16)};
+  // GCC 12 knows no feature named f16c; every CPU with AVX2 has it.
+  static const bool supported = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return supported ? std::span<const LinearKernel>(kKernels) : std::span<const LinearKernel>();
+}
+
+}  // namespace structattn
+
+#else  // Not x86-64.
+
+namespace structattn {
+std::span<const LinearKernel> Avx2LinearKernels() { return {}; }
+}  // namespace structattn
+
+#endif

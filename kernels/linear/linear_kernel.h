@@ -1,0 +1,54 @@
+// The seam between LinearCpu and its kernels: one table entry per instruction set and weight dtype.
+// Used by linear_cpu.cc, linear_pack.cc, the linear_<isa>.cc files and their tests; nobody else.
+#ifndef STRUCTATTN_KERNELS_LINEAR_LINEAR_KERNEL_H_
+#define STRUCTATTN_KERNELS_LINEAR_LINEAR_KERNEL_H_
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "kernels/dtype.h"
+
+namespace structattn {
+
+// How far one item of the parallel loop reaches at most. Sums of an item stay on its thread's
+// stack.
+inline constexpr int kItemRows = 96;
+inline constexpr int kItemPanels = 4;
+
+// Rows [row_begin, row_end) times neighbouring panels: output = input weight^T + bias + residual.
+struct LinearItem {
+  const void* input;      // [rows, inputs] of the kernel's dtype, all rows of the call.
+  const void* panels;     // The first panel of the item, packed as linear-inl.h shows.
+  const float* bias;      // Of the item's first output, or null.
+  const float* residual;  // [rows, output_stride] at the item's first output, or null.
+  float* output;          // Likewise, never null.
+  int64_t inputs;
+  int64_t outputs;  // Real outputs in the item; its last panel may hold padding.
+  int64_t output_stride;
+  int64_t row_begin;
+  int64_t row_end;
+};
+
+struct LinearKernel {
+  std::string_view name;  // "avx512_bf16"
+  DType dtype;            // Of weights and inputs.
+  int panel_outputs;      // Outputs that lie side by side in a panel.
+  int inputs_per_step;    // Inputs of one output that lie side by side.
+  void (*run)(const LinearItem& item);
+};
+
+// The kernels of each instruction set that this CPU supports (empty if it does not), the best of a
+// dtype first.
+std::span<const LinearKernel> Avx512Bf16LinearKernels();
+std::span<const LinearKernel> Avx512LinearKernels();
+std::span<const LinearKernel> Avx2LinearKernels();
+std::span<const LinearKernel> PortableLinearKernels();
+
+// The sets above, best first.
+inline constexpr std::span<const LinearKernel> (*kLinearKernelSets[])() = {
+    Avx512Bf16LinearKernels, Avx512LinearKernels, Avx2LinearKernels, PortableLinearKernels};
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_KERNELS_LINEAR_LINEAR_KERNEL_H_

@@ -1,0 +1,144 @@
+// Packing of weights: stacking, conversion and the layout that linear-inl.h shows.
+// Called when a model is loaded, through PackedWeight::Pack; never while serving.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/check.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear/linear_kernel.h"
+
+namespace structattn {
+namespace {
+
+constexpr int64_t kHugePageBytes = int64_t{2} << 20;
+
+// Large weights start at a huge page: fewer page faults at load and TLB misses when streaming.
+void* Allocate(int64_t bytes) {
+  const bool huge = bytes >= kHugePageBytes;
+  void* data = nullptr;
+  const int error = posix_memalign(&data, huge ? kHugePageBytes : 64, bytes);
+  STRUCTATTN_CHECK(error == 0);
+  if (huge) madvise(data, bytes / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);  // A hint.
+  return data;
+}
+
+template <typename From, typename To>
+void Convert(const void* row, int64_t begin, int64_t count, To* to) {
+  const From* from = static_cast<const From*>(row) + begin;
+  if constexpr (std::is_same_v<From, To>) {
+    std::memcpy(to, from, sizeof(To) * count);
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = FromFloat<To>(ToFloat(from[i]));
+  }
+}
+
+// Row `row` of the stacked views; data is null past the last one.
+struct SourceRow {
+  const void* data = nullptr;
+  DType dtype = DType::kFloat32;
+};
+
+SourceRow FindRow(std::span<const MatrixView> views, int64_t row) {
+  for (const MatrixView& view : views) {
+    if (row < view.rows) {
+      const int64_t offset = row * view.columns * static_cast<int64_t>(ByteSize(view.dtype));
+      return {.data = static_cast<const char*>(view.data) + offset, .dtype = view.dtype};
+    }
+    row -= view.rows;
+  }
+  return {};
+}
+
+// Inputs [begin, begin + count) of one output as T; zeros for an absent output.
+template <typename T>
+void ConvertInputs(const SourceRow& source, int64_t begin, int64_t count, T* to) {
+  if (source.data == nullptr) {
+    std::memset(to, 0, sizeof(T) * count);
+    return;
+  }
+  switch (source.dtype) {
+    case DType::kFloat32:
+      return Convert<float>(source.data, begin, count, to);
+    case DType::kBfloat16:
+      return Convert<Bfloat16>(source.data, begin, count, to);
+    case DType::kFloat16:
+      return Convert<Float16>(source.data, begin, count, to);
+  }
+}
+
+// One panel, in blocks of inputs that stay in the first-level cache while their cells are spread.
+template <typename T, int kInputsPerStep>
+void PackPanel(const LinearKernel& kernel, std::span<const MatrixView> views, int64_t first_output,
+               T* panel) {
+  constexpr int64_t kBlockInputs = 128;
+  const int64_t inputs = views[0].columns;
+  const int64_t stride = static_cast<int64_t>(kernel.panel_outputs) * kInputsPerStep;
+  for (int64_t begin = 0; begin < inputs; begin += kBlockInputs) {
+    const int64_t count = std::min(kBlockInputs, inputs - begin);
+    const int64_t steps = (count + kInputsPerStep - 1) / kInputsPerStep;
+    T* block = panel + begin / kInputsPerStep * stride;
+    for (int output = 0; output < kernel.panel_outputs; ++output) {
+      T row[kBlockInputs] = {};
+      ConvertInputs(FindRow(views, first_output + output), begin, count, row);
+      T* to = block + output * kInputsPerStep;
+      for (int64_t step = 0; step < steps; ++step) {
+        std::memcpy(to + step * stride, row + step * kInputsPerStep, sizeof(T) * kInputsPerStep);
+      }
+    }
+  }
+}
+
+template <typename T>
+void PackPanel(const LinearKernel& kernel, std::span<const MatrixView> views, int64_t first_output,
+               void* panel) {
+  if (kernel.inputs_per_step == 2) {
+    PackPanel<T, 2>(kernel, views, first_output, static_cast<T*>(panel));
+  } else {
+    PackPanel<T, 1>(kernel, views, first_output, static_cast<T*>(panel));
+  }
+}
+
+void PackPanel(const LinearKernel& kernel, std::span<const MatrixView> views, int64_t first_output,
+               void* panel) {
+  switch (kernel.dtype) {
+    case DType::kFloat32:
+      return PackPanel<float>(kernel, views, first_output, panel);
+    case DType::kBfloat16:
+      return PackPanel<Bfloat16>(kernel, views, first_output, panel);
+    case DType::kFloat16:
+      return PackPanel<Float16>(kernel, views, first_output, panel);
+  }
+}
+
+}  // namespace
+
+void PackedWeight::Free::operator()(void* pointer) const { std::free(pointer); }
+
+PackedWeight PackedWeight::PackFor(const LinearKernel& kernel, std::span<const MatrixView> views,
+                                   ThreadPool& pool) {
+  STRUCTATTN_CHECK(!views.empty() && views[0].columns > 0);
+  PackedWeight weight;
+  weight.kernel_ = &kernel;
+  weight.inputs_ = views[0].columns;
+  for (const MatrixView& view : views) {
+    STRUCTATTN_CHECK(view.columns == weight.inputs_);
+    weight.outputs_ += view.rows;
+  }
+  const int64_t steps = (weight.inputs_ + kernel.inputs_per_step - 1) / kernel.inputs_per_step;
+  const int64_t panels = (weight.outputs_ + kernel.panel_outputs - 1) / kernel.panel_outputs;
+  const int64_t panel_bytes = steps * kernel.inputs_per_step * kernel.panel_outputs *
+                              static_cast<int64_t>(ByteSize(kernel.dtype));
+  weight.bytes_ = panels * panel_bytes;
+  weight.data_.reset(Allocate(weight.bytes_));
+  char* data = static_cast<char*>(weight.data_.get());
+  pool.ParallelFor(panels, [&](int64_t panel) {
+    PackPanel(kernel, views, panel * kernel.panel_outputs, data + panel * panel_bytes);
+  });
+  return weight;
+}
+
+}  // namespace structattn

@@ -1,0 +1,51 @@
+// The linear kernels of any CPU: vectors of four floats as GCC and Clang know them everywhere, a
+// multiplication and an addition where others have one instruction.
+// Reached through kLinearKernelSets as the last choice.
+#include <cstring>
+
+#include "kernels/linear/linear_kernel.h"
+// After what it needs.
+#include "kernels/linear/linear-inl.h"
+
+namespace structattn {
+namespace {
+
+template <typename T>
+struct PortableFormat {
+  using Vector = float __attribute__((vector_size(16)));
+  using Cells = Vector;
+  using Unit = float;
+  using Stored = T;
+  using Input = T;
+  static constexpr int kLanes = 4;
+  static constexpr int kInputsPerStep = 1;
+  static constexpr int kMaxRows = 4;
+  static constexpr int kMaxSums = 8;
+
+  static Vector Load(const float* from) {
+    Vector value;
+    std::memcpy(&value, from, sizeof(value));
+    return value;
+  }
+  static void Store(Vector value, float* to) { std::memcpy(to, &value, sizeof(value)); }
+  static Cells LoadCells(const T* from) {
+    return Vector{ToFloat(from[0]), ToFloat(from[1]), ToFloat(from[2]), ToFloat(from[3])};
+  }
+  static Vector Broadcast(const float* from) { return Vector{*from, *from, *from, *from}; }
+  static Vector MultiplyAdd(Vector unit, Cells cells, Vector sum) { return unit * cells + sum; }
+  static void Stage(const T* from, int64_t count, float* to) {
+    for (int64_t i = 0; i < count; ++i) to[i] = ToFloat(from[i]);
+  }
+};
+
+}  // namespace
+
+std::span<const LinearKernel> PortableLinearKernels() {
+  static constexpr LinearKernel kKernels[] = {
+      KernelOf<PortableFormat<float>>("portable", DType::kFloat32),
+      KernelOf<PortableFormat<Bfloat16>>("portable", DType::kBfloat16),
+      KernelOf<PortableFormat<Float16>>("portable", DType::kFloat16)};
+  return kKernels;
+}
+
+}  // namespace structattn

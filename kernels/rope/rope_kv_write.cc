@@ -1,0 +1,18 @@
+// Sends RopeKvWrite to the device of its context.
+// Called by server/model. Computes nothing itself.
+#include "kernels/rope/rope_kv_write.h"
+
+#include "kernels/cuda_ops.h"
+
+namespace structattn {
+
+void RopeKvWrite(const KernelContext& context, const RopeKvWriteParams& params) {
+  switch (context.device) {
+    case DeviceKind::kCpu:
+      return RopeKvWriteCpu(*context.pool, params);
+    case DeviceKind::kCuda:
+      return RopeKvWriteCuda(context, params);
+  }
+}
+
+}  // namespace structattn
