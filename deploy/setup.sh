@@ -107,6 +107,7 @@ install_wheels() {
   [[ ! -e $complete ]] || return 0
   say "downloading $what"
   mkdir -p "$folder"
+  rm -rf "$cache"/download.*  # of runs that were killed
   downloads=$(mktemp -d "$cache/download.XXXXXX")
   run_logged "$root/.deps/venv/bin/pip" download --disable-pip-version-check --no-cache-dir \
     --no-deps --only-binary=:all: --require-hashes "$@" -d "$downloads" -r "$requirements"
