@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/linear/linear.h"
+#include "kernels/thread_pool.h"
 #include "server/model/model_config.h"
 #include "server/model/tokenizer/tokenizer.h"
 
@@ -41,16 +42,23 @@ class Checkpoint {
   // The tensor by its Hugging Face name ("model.layers.0.self_attn.q_proj.weight",
   // "model.embed_tokens.weight", "lm_head.weight"), as [rows, columns] in its plain stored dtype
   // (quantised tensors: dequantised to float32; GGUF's q/k row permutation undone).
-  // Asking for a tensor the config does not have is a broken invariant.
-  virtual LoadedMatrix Read(std::string_view name) const = 0;
+  // Asking for a tensor that ExpectedTensors does not list is a broken invariant (lm_head.weight of
+  // tied embeddings among them). With a pool, a conversion is shared out to its threads.
+  LoadedMatrix Read(std::string_view name, ThreadPool* pool = nullptr) const {
+    return ReadTensor(name, pool);
+  }
 
   // SHA-256 (hex) over config, tokenizer, tensor headers and file sizes.
   virtual const std::string& digest() const = 0;
-  virtual int64_t parameters() const = 0;    // Elements over all tensors.
-  virtual int64_t tensor_bytes() const = 0;  // Stored bytes over all tensors, for progress.
+  virtual int64_t parameters() const = 0;    // Elements over all expected tensors.
+  virtual int64_t tensor_bytes() const = 0;  // Their stored bytes, for progress.
+
+ private:
+  virtual LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const = 0;
 };
 
-// The names and shapes [rows, columns] of every tensor that a config asks for.
+// The names and shapes [rows, columns] of every tensor that a config asks for, in the order of the
+// forward pass. A vector has rows = 1.
 struct TensorSpec {
   std::string name;
   int64_t rows;

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/dtype.h"
 
@@ -36,12 +37,16 @@ struct ModelConfig {
   double rms_norm_epsilon = 0.0;
   double rope_theta = 0.0;
   std::optional<Llama3RopeScaling> rope_scaling;
+  // Divisors of the inverse frequencies, head_dim / 2 of them, or empty: how a GGUF file stores
+  // what config.json calls llama3 scaling.
+  std::vector<float> rope_frequency_divisors;
   bool tied_embeddings = false;
   bool qkv_bias = false;     // q_proj, k_proj, v_proj have a bias (Qwen2).
   bool output_bias = false;  // o_proj has one (LLaMA with attention_bias).
   bool mlp_bias = false;
-  bool qk_norm = false;  // RMS norm of each q and k head before rotary embedding (Qwen3).
+  bool qk_norm = false;            // RMS norm of each q and k head before rotary embedding (Qwen3).
   DType dtype = DType::kBfloat16;  // Stored type; what `--dtype auto` means.
+  bool dtype_named = true;         // False: config.json names none, the stored tensors decide.
   std::vector<int32_t> eos_token_ids;
 };
 
@@ -50,8 +55,13 @@ struct ModelConfig {
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
                                              std::string_view generation_config_json);
 
+// Whether every number is in range and they fit each other. Messages say what was given and what is
+// allowed, by the names of config.json. ParseModelConfig has called it already.
+absl::Status ValidateModelConfig(const ModelConfig& config);
+
 // Inverse frequencies of the rotary embedding, head_dim / 2 of them, llama3 scaling applied, in
-// the float arithmetic of Hugging Face.
+// the float arithmetic of Hugging Face. The power is rounded correctly; that of LibTorch may be one
+// unit in the last place away, which depends on the CPU.
 std::vector<float> InverseFrequencies(const ModelConfig& config);
 
 }  // namespace structattn

@@ -11,9 +11,9 @@
 #define STRUCTATTN_CONCAT(a, b) STRUCTATTN_CONCAT_INNER(a, b)
 
 // Returns the status of `expression` from the enclosing function unless it is OK.
-#define STRUCTATTN_RETURN_IF_ERROR(expression)                \
-  do {                                                        \
-    absl::Status status_of_expression = (expression);         \
+#define STRUCTATTN_RETURN_IF_ERROR(expression)                   \
+  do {                                                           \
+    absl::Status status_of_expression = (expression);            \
     if (!status_of_expression.ok()) return status_of_expression; \
   } while (false)
 

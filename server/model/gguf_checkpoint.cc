@@ -1,0 +1,204 @@
+// Opens a GGUF file, checks its tensors against its metadata and hands them out under their Hugging
+// Face names, in Hugging Face's row order: see gguf_checkpoint.h and checkpoint.h.
+#include "server/model/gguf_checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "kernels/check.h"
+#include "server/model/gguf.h"
+#include "server/model/gguf_config.h"
+#include "server/model/mapped_file.h"
+#include "server/model/plain_tensor.h"
+#include "server/model/refusal.h"
+#include "server/model/sha256.h"
+#include "server/model/status_macros.h"
+
+namespace structattn {
+namespace {
+
+// Work of one item of a parallel conversion.
+constexpr int64_t kElementsPerItem = int64_t{1} << 16;
+
+// A tensor and the rows in which it is stored: a bias that was permuted with its matrix counts as
+// one row per element.
+struct LocatedTensor {
+  TensorSpec spec;
+  const GgufTensor* stored;
+  bool permuted;  // Rows of each head are interleaved: see StoredRow.
+};
+
+// The architecture `llama` stores q and k for a rotary embedding of neighbouring pairs: within a
+// head, row 2 i + j of the file is row j * head_dim / 2 + i of Hugging Face's halves.
+int64_t StoredRow(int64_t row, int64_t head_dim) {
+  const int64_t in_head = row % head_dim;
+  const int64_t half = head_dim / 2;
+  return row - in_head + 2 * (in_head % half) + in_head / half;
+}
+
+class GgufCheckpoint final : public Checkpoint {
+ public:
+  GgufCheckpoint(MappedFile file, Gguf gguf, ModelConfig config)
+      : file_(std::move(file)), gguf_(std::move(gguf)), config_(std::move(config)) {}
+
+  absl::Status Locate();
+  absl::Status ReadRopeDivisors();
+  absl::Status AddTokenizer();
+  void MakeDigest();
+
+  const ModelConfig& config() const override { return config_; }
+  std::unique_ptr<Tokenizer> TakeTokenizer() override { return std::move(tokenizer_); }
+  const std::string& digest() const override { return digest_; }
+  int64_t parameters() const override { return parameters_; }
+  int64_t tensor_bytes() const override { return tensor_bytes_; }
+
+ private:
+  LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override;
+  std::string_view Bytes(const GgufTensor& tensor) const {
+    return file_.bytes().substr(tensor.begin, tensor.end - tensor.begin);
+  }
+  bool IsPermuted(std::string_view name) const {
+    return config_.architecture == "llama" &&
+           (name.find(".q_proj.") != name.npos || name.find(".k_proj.") != name.npos);
+  }
+
+  MappedFile file_;
+  Gguf gguf_;  // Points into file_.
+  ModelConfig config_;
+  std::map<std::string, LocatedTensor, std::less<>> located_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::string digest_;
+  int64_t parameters_ = 0;
+  int64_t tensor_bytes_ = 0;
+};
+
+absl::Status GgufCheckpoint::Locate() {
+  for (TensorSpec& spec : ExpectedTensors(config_)) {
+    const std::string stored_name = GgufTensorName(spec.name);
+    const GgufTensor* stored = gguf_.FindTensor(stored_name);
+    if (stored == nullptr) return Refuse("'", stored_name, "': tensor is missing");
+    const std::vector<int64_t> shape(stored->dimensions.rbegin(), stored->dimensions.rend());
+    if (absl::Status status = CheckShape(spec, shape); !status.ok()) {
+      return WithPrefix(Concat("'", stored_name, "'"), status);
+    }
+    if (spec.rows == 1 && !stored->encoding->plain) {
+      return Refuse("'", stored_name, "': encoding ", stored->encoding->name,
+                    ": supported for vectors are F32, F16, BF16");
+    }
+    parameters_ += spec.rows * spec.columns;
+    tensor_bytes_ += static_cast<int64_t>(stored->end - stored->begin);
+    std::string name = spec.name;
+    const bool permuted = IsPermuted(name);
+    located_.emplace(std::move(name), LocatedTensor{std::move(spec), stored, permuted});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status GgufCheckpoint::ReadRopeDivisors() {
+  const GgufTensor* stored = gguf_.FindTensor("rope_freqs.weight");
+  if (stored == nullptr) return absl::OkStatus();
+  const TensorSpec spec{"rope_freqs.weight", 1, config_.head_dim / 2};
+  if (absl::Status status = CheckShape(spec, stored->dimensions); !status.ok()) {
+    return WithPrefix("'rope_freqs.weight'", status);
+  }
+  if (stored->encoding->plain != DType::kFloat32) {
+    return Refuse("'rope_freqs.weight': encoding ", stored->encoding->name, ": supported is F32");
+  }
+  config_.rope_frequency_divisors.resize(static_cast<size_t>(spec.columns));
+  const std::string_view bytes = Bytes(*stored);
+  std::memcpy(config_.rope_frequency_divisors.data(), bytes.data(), bytes.size());
+  if (absl::Status status = ValidateModelConfig(config_); !status.ok()) {
+    return WithPrefix("'rope_freqs.weight'", status);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status GgufCheckpoint::AddTokenizer() {
+  STRUCTATTN_ASSIGN_OR_RETURN(const GgufVocabulary vocabulary, ReadGgufVocabulary(gguf_));
+  const auto tokens = static_cast<int64_t>(vocabulary.tokens.size());
+  if (tokens > config_.vocab_size) {
+    return Refuse("tokenizer.ggml.tokens: ", tokens, " tokens, the model embeds only ",
+                  config_.vocab_size, " (token_embd.weight)");
+  }
+  STRUCTATTN_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromGguf(vocabulary));
+  if (tokenizer_->vocabulary_size() > config_.vocab_size) {
+    return Refuse("tokenizer.ggml: ", tokenizer_->vocabulary_size(),
+                  " token ids, the model embeds only ", config_.vocab_size);
+  }
+  return absl::OkStatus();
+}
+
+void GgufCheckpoint::MakeDigest() {
+  Sha256 hash;
+  hash.Update(Concat("gguf ", gguf_.data_begin(), " ", file_.size(), "\n"));
+  hash.Update(file_.bytes().substr(0, gguf_.data_begin()));
+  digest_ = hash.Hex();
+}
+
+LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool) const {
+  const auto found = located_.find(name);
+  STRUCTATTN_CHECK(found != located_.end());
+  const auto& [spec, stored, permuted] = found->second;
+  const GgmlEncoding& encoding = *stored->encoding;
+  const std::string_view bytes = Bytes(*stored);
+  if (encoding.plain && !permuted) return ViewOrCopy(bytes, *encoding.plain, spec);
+
+  // A permuted bias is a column of single elements.
+  const bool column = permuted && spec.rows == 1;
+  const int64_t rows = column ? spec.columns : spec.rows;
+  const int64_t columns = column ? 1 : spec.columns;
+  const DType dtype = encoding.plain.value_or(DType::kFloat32);
+  const int64_t source_bytes = columns / encoding.block_elements * encoding.block_bytes;
+  const int64_t target_bytes = columns * static_cast<int64_t>(ByteSize(dtype));
+  LoadedMatrix matrix;
+  matrix.owned = std::make_unique_for_overwrite<std::byte[]>(rows * target_bytes);
+  matrix.view = {matrix.owned.get(), dtype, spec.rows, spec.columns};
+
+  const int64_t rows_per_item = std::max<int64_t>(1, kElementsPerItem / columns);
+  const int64_t items = (rows + rows_per_item - 1) / rows_per_item;
+  const auto convert = [&, permuted = permuted](int64_t item) {
+    const int64_t end = std::min(rows, (item + 1) * rows_per_item);
+    for (int64_t row = item * rows_per_item; row < end; ++row) {
+      const int64_t source_row = permuted ? StoredRow(row, config_.head_dim) : row;
+      const std::string_view source = bytes.substr(source_row * source_bytes, source_bytes);
+      std::byte* target = matrix.owned.get() + row * target_bytes;
+      if (encoding.plain) {
+        std::memcpy(target, source.data(), source.size());
+      } else {
+        Dequantize(encoding, source,
+                   {reinterpret_cast<float*>(target), static_cast<size_t>(columns)});
+      }
+    }
+  };
+  if (pool != nullptr) {
+    pool->ParallelFor(items, convert);
+  } else {
+    for (int64_t item = 0; item < items; ++item) convert(item);
+  }
+  return matrix;
+}
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenMapped(MappedFile file) {
+  STRUCTATTN_ASSIGN_OR_RETURN(Gguf gguf, Gguf::Parse(file.bytes()));
+  STRUCTATTN_ASSIGN_OR_RETURN(ModelConfig config, ReadGgufConfig(gguf));
+  auto checkpoint =
+      std::make_unique<GgufCheckpoint>(std::move(file), std::move(gguf), std::move(config));
+  STRUCTATTN_RETURN_IF_ERROR(checkpoint->Locate());
+  STRUCTATTN_RETURN_IF_ERROR(checkpoint->ReadRopeDivisors());
+  STRUCTATTN_RETURN_IF_ERROR(checkpoint->AddTokenizer());
+  checkpoint->MakeDigest();
+  return checkpoint;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGgufCheckpoint(const std::string& path) {
+  STRUCTATTN_ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
+  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = OpenMapped(std::move(file));
+  if (!checkpoint.ok()) return WithPrefix(path, checkpoint.status());
+  return checkpoint;
+}
+
+}  // namespace structattn

@@ -1,0 +1,217 @@
+// GGUF metadata -> ModelConfig and GgufVocabulary (keys: ggml's docs/gguf.md): see gguf_config.h.
+// Refuses by name whatever would change the computation and is not supported.
+#include "server/model/gguf_config.h"
+
+#include <algorithm>
+
+#include "kernels/check.h"
+#include "server/model/refusal.h"
+#include "server/model/status_macros.h"
+
+namespace structattn {
+namespace {
+
+// Metadata keys of one architecture, "llama.block_count" for "block_count".
+class ArchitectureKeys {
+ public:
+  ArchitectureKeys(const Gguf& gguf, std::string_view architecture)
+      : gguf_(gguf), prefix_(Concat(architecture, ".")) {}
+
+  // Leaves `target` as it is where the key is missing.
+  template <typename T>
+  absl::Status Read(std::string_view key, T& target) const {
+    std::optional<T> value;
+    STRUCTATTN_RETURN_IF_ERROR(gguf_.Read(prefix_ + std::string(key), value));
+    if (value) target = *value;
+    return absl::OkStatus();
+  }
+
+  template <typename T>
+  absl::Status ReadRequired(std::string_view key, T& target) const {
+    if (!gguf_.Has(prefix_ + std::string(key))) {
+      return Refuse("metadata key '", prefix_, key, "' is missing");
+    }
+    return Read(key, target);
+  }
+
+  // For a feature that is not supported: anything but `allowed` is refused.
+  template <typename T>
+  absl::Status RequireValue(std::string_view key, T allowed) const {
+    T value = allowed;
+    STRUCTATTN_RETURN_IF_ERROR(Read(key, value));
+    if (value == allowed) return absl::OkStatus();
+    return Refuse("metadata key '", prefix_, key, "' is ", value, ": supported is ", allowed);
+  }
+
+ private:
+  const Gguf& gguf_;
+  std::string prefix_;
+};
+
+absl::Status ReadSizes(const ArchitectureKeys& keys, ModelConfig& config) {
+  STRUCTATTN_RETURN_IF_ERROR(keys.ReadRequired("block_count", config.layers));
+  STRUCTATTN_RETURN_IF_ERROR(keys.ReadRequired("embedding_length", config.hidden_size));
+  STRUCTATTN_RETURN_IF_ERROR(keys.ReadRequired("feed_forward_length", config.intermediate_size));
+  STRUCTATTN_RETURN_IF_ERROR(keys.ReadRequired("context_length", config.context_length));
+  STRUCTATTN_RETURN_IF_ERROR(keys.ReadRequired("attention.head_count", config.heads));
+  config.kv_heads = config.heads;
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("attention.head_count_kv", config.kv_heads));
+  if (config.heads > 0) config.head_dim = config.hidden_size / config.heads;
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("attention.key_length", config.head_dim));
+  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("attention.value_length", config.head_dim));
+  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("rope.dimension_count", config.head_dim));
+  return keys.ReadRequired("attention.layer_norm_rms_epsilon", config.rms_norm_epsilon);
+}
+
+absl::Status ReadRope(const ArchitectureKeys& keys, ModelConfig& config) {
+  config.rope_theta = 10000.0;
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.freq_base", config.rope_theta));
+  std::string type = "none";
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.scaling.type", type));
+  if (type != "none") return Refuse("rope.scaling.type ", Quoted(type), ": supported is none");
+  return keys.RequireValue("rope.scale_linear", 1.0);
+}
+
+absl::Status RefuseUnsupported(const Gguf& gguf, const ArchitectureKeys& keys) {
+  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("expert_count", int64_t{0}));
+  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("attention.sliding_window", int64_t{0}));
+  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("attention.causal", true));
+  std::optional<int64_t> parts;
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("split.count", parts));
+  if (parts && *parts > 1) {
+    return Refuse("one of ", *parts, " parts: supported are GGUF models in one file");
+  }
+  return absl::OkStatus();
+}
+
+// The type that the file was made from, as far as its encodings tell. Norms are F32 in every file.
+DType MainDType(const Gguf& gguf) {
+  bool half = false;
+  for (const auto& [name, tensor] : gguf.tensors()) {
+    const std::optional<DType>& plain = tensor.encoding->plain;
+    if (!plain || *plain == DType::kBfloat16) return DType::kBfloat16;
+    half = half || *plain == DType::kFloat16;
+  }
+  return half ? DType::kFloat16 : DType::kFloat32;
+}
+
+absl::Status ReadId(const Gguf& gguf, std::string_view key, std::optional<int32_t>& target) {
+  std::optional<int64_t> id;
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read(key, id));
+  if (!id) return absl::OkStatus();
+  if (*id < 0 || *id > (int64_t{1} << 24)) {
+    return Refuse("metadata key ", Quoted(key), " is ", *id, ": not a token id");
+  }
+  target = static_cast<int32_t>(*id);
+  return absl::OkStatus();
+}
+
+absl::Status ReadEosIds(const Gguf& gguf, ModelConfig& config) {
+  for (const std::string_view key :
+       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
+    std::optional<int32_t> id;
+    STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, key, id));
+    std::vector<int32_t>& ids = config.eos_token_ids;
+    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
+  }
+  return absl::OkStatus();
+}
+
+// Endings of names below "model.layers.N." and below "blk.N.", without ".weight" or ".bias".
+struct LayerName {
+  std::string_view hugging_face;
+  std::string_view gguf;
+};
+constexpr LayerName kLayerNames[] = {
+    {"input_layernorm", "attn_norm"},    {"post_attention_layernorm", "ffn_norm"},
+    {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"},
+    {"self_attn.v_proj", "attn_v"},      {"self_attn.o_proj", "attn_output"},
+    {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"},
+    {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
+    {"mlp.down_proj", "ffn_down"},
+};
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf) {
+  std::optional<std::string> architecture;
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("general.architecture", architecture));
+  if (!architecture) return Refuse("metadata key 'general.architecture' is missing");
+  if (architecture != "llama" && architecture != "qwen2" && architecture != "qwen3") {
+    return Refuse("general.architecture ", Quoted(*architecture),
+                  ": supported are llama, qwen2, qwen3");
+  }
+  ModelConfig config;
+  config.architecture = *architecture;
+  const ArchitectureKeys keys(gguf, *architecture);
+  STRUCTATTN_RETURN_IF_ERROR(RefuseUnsupported(gguf, keys));
+  STRUCTATTN_RETURN_IF_ERROR(ReadSizes(keys, config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadRope(keys, config));
+
+  const GgufTensor* embedding = gguf.FindTensor("token_embd.weight");
+  if (embedding == nullptr) return Refuse("'token_embd.weight': tensor is missing");
+  if (embedding->dimensions.size() != 2) return Refuse("'token_embd.weight': is not a matrix");
+  config.vocab_size = embedding->dimensions[1];
+  config.tied_embeddings = gguf.FindTensor("output.weight") == nullptr;
+  config.qkv_bias = architecture == "qwen2" || gguf.FindTensor("blk.0.attn_q.bias") != nullptr;
+  config.output_bias = gguf.FindTensor("blk.0.attn_output.bias") != nullptr;
+  config.mlp_bias = gguf.FindTensor("blk.0.ffn_gate.bias") != nullptr;
+  config.qk_norm = architecture == "qwen3";
+  config.dtype = MainDType(gguf);
+  STRUCTATTN_RETURN_IF_ERROR(ReadEosIds(gguf, config));
+  STRUCTATTN_RETURN_IF_ERROR(ValidateModelConfig(config));
+  return config;
+}
+
+absl::StatusOr<GgufVocabulary> ReadGgufVocabulary(const Gguf& gguf) {
+  GgufVocabulary vocabulary;
+  std::optional<std::string> model;
+  std::optional<std::string> pre;
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.model", model));
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.pre", pre));
+  if (!model) return Refuse("metadata key 'tokenizer.ggml.model' is missing");
+  vocabulary.model = *model;
+  vocabulary.pre = pre.value_or("");
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.tokens", vocabulary.tokens));
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.scores", vocabulary.scores));
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.token_type", vocabulary.token_types));
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.merges", vocabulary.merges));
+  const size_t tokens = vocabulary.tokens.size();
+  if (tokens == 0) return Refuse("metadata key 'tokenizer.ggml.tokens' is missing or empty");
+  const auto fits = [tokens](size_t count) { return count == 0 || count == tokens; };
+  if (!fits(vocabulary.scores.size()) || !fits(vocabulary.token_types.size())) {
+    return Refuse("tokenizer.ggml: ", tokens, " tokens, ", vocabulary.scores.size(), " scores, ",
+                  vocabulary.token_types.size(), " token types: must be as many, or none");
+  }
+  STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, "tokenizer.ggml.bos_token_id", vocabulary.bos_token_id));
+  STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, "tokenizer.ggml.eos_token_id", vocabulary.eos_token_id));
+  STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, "tokenizer.ggml.eot_token_id", vocabulary.eot_token_id));
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.add_bos_token", vocabulary.add_bos_token));
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.add_eos_token", vocabulary.add_eos_token));
+  STRUCTATTN_RETURN_IF_ERROR(
+      gguf.Read("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
+  return vocabulary;
+}
+
+std::string GgufTensorName(std::string_view hugging_face_name) {
+  if (hugging_face_name == "model.embed_tokens.weight") return "token_embd.weight";
+  if (hugging_face_name == "model.norm.weight") return "output_norm.weight";
+  if (hugging_face_name == "lm_head.weight") return "output.weight";
+  std::string_view rest = hugging_face_name;
+  constexpr std::string_view kLayers = "model.layers.";
+  STRUCTATTN_CHECK(rest.starts_with(kLayers));
+  rest.remove_prefix(kLayers.size());
+  const size_t number_end = rest.find('.');
+  const size_t kind_begin = rest.rfind('.');
+  STRUCTATTN_CHECK(kind_begin != std::string_view::npos && number_end < kind_begin);
+  const std::string_view middle = rest.substr(number_end + 1, kind_begin - number_end - 1);
+  for (const LayerName& name : kLayerNames) {
+    if (name.hugging_face == middle) {
+      return Concat("blk.", rest.substr(0, number_end), ".", name.gguf, rest.substr(kind_begin));
+    }
+  }
+  STRUCTATTN_CHECK(!"a tensor name that ExpectedTensors makes");
+  return "";
+}
+
+}  // namespace structattn

@@ -1,0 +1,27 @@
+// What a GGUF file's metadata say about model and vocabulary, in our own terms.
+// Used by server/model/gguf_checkpoint. Reads metadata and the tensors' shapes, never their data.
+#ifndef STRUCTATTN_SERVER_MODEL_GGUF_CONFIG_H_
+#define STRUCTATTN_SERVER_MODEL_GGUF_CONFIG_H_
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "server/model/gguf.h"
+#include "server/model/model_config.h"
+#include "server/model/tokenizer/gguf_vocabulary.h"
+
+namespace structattn {
+
+// Without rope_frequency_divisors: they are tensor data. Validated.
+absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf);
+
+absl::StatusOr<GgufVocabulary> ReadGgufVocabulary(const Gguf& gguf);
+
+// "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight".
+std::string GgufTensorName(std::string_view hugging_face_name);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_MODEL_GGUF_CONFIG_H_

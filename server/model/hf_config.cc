@@ -1,0 +1,309 @@
+// config.json and generation_config.json -> ModelConfig, as transformers reads them, in the style
+// of version 5 and of older ones. Called by server/model/hf_checkpoint. Refuses by name whatever
+// would change the computation and is not supported; ignores the rest.
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <span>
+
+#include "server/model/model_config.h"
+#include "server/model/refusal.h"
+#include "server/model/status_macros.h"
+#include "server/model/strict_json.h"
+
+namespace structattn {
+namespace {
+
+using Json = nlohmann::json;
+
+// What the configuration classes of transformers assume for a field that is missing.
+struct Family {
+  std::string_view architecture;
+  std::string_view model_type;
+  int64_t vocab_size;
+  int64_t intermediate_size;
+  int64_t kv_heads;  // 0: as many as heads.
+  int64_t head_dim;  // 0: hidden_size / heads.
+  int64_t context_length;
+  int32_t eos_token_id;  // -1: none.
+};
+
+constexpr Family kFamilies[] = {
+    {"LlamaForCausalLM", "llama", 32000, 11008, 0, 0, 2048, 2},
+    {"Qwen2ForCausalLM", "qwen2", 151936, 22016, 32, 0, 32768, -1},
+    {"Qwen3ForCausalLM", "qwen3", 151936, 22016, 32, 128, 32768, -1},
+};
+
+// Fields of one JSON object. JSON's null counts as missing.
+class Fields {
+ public:
+  explicit Fields(const Json& object) : object_(object) {}
+
+  const Json* Find(std::string_view key) const {
+    const auto found = object_.find(key);
+    return found == object_.end() || found->is_null() ? nullptr : &*found;
+  }
+  bool Names(std::string_view key) const { return object_.contains(key); }
+
+  absl::Status Read(std::string_view key, int64_t& target) const {
+    const Json* value = Find(key);
+    if (value == nullptr) return absl::OkStatus();
+    if (!value->is_number_integer()) return WrongKind(key, *value, "an integer");
+    if (value->is_number_unsigned() &&
+        value->get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()}) {
+      return WrongKind(key, *value, "an integer below 2^63");
+    }
+    target = value->get<int64_t>();
+    return absl::OkStatus();
+  }
+
+  absl::Status Read(std::string_view key, double& target) const {
+    const Json* value = Find(key);
+    if (value == nullptr) return absl::OkStatus();
+    if (!value->is_number()) return WrongKind(key, *value, "a number");
+    target = value->get<double>();
+    return absl::OkStatus();
+  }
+
+  absl::Status Read(std::string_view key, bool& target) const {
+    const Json* value = Find(key);
+    if (value == nullptr) return absl::OkStatus();
+    if (!value->is_boolean()) return WrongKind(key, *value, "true or false");
+    target = value->get<bool>();
+    return absl::OkStatus();
+  }
+
+  absl::Status Read(std::string_view key, std::string& target) const {
+    const Json* value = Find(key);
+    if (value == nullptr) return absl::OkStatus();
+    if (!value->is_string()) return WrongKind(key, *value, "a string");
+    target = value->get<std::string>();
+    return absl::OkStatus();
+  }
+
+  static absl::Status WrongKind(std::string_view key, const Json& value, std::string_view needed) {
+    return Refuse(key, " is ", Quoted(value.dump()), ", ", needed, " is needed");
+  }
+
+ private:
+  const Json& object_;
+};
+
+absl::StatusOr<const Family*> FindFamily(const Fields& fields) {
+  std::string architecture;
+  if (const Json* list = fields.Find("architectures"); list != nullptr) {
+    if (!list->is_array() || list->size() != 1 || !list->front().is_string()) {
+      return Fields::WrongKind("architectures", *list, "a list of one string");
+    }
+    architecture = list->front().get<std::string>();
+  }
+  std::string model_type;
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("model_type", model_type));
+  for (const Family& family : kFamilies) {
+    const bool fits = architecture.empty() || architecture == family.architecture;
+    const bool type_fits = model_type.empty() || model_type == family.model_type;
+    if (fits && type_fits && !(architecture.empty() && model_type.empty())) return &family;
+  }
+  return Refuse("architecture ", Quoted(architecture), " of model_type ", Quoted(model_type),
+                ": supported are LlamaForCausalLM (llama), Qwen2ForCausalLM (qwen2), "
+                "Qwen3ForCausalLM (qwen3)");
+}
+
+absl::Status ReadSizes(const Fields& fields, const Family& family, ModelConfig& config) {
+  config.vocab_size = family.vocab_size;
+  config.hidden_size = 4096;
+  config.intermediate_size = family.intermediate_size;
+  config.layers = 32;
+  config.heads = 32;
+  config.context_length = family.context_length;
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("vocab_size", config.vocab_size));
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("hidden_size", config.hidden_size));
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("intermediate_size", config.intermediate_size));
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("num_hidden_layers", config.layers));
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("num_attention_heads", config.heads));
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("max_position_embeddings", config.context_length));
+
+  // A family's own default holds where the key is missing; an explicit null means "derived".
+  if (!fields.Names("num_key_value_heads")) config.kv_heads = family.kv_heads;
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("num_key_value_heads", config.kv_heads));
+  if (config.kv_heads == 0 && fields.Find("num_key_value_heads") == nullptr) {
+    config.kv_heads = config.heads;
+  }
+  if (!fields.Names("head_dim")) config.head_dim = family.head_dim;
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("head_dim", config.head_dim));
+  if (config.head_dim == 0 && fields.Find("head_dim") == nullptr && config.heads > 0) {
+    if (config.hidden_size % config.heads != 0) {
+      return Refuse("hidden_size ", config.hidden_size, ": must be a multiple of the ",
+                    config.heads, " num_attention_heads where no head_dim is given");
+    }
+    config.head_dim = config.hidden_size / config.heads;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadSwitches(const Fields& fields, const Family& family, ModelConfig& config) {
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("tie_word_embeddings", config.tied_embeddings));
+  bool attention_bias = false;
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("attention_bias", attention_bias));
+  if (family.model_type == "llama") {
+    STRUCTATTN_RETURN_IF_ERROR(fields.Read("mlp_bias", config.mlp_bias));
+  }
+  // Qwen2 has its q, k and v biases always and the others never, whatever the config says.
+  const bool qwen2 = family.model_type == "qwen2";
+  config.qkv_bias = qwen2 || attention_bias;
+  config.output_bias = !qwen2 && attention_bias;
+  config.qk_norm = family.model_type == "qwen3";
+  return absl::OkStatus();
+}
+
+absl::Status RefuseUnsupported(const Fields& fields) {
+  std::string activation = "silu";
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("hidden_act", activation));
+  if (activation != "silu") return Refuse("hidden_act ", Quoted(activation), ": supported is silu");
+  if (const Json* quantization = fields.Find("quantization_config"); quantization != nullptr) {
+    std::string method = "unnamed";
+    if (quantization->is_object()) {
+      STRUCTATTN_RETURN_IF_ERROR(Fields(*quantization).Read("quant_method", method));
+    }
+    return Refuse("quantization_config ", Quoted(method),
+                  ": quantised safetensors are not supported; GGUF files are");
+  }
+  bool sliding_window = false;
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("use_sliding_window", sliding_window));
+  if (sliding_window) return Refuse("use_sliding_window true: supported is false");
+  const Json* layer_types = fields.Find("layer_types");
+  if (layer_types == nullptr) return absl::OkStatus();
+  if (!layer_types->is_array()) return Fields::WrongKind("layer_types", *layer_types, "a list");
+  for (const Json& type : *layer_types) {
+    if (!type.is_string() || type.get_ref<const std::string&>() != "full_attention") {
+      return Refuse("layer_types ", Quoted(type.dump()), ": supported is full_attention");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadLlama3(const Fields& rope, const Fields& fields, ModelConfig& config) {
+  Llama3RopeScaling scaling{};
+  for (const std::string_view key : {"factor", "low_freq_factor", "high_freq_factor"}) {
+    if (rope.Find(key) == nullptr) return Refuse("rope_type llama3 without ", key);
+  }
+  scaling.original_max_position_embeddings = static_cast<double>(config.context_length);
+  STRUCTATTN_RETURN_IF_ERROR(rope.Read("factor", scaling.factor));
+  STRUCTATTN_RETURN_IF_ERROR(rope.Read("low_freq_factor", scaling.low_freq_factor));
+  STRUCTATTN_RETURN_IF_ERROR(rope.Read("high_freq_factor", scaling.high_freq_factor));
+  for (const Fields& place : {rope, fields}) {  // Outside wins, unlike for the others.
+    STRUCTATTN_RETURN_IF_ERROR(
+        place.Read("original_max_position_embeddings", scaling.original_max_position_embeddings));
+  }
+  config.rope_scaling = scaling;
+  return absl::OkStatus();
+}
+
+// Version 5 writes rope_parameters, older ones rope_theta and rope_scaling; rope_scaling wins where
+// both are there, and a theta inside wins over one outside.
+absl::Status ReadRope(const Fields& fields, ModelConfig& config) {
+  static const Json kNone = Json::object();
+  const Json* chosen = &kNone;
+  for (const std::string_view key : {"rope_parameters", "rope_scaling"}) {
+    const Json* value = fields.Find(key);
+    if (value == nullptr) continue;
+    if (!value->is_object()) return Fields::WrongKind(key, *value, "an object");
+    if (!value->empty()) chosen = value;
+  }
+  const Fields rope(*chosen);
+  for (const auto& [key, value] : chosen->items()) {
+    if (value.is_object()) return Refuse("rope parameters per layer type (", Quoted(key), ")");
+  }
+  config.rope_theta = 10000.0;
+  double rotated_share = 1.0;
+  for (const Fields& place : {fields, rope}) {
+    STRUCTATTN_RETURN_IF_ERROR(place.Read("rope_theta", config.rope_theta));
+    STRUCTATTN_RETURN_IF_ERROR(place.Read("partial_rotary_factor", rotated_share));
+  }
+  if (rotated_share != 1.0) {
+    return Refuse("partial_rotary_factor ", rotated_share, ": supported is 1");
+  }
+  std::string type = "default";
+  STRUCTATTN_RETURN_IF_ERROR(rope.Read("type", type));
+  STRUCTATTN_RETURN_IF_ERROR(rope.Read("rope_type", type));
+  if (type == "default") return absl::OkStatus();
+  if (type != "llama3") {
+    return Refuse("rope_type ", Quoted(type), ": supported are default, llama3");
+  }
+  return ReadLlama3(rope, fields, config);
+}
+
+absl::Status ReadDType(const Fields& fields, ModelConfig& config) {
+  std::string name;
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("torch_dtype", name));
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("dtype", name));
+  config.dtype_named = !name.empty();
+  if (name.empty()) return absl::OkStatus();
+  for (const DType dtype : {DType::kFloat32, DType::kBfloat16, DType::kFloat16}) {
+    if (name == Name(dtype)) {
+      config.dtype = dtype;
+      return absl::OkStatus();
+    }
+  }
+  return Refuse("dtype ", Quoted(name), ": supported are float32, bfloat16, float16");
+}
+
+// One id or a list of them.
+absl::Status ReadEos(const Json& value, ModelConfig& config) {
+  constexpr size_t kMost = 1024;
+  const Json list = value.is_array() ? value : Json::array({value});
+  if (list.size() > kMost) return Refuse("eos_token_id: more than ", kMost, " ids");
+  config.eos_token_ids.clear();
+  for (const Json& id : list) {
+    const bool valid = id.is_number_integer() && id >= 0 && id < config.vocab_size;
+    if (!valid) {
+      return Refuse("eos_token_id ", Quoted(id.dump()), ": allowed are 0 to ",
+                    config.vocab_size - 1);
+    }
+    config.eos_token_ids.push_back(id.get<int32_t>());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ModelConfig> ParseMainConfig(std::string_view text) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const Json object, ParseJsonObject(text));
+  const Fields fields(object);
+  STRUCTATTN_ASSIGN_OR_RETURN(const Family* family, FindFamily(fields));
+  ModelConfig config;
+  config.architecture = family->model_type;
+  STRUCTATTN_RETURN_IF_ERROR(RefuseUnsupported(fields));
+  STRUCTATTN_RETURN_IF_ERROR(ReadSizes(fields, *family, config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadSwitches(fields, *family, config));
+  config.rms_norm_epsilon = 1e-6;
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("rms_norm_eps", config.rms_norm_epsilon));
+  STRUCTATTN_RETURN_IF_ERROR(ReadRope(fields, config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadDType(fields, config));
+  STRUCTATTN_RETURN_IF_ERROR(ValidateModelConfig(config));
+  if (const Json* eos = fields.Find("eos_token_id"); eos != nullptr) {
+    STRUCTATTN_RETURN_IF_ERROR(ReadEos(*eos, config));
+  } else if (!fields.Names("eos_token_id") && family->eos_token_id >= 0 &&
+             family->eos_token_id < config.vocab_size) {
+    config.eos_token_ids = {family->eos_token_id};
+  }
+  return config;
+}
+
+absl::Status ReadGenerationConfig(std::string_view text, ModelConfig& config) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const Json object, ParseJsonObject(text));
+  const Json* eos = Fields(object).Find("eos_token_id");
+  return eos == nullptr ? absl::OkStatus() : ReadEos(*eos, config);
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
+                                             std::string_view generation_config_json) {
+  absl::StatusOr<ModelConfig> config = ParseMainConfig(config_json);
+  if (!config.ok()) return WithPrefix("config.json", config.status());
+  if (!generation_config_json.empty()) {
+    const absl::Status status = ReadGenerationConfig(generation_config_json, *config);
+    if (!status.ok()) return WithPrefix("generation_config.json", status);
+  }
+  return config;
+}
+
+}  // namespace structattn

@@ -1,0 +1,31 @@
+// Shape check and view of plain tensors: see plain_tensor.h.
+#include "server/model/plain_tensor.h"
+
+#include <cstring>
+
+#include "absl/strings/str_join.h"
+#include "server/model/refusal.h"
+
+namespace structattn {
+
+absl::Status CheckShape(const TensorSpec& spec, std::span<const int64_t> shape) {
+  const bool matrix = shape.size() == 2 && shape[0] == spec.rows && shape[1] == spec.columns;
+  const bool vector = shape.size() == 1 && spec.rows == 1 && shape[0] == spec.columns;
+  if (matrix || vector) return absl::OkStatus();
+  const std::string needed =
+      spec.rows == 1 ? Concat(spec.columns) : Concat(spec.rows, ", ", spec.columns);
+  return Refuse("shape [", absl::StrJoin(shape, ", "), "], the config asks for [", needed, "]");
+}
+
+LoadedMatrix ViewOrCopy(std::string_view bytes, DType dtype, const TensorSpec& spec) {
+  LoadedMatrix matrix;
+  matrix.view = {bytes.data(), dtype, spec.rows, spec.columns};
+  if (reinterpret_cast<uintptr_t>(bytes.data()) % ByteSize(dtype) != 0) {
+    matrix.owned = std::make_unique_for_overwrite<std::byte[]>(bytes.size());
+    std::memcpy(matrix.owned.get(), bytes.data(), bytes.size());
+    matrix.view.data = matrix.owned.get();
+  }
+  return matrix;
+}
+
+}  // namespace structattn

@@ -1,0 +1,22 @@
+// JSON as a model's files hold it, parsed without mercy: no duplicate keys, no deep nesting, no
+// NaN. Used by the Hugging Face reader; the safetensors header, which can be large, has its own.
+#ifndef STRUCTATTN_SERVER_MODEL_STRICT_JSON_H_
+#define STRUCTATTN_SERVER_MODEL_STRICT_JSON_H_
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace structattn {
+
+// An object, or an error that says where the text goes wrong.
+absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text);
+
+// A parser's message, cut to a printable length (it may quote the file).
+std::string JsonErrorMessage(const nlohmann::json::exception& error);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_MODEL_STRICT_JSON_H_
