@@ -1,0 +1,250 @@
+"""Makes the small random models of the parity test as Hugging Face directories.
+
+Called by make_goldens.py and parity_test.py, or by hand: make_models.py OUT_DIR [NAME ...].
+The same bytes on every machine: numpy's RandomState, whose stream is frozen, and a safetensors
+writer of its own. Needs numpy only, never torch.
+"""
+
+import json
+import math
+import pathlib
+import shutil
+import struct
+import sys
+import zlib
+
+import numpy as np
+
+TOKENIZERS = pathlib.Path(__file__).parent / "tokenizers"
+LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                  "high_freq_factor": 4.0, "original_max_position_embeddings": 128}
+
+# vocabulary: padded past the tokenizer's, as published checkpoints do. style: old writes
+# torch_dtype, rope_theta and rope_scaling; new writes dtype and rope_parameters. eos: every id
+# divisible by eos_every ends a text too, so that some answers stop early.
+DEFAULTS = {"layers": 3, "tied": False, "bias": False, "shards": 1, "style": "old",
+            "theta": 10000.0, "scaling": None, "eos_every": 0, "dtype": "float32"}
+MODELS = {
+    "llama2-gqa1-d64": dict(family="llama", tokenizer="llama2", hidden=256, heads=4, kv_heads=4,
+                            head_dim=64, intermediate=512, vocabulary=2816, dtype="float16",
+                            style="bare", layers=4),
+    "llama2-gqa1-d80-sharded": dict(family="llama", tokenizer="llama2", hidden=240, heads=3,
+                                    kv_heads=3, head_dim=80, intermediate=384, vocabulary=2816,
+                                    shards=3, style="new"),
+    "llama-gqa3-d80-bias-tied": dict(family="llama", tokenizer="gpt2", hidden=240, heads=3,
+                                     kv_heads=1, head_dim=80, intermediate=400, vocabulary=2048,
+                                     tied=True, bias=True, style="new", eos_every=24),
+    "smollm2-gqa3-d64-tied": dict(family="llama", tokenizer="smollm2", hidden=192, heads=3,
+                                  kv_heads=1, head_dim=64, intermediate=512, vocabulary=2048,
+                                  tied=True, dtype="bfloat16", theta=100000.0, layers=4),
+    "llama31-gqa4-d64": dict(family="llama", tokenizer="llama3", hidden=256, heads=4, kv_heads=1,
+                             head_dim=64, intermediate=640, vocabulary=2560, dtype="bfloat16",
+                             theta=500000.0, scaling=LLAMA3_SCALING),
+    "llama32-gqa4-d128-tied": dict(family="llama", tokenizer="llama3", hidden=256, heads=4,
+                                   kv_heads=1, head_dim=128, intermediate=512, vocabulary=2560,
+                                   dtype="bfloat16", theta=500000.0, scaling=LLAMA3_SCALING,
+                                   tied=True, shards=2, style="new"),
+    "qwen2-gqa7-d64-tied": dict(family="qwen2", tokenizer="qwen2", hidden=448, heads=7, kv_heads=1,
+                                head_dim=64, intermediate=512, vocabulary=2048, tied=True,
+                                dtype="bfloat16", theta=1000000.0),
+    "qwen2-gqa3-d96": dict(family="qwen2", tokenizer="qwen2", hidden=288, heads=3, kv_heads=1,
+                           head_dim=96, intermediate=512, vocabulary=2048, theta=1000000.0,
+                           style="new"),
+    "qwen3-gqa3-d128": dict(family="qwen3", tokenizer="qwen3", hidden=192, heads=6, kv_heads=2,
+                            head_dim=128, intermediate=384, vocabulary=3072, theta=1000000.0,
+                            style="new"),
+    "qwen3-gqa4-d96-tied": dict(family="qwen3", tokenizer="qwen3", hidden=160, heads=8, kv_heads=2,
+                                head_dim=96, intermediate=320, vocabulary=3072, tied=True,
+                                dtype="float16", theta=1000000.0, eos_every=24),
+}
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM",
+                 "qwen3": "Qwen3ForCausalLM"}
+BOS_AND_EOS = {"llama2": ("<s>", "</s>"), "gpt2": ("<|endoftext|>", "<|endoftext|>"),
+               "smollm2": ("<|im_start|>", "<|im_end|>"),
+               "llama3": ("<|begin_of_text|>", "<|eot_id|>"),
+               "qwen2": (None, "<|im_end|>"), "qwen3": (None, "<|im_end|>")}
+
+# Gains of the weights, in units of 1 / sqrt(inputs). Sharp scores (query, key) and strong values
+# make the mask matter; the head's gain keeps the best two tokens apart.
+GAINS = {"q_proj": 1.7, "k_proj": 1.7, "v_proj": 1.5, "o_proj": 1.5, "gate_proj": 1.2,
+         "up_proj": 1.2, "down_proj": 1.2, "lm_head": 3.0}
+
+
+def shape_of(name):
+    return {**DEFAULTS, **MODELS[name]}
+
+
+def _tensor_shapes(shape):
+    hidden, inner = shape["hidden"], shape["intermediate"]
+    query = shape["heads"] * shape["head_dim"]
+    key = shape["kv_heads"] * shape["head_dim"]
+    linears = {"self_attn.q_proj": (query, hidden), "self_attn.k_proj": (key, hidden),
+               "self_attn.v_proj": (key, hidden), "self_attn.o_proj": (hidden, query),
+               "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
+               "mlp.down_proj": (hidden, inner)}
+    biased = set(linears) if shape["bias"] else set()
+    if shape["family"] == "qwen2":
+        biased = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}
+    shapes = {"model.embed_tokens.weight": (shape["vocabulary"], hidden)}
+    for layer in range(shape["layers"]):
+        prefix = f"model.layers.{layer}."
+        for part, size in linears.items():
+            shapes[f"{prefix}{part}.weight"] = size
+            if part in biased:
+                shapes[f"{prefix}{part}.bias"] = size[:1]
+        if shape["family"] == "qwen3":
+            shapes[f"{prefix}self_attn.q_norm.weight"] = (shape["head_dim"],)
+            shapes[f"{prefix}self_attn.k_norm.weight"] = (shape["head_dim"],)
+        shapes[f"{prefix}input_layernorm.weight"] = (hidden,)
+        shapes[f"{prefix}post_attention_layernorm.weight"] = (hidden,)
+    shapes["model.norm.weight"] = (hidden,)
+    if not shape["tied"]:
+        shapes["lm_head.weight"] = (shape["vocabulary"], hidden)
+    return shapes
+
+
+def _random_tensor(name, size, shape, random):
+    values = random.standard_normal(size)
+    part = name.split(".")[-2]
+    if name.endswith(".bias"):
+        return 0.3 * values
+    if part in ("q_norm", "k_norm"):
+        return 1.6 * (1.0 + 0.2 * values)
+    if part.endswith("norm"):
+        return 1.0 + 0.2 * values
+    if part == "embed_tokens":
+        # Tied, it is the head as well.
+        return values * (GAINS["lm_head"] / math.sqrt(shape["hidden"]) if shape["tied"] else 1.0)
+    return values * GAINS[part] / math.sqrt(size[1])
+
+
+def _to_bytes(values, dtype):
+    values = values.astype("<f4")
+    if dtype == "float32":
+        return values.tobytes()
+    if dtype == "float16":
+        return values.astype("<f2").tobytes()
+    # bfloat16, to nearest, ties to even; no value here overflows.
+    bits = values.view("<u4")
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+
+
+def _write_safetensors(path, tensors, dtype):
+    """tensors: {name: (shape, bytes)}, written in the order given."""
+    label = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[dtype]
+    header = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, (size, data) in tensors.items():
+        header[name] = {"dtype": label, "shape": list(size),
+                        "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, data in tensors.values():
+            file.write(data)
+
+
+def _write_weights(folder, name, shape):
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    tensors = {}
+    for tensor, size in _tensor_shapes(shape).items():
+        values = _random_tensor(tensor, size, shape, random)
+        tensors[tensor] = (size, _to_bytes(values, shape["dtype"]))
+    if shape["shards"] == 1:
+        _write_safetensors(folder / "model.safetensors", tensors, shape["dtype"])
+        return
+    count = shape["shards"]
+    names = list(tensors)
+    weight_map = {}
+    for shard in range(count):
+        file = f"model-{shard + 1:05d}-of-{count:05d}.safetensors"
+        part = names[shard * len(names) // count:(shard + 1) * len(names) // count]
+        _write_safetensors(folder / file, {n: tensors[n] for n in part}, shape["dtype"])
+        weight_map.update(dict.fromkeys(part, file))
+    total = sum(len(data) for _, data in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    _write_json(folder / "model.safetensors.index.json", index)
+
+
+def _write_json(path, value):
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _special_ids(shape):
+    with open(TOKENIZERS / shape["tokenizer"] / "tokenizer.json", encoding="utf-8") as file:
+        added = {entry["content"]: entry["id"] for entry in json.load(file)["added_tokens"]}
+    bos, eos = BOS_AND_EOS[shape["tokenizer"]]
+    eos_ids = [added[eos]]
+    if shape["eos_every"]:
+        eos_ids += range(300, shape["vocabulary"], shape["eos_every"])
+    return added.get(bos), eos_ids
+
+
+def _config(shape):
+    bos, eos_ids = _special_ids(shape)
+    config = {
+        "architectures": [ARCHITECTURES[shape["family"]]],
+        "bos_token_id": bos,
+        "eos_token_id": eos_ids[0],
+        "hidden_act": "silu",
+        "hidden_size": shape["hidden"],
+        "initializer_range": 0.02,
+        "intermediate_size": shape["intermediate"],
+        "max_position_embeddings": 2048,
+        "model_type": shape["family"],
+        "num_attention_heads": shape["heads"],
+        "num_hidden_layers": shape["layers"],
+        "num_key_value_heads": shape["kv_heads"],
+        "rms_norm_eps": 1e-6 if shape["family"] != "llama" else 1e-5,
+        "tie_word_embeddings": shape["tied"],
+        "use_cache": True,
+        "vocab_size": shape["vocabulary"],
+    }
+    if shape["style"] == "new":
+        config["dtype"] = shape["dtype"]
+        config["rope_parameters"] = {"rope_theta": shape["theta"],
+                                     **(shape["scaling"] or {"rope_type": "default"})}
+    else:
+        config["torch_dtype"] = shape["dtype"]
+    if shape["style"] == "old":
+        config["rope_theta"] = shape["theta"]
+        config["rope_scaling"] = shape["scaling"]
+    if shape["family"] == "llama":
+        config.update(attention_bias=shape["bias"], mlp_bias=shape["bias"], pretraining_tp=1)
+    else:
+        config.update(use_sliding_window=False, sliding_window=None, max_window_layers=2)
+    if shape["family"] == "qwen3":
+        config.update(attention_bias=False)
+    if shape["style"] == "new" or shape["hidden"] != shape["heads"] * shape["head_dim"]:
+        config["head_dim"] = shape["head_dim"]
+    return config
+
+
+def make_model(root, name):
+    """Writes ROOT/NAME and returns it."""
+    shape = shape_of(name)
+    folder = pathlib.Path(root) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    bos, eos_ids = _special_ids(shape)
+    _write_weights(folder, name, shape)
+    shutil.copyfile(TOKENIZERS / shape["tokenizer"] / "tokenizer.json", folder / "tokenizer.json")
+    generation = {"bos_token_id": bos, "eos_token_id": eos_ids if len(eos_ids) > 1 else eos_ids[0],
+                  "do_sample": True, "temperature": 0.6, "top_p": 0.9}
+    _write_json(folder / "generation_config.json", generation)
+    _write_json(folder / "config.json", _config(shape))
+    return folder
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit("usage: make_models.py OUT_DIR [NAME ...]")
+    for name in sys.argv[2:] or MODELS:
+        folder = make_model(sys.argv[1], name)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        print(f"{folder}  {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
