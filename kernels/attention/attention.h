@@ -2,7 +2,8 @@
 // Called once per layer by server/model/decoder. Reads no key outside the work-list's intervals.
 //
 // The bits of one output row depend only on its query, and on its visible keys and values in order:
-// not on tile, batch, block placement, chunking or number of threads.
+// not on tile, batch, block placement, block size, chunking or number of threads. A row that sees no
+// key is zero.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_
 #define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_
 
@@ -34,8 +35,8 @@ struct AttentionParams {
   void* output = nullptr;        // [tokens, heads, head_dim] of output_dtype.
   DType output_dtype = DType::kFloat32;
   KvLayerView kv;
-  int32_t heads = 0;    // A multiple of kv.kv_heads.
-  float scale = 0.0f;   // Multiplies q k^T, usually 1 / sqrt(head_dim).
+  int32_t heads = 0;   // A multiple of kv.kv_heads.
+  float scale = 0.0f;  // Multiplies q k^T, usually 1 / sqrt(head_dim).
   // Block ids of sequence s: block_tables[s * block_table_stride + index / block_size].
   const int32_t* block_tables = nullptr;
   int32_t block_table_stride = 0;

@@ -1,0 +1,225 @@
+// The three inner loops of attention on the CPU: scores, softmax, weighted sum of values.
+// Included by attention_cpu.cc once per Highway target. Each output element is one fixed chain of
+// multiply-adds, over dims for a score and over visible keys in order for a sum, whatever the
+// number of rows, the place of a key in a vector or the cut into chunks: that makes the bits of a
+// row independent of everything around it. Lanes of keys that a row does not see are computed and
+// dropped, never multiplied by zero, so what they hold (NaN too) cannot leak.
+
+// Include guard that opens anew for each Highway target.
+#if defined(STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_INL_H_
+#undef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_INL_H_
+#else
+#define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_INL_H_
+#endif
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <limits>
+
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+#include "kernels/attention/key_groups.h"
+#include "kernels/dtype.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace structattn {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using FloatTag = hn::CappedTag<float, kGroupKeys>;
+using FloatVec = hn::Vec<FloatTag>;
+inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(FloatTag()));
+inline constexpr int kVecsPerGroup = kGroupKeys / kLanes;
+
+// Register blocking: rows x vectors accumulators, vectors of K or V, one broadcast.
+inline constexpr bool kManyRegisters = kLanes == 16 || HWY_ARCH_ARM;
+inline constexpr int kMaxRows = 6;
+inline constexpr int kMaxGroupsAtOnce = kLanes == 16 ? 4 : 1;
+inline constexpr int kMaxValueVecs = kManyRegisters ? 4 : 2;
+
+HWY_INLINE FloatVec LoadFloat(FloatTag d, const float* from) { return hn::LoadU(d, from); }
+
+HWY_INLINE FloatVec LoadFloat(FloatTag d, const Bfloat16* from) {
+  const hn::Rebind<uint16_t, FloatTag> d16;
+  const hn::Rebind<uint32_t, FloatTag> d32;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, &from->bits))));
+}
+
+HWY_INLINE FloatVec LoadFloat(FloatTag d, const Float16* from) {
+  const hn::Rebind<hwy::float16_t, FloatTag> d16;
+  return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(&from->bits)));
+}
+
+// One KV head of a layer: the pointers are moved to the head within block 0.
+template <typename T>
+struct HeadView {
+  const T* key;
+  const T* value;
+  int64_t block_stride;  // Elements from one block to the next.
+  int32_t block_size;
+  int32_t head_dim;
+
+  const T* Keys(const KeyGroup& group) const {
+    return key + group.block * block_stride + group.offset;
+  }
+  const T* Values(const KeyGroup& group) const {
+    return value + group.block * block_stride + int64_t{group.offset} * head_dim;
+  }
+};
+
+// Writes the lanes of `scores` that `visible` names (bit 0 = the first lane), packed, at `to`.
+// Clobbers up to kLanes floats there: callers write in ascending order and leave room at the end.
+HWY_INLINE void StoreVisible(FloatVec scores, uint64_t visible, float* to) {
+  const FloatTag d;
+  constexpr uint64_t kAll = (uint64_t{1} << kLanes) - 1;
+  if ((visible & kAll) != kAll) {
+    visible &= kAll;
+    const auto mask = hn::LoadMaskBits(d, reinterpret_cast<const uint8_t*>(&visible));
+    scores = hn::Compress(scores, mask);
+  }
+  hn::StoreU(scores, d, to);
+}
+
+// Rows of queries against consecutive key groups.
+template <typename T>
+struct ScoreArgs {
+  HeadView<T> head;
+  const float* query;      // [head_dim][rows], scaled.
+  const KeyGroup* groups;  // The first of them.
+  float* scores;           // [rows][stride], indexed by rank.
+  int64_t stride;
+};
+
+template <int kRows, int kGroups, typename T>
+HWY_INLINE void ScoreGroupsAtOnce(const ScoreArgs<T>& args) {
+  const FloatTag d;
+  constexpr int kVecs = kGroups * kVecsPerGroup;
+  const T* keys[kGroups];
+  for (int g = 0; g < kGroups; ++g) keys[g] = args.head.Keys(args.groups[g]);
+  FloatVec sums[kRows][kVecs];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::Zero(d);
+  }
+  const float* HWY_RESTRICT query = args.query;
+  for (int32_t dim = 0; dim < args.head.head_dim; ++dim, query += kRows) {
+    FloatVec key[kVecs];
+    for (int v = 0; v < kVecs; ++v) {
+      key[v] = LoadFloat(d, keys[v / kVecsPerGroup] + v % kVecsPerGroup * kLanes);
+    }
+    for (int g = 0; g < kGroups; ++g) keys[g] += args.head.block_size;
+    for (int r = 0; r < kRows; ++r) {
+      const FloatVec q = hn::Set(d, query[r]);
+      for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::MulAdd(q, key[v], sums[r][v]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    float* row = args.scores + r * args.stride;
+    for (int v = 0; v < kVecs; ++v) {
+      const KeyGroup& group = args.groups[v / kVecsPerGroup];
+      const int lane = v % kVecsPerGroup * kLanes;
+      const uint32_t before = group.visible & ((1u << lane) - 1);
+      StoreVisible(sums[r][v], group.visible >> lane, row + group.rank + std::popcount(before));
+    }
+  }
+}
+
+// Scores of `group_count` key groups, packed by rank.
+template <int kRows, typename T>
+HWY_NOINLINE void ScoreGroups(ScoreArgs<T> args, int group_count) {
+  for (; group_count >= kMaxGroupsAtOnce; group_count -= kMaxGroupsAtOnce) {
+    ScoreGroupsAtOnce<kRows, kMaxGroupsAtOnce>(args);
+    args.groups += kMaxGroupsAtOnce;
+  }
+  for (; group_count > 0; --group_count) {
+    ScoreGroupsAtOnce<kRows, 1>(args);
+    ++args.groups;
+  }
+}
+
+HWY_INLINE FloatVec Maximum(const float* scores, int32_t count) {
+  const FloatTag d;
+  const FloatVec lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  FloatVec maximum = lowest;
+  int32_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) maximum = hn::Max(maximum, hn::LoadU(d, scores + i));
+  const auto rest = hn::FirstN(d, count - i);
+  return hn::MaxOfLanes(d,
+                        hn::Max(maximum, hn::IfThenElse(rest, hn::LoadU(d, scores + i), lowest)));
+}
+
+// NaN stays NaN: Highway's Exp makes it zero.
+HWY_INLINE FloatVec ExpOrNan(FloatVec x) {
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(FloatTag(), x));
+}
+
+// Replaces scores [0, count) by exp(score - max) and returns their sum, added up in lanes by rank
+// modulo kLanes. Clobbers up to kLanes floats behind them. Needs count >= 1.
+HWY_INLINE float SoftmaxNumerators(float* scores, int32_t count) {
+  const FloatTag d;
+  const FloatVec maximum = Maximum(scores, count);
+  FloatVec sums = hn::Zero(d);
+  for (int32_t i = 0; i < count; i += kLanes) {
+    const auto valid = hn::FirstN(d, std::min(kLanes, count - i));
+    const FloatVec weights =
+        hn::IfThenElseZero(valid, ExpOrNan(hn::Sub(hn::LoadU(d, scores + i), maximum)));
+    hn::StoreU(weights, d, scores + i);
+    sums = hn::Add(sums, weights);
+  }
+  return hn::GetLane(hn::SumOfLanes(d, sums));
+}
+
+// Rows of weights against the values of ranks [begin, end), dims from dim_begin.
+template <typename T>
+struct ValueArgs {
+  HeadView<T> head;
+  const KeyGroup* group;  // The one that holds rank `begin`.
+  int32_t begin;
+  int32_t end;
+  int32_t dim_begin;
+  const float* weights;  // [rows][stride], indexed by rank.
+  int64_t stride;
+  float* sums;  // [rows][head_dim], added to.
+};
+
+template <int kRows, int kVecs, typename T>
+HWY_NOINLINE void AddValues(const ValueArgs<T>& args) {
+  const FloatTag d;
+  const int64_t head_dim = args.head.head_dim;
+  FloatVec sums[kRows][kVecs];
+  const float* weights[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    weights[r] = args.weights + r * args.stride;
+    for (int v = 0; v < kVecs; ++v) {
+      sums[r][v] = hn::LoadU(d, args.sums + r * head_dim + args.dim_begin + v * kLanes);
+    }
+  }
+  const KeyGroup* group = args.group;
+  for (int32_t rank = args.begin; rank < args.end; ++group) {
+    uint32_t visible = group->visible;
+    for (int32_t skipped = group->rank; skipped < rank; ++skipped) visible &= visible - 1;
+    const T* values = args.head.Values(*group) + args.dim_begin;
+    for (; visible != 0 && rank < args.end; ++rank, visible &= visible - 1) {
+      const T* value = values + std::countr_zero(visible) * head_dim;
+      FloatVec loaded[kVecs];
+      for (int v = 0; v < kVecs; ++v) loaded[v] = LoadFloat(d, value + v * kLanes);
+      for (int r = 0; r < kRows; ++r) {
+        const FloatVec weight = hn::Set(d, weights[r][rank]);
+        for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::MulAdd(weight, loaded[v], sums[r][v]);
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVecs; ++v) {
+      hn::StoreU(sums[r][v], d, args.sums + r * head_dim + args.dim_begin + v * kLanes);
+    }
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace structattn
+HWY_AFTER_NAMESPACE();
+
+#endif  // STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_INL_H_

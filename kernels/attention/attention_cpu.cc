@@ -1,0 +1,338 @@
+// Attention on the CPU: an exact two-pass softmax over the visible keys of each query tile.
+// Called by attention.cc. An item of parallel work is one tile and one KV head; its rows are the
+// tile's tokens times the query heads of that KV head. Items share nothing and never allocate once
+// their thread has warmed up.
+#include "kernels/attention/attention_cpu.h"
+
+// AVX3, AVX2 and the baseline are enough on x86; the inner loops keep arrays of vectors, which
+// scalable vectors forbid.
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/attention/attention_cpu.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "hwy/aligned_allocator.h"
+#include "hwy/highway.h"
+#include "kernels/attention/attention_cpu-inl.h"
+#include "kernels/attention/key_groups.h"
+#include "kernels/check.h"
+#include "kernels/convert-inl.h"
+
+#ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_ONCE_
+#define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_ONCE_
+namespace structattn {
+
+// Uninitialised floats that grow and are kept for the next item.
+class FloatBuffer {
+ public:
+  float* Get(int64_t count) {
+    if (count > size_) {
+      data_ = hwy::AllocateAligned<float>(static_cast<size_t>(count));
+      STRUCTATTN_CHECK(data_ != nullptr);
+      size_ = count;
+    }
+    return data_.get();
+  }
+
+ private:
+  hwy::AlignedFreeUniquePtr<float[]> data_;
+  int64_t size_ = 0;
+};
+
+// What one thread keeps between items.
+struct AttentionScratch {
+  std::vector<KeyGroup> groups;
+  std::vector<int32_t> row_keys;
+  FloatBuffer scores;
+  FloatBuffer queries;
+  FloatBuffer sums;
+};
+
+}  // namespace structattn
+#endif  // STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_ONCE_
+
+HWY_BEFORE_NAMESPACE();
+namespace structattn {
+namespace HWY_NAMESPACE {
+
+// Rows that share a pass over the keys, at most; fewer when their scores would leave the cache.
+constexpr int kPanelRows = 8 * kMaxRows;
+constexpr int64_t kPanelScores = 128 * 1024;
+// Key groups whose keys (or values) stay in the cache while all rows of a panel meet them.
+constexpr int kChunkGroups = 16;
+
+template <typename T>
+using ScoreFunction = void (*)(ScoreArgs<T>, int);
+template <typename T>
+using ValueFunction = void (*)(const ValueArgs<T>&);
+
+// Instantiations for 1..kMaxRows rows.
+template <typename T, int... kRows>
+ScoreFunction<T> ScoreFunctionFor(int rows, std::integer_sequence<int, kRows...>) {
+  static constexpr ScoreFunction<T> kTable[] = {&ScoreGroups<kRows + 1, T>...};
+  return kTable[rows - 1];
+}
+
+template <typename T, int kVecs, int... kRows>
+ValueFunction<T> ValueFunctionFor(int rows, std::integer_sequence<int, kRows...>) {
+  static constexpr ValueFunction<T> kTable[] = {&AddValues<kRows + 1, kVecs, T>...};
+  return kTable[rows - 1];
+}
+
+template <typename T>
+ValueFunction<T> ValueFunctionFor(int rows, int vecs) {
+  constexpr auto kAllRows = std::make_integer_sequence<int, kMaxRows>();
+  if (vecs == 1) return ValueFunctionFor<T, 1>(rows, kAllRows);
+  if (vecs == 2) return ValueFunctionFor<T, 2>(rows, kAllRows);
+  if (vecs == 3) return ValueFunctionFor<T, std::min(3, kMaxValueVecs)>(rows, kAllRows);
+  return ValueFunctionFor<T, kMaxValueVecs>(rows, kAllRows);
+}
+
+// Rows [row_begin, row_begin + rows) of one tile and KV head; row = token x query heads + head.
+template <typename T>
+class Panel {
+ public:
+  Panel(const AttentionParams& params, const QueryTile& tile, int kv_head,
+        AttentionScratch& scratch)
+      : params_(params), tile_(tile), kv_head_(kv_head), scratch_(scratch) {
+    const KvLayerView& kv = params.kv;
+    const int64_t head_stride = int64_t{kv.head_dim} * kv.block_size;
+    head_ = {.key = static_cast<const T*>(kv.key) + kv_head * head_stride,
+             .value = static_cast<const T*>(kv.value) + kv_head * head_stride,
+             .block_stride = kv.kv_heads * head_stride,
+             .block_size = kv.block_size,
+             .head_dim = kv.head_dim};
+    ratio_ = params.heads / kv.kv_heads;
+  }
+
+  void Run(int row_begin, int rows) {
+    row_begin_ = row_begin;
+    rows_ = rows;
+    bands_ = (rows + kMaxRows - 1) / kMaxRows;
+    const int32_t keys = RowKeys(rows - 1);
+    const std::vector<KeyGroup>& groups = scratch_.groups;
+    group_count_ = static_cast<int>(
+        std::partition_point(groups.begin(), groups.end(),
+                             [keys](const KeyGroup& group) { return group.rank < keys; }) -
+        groups.begin());
+    stride_ = (keys + 3 * kGroupKeys - 1) / kGroupKeys * kGroupKeys;
+    scores_ = scratch_.scores.Get(rows * stride_);
+    queries_ = scratch_.queries.Get(int64_t{rows} * head_.head_dim);
+    sums_ = scratch_.sums.Get(int64_t{rows} * head_.head_dim);
+    PackQueries();
+    Scores();
+    for (int row = 0; row < rows_; ++row) {
+      if (RowKeys(row) > 0)
+        denominators_[row] = SoftmaxNumerators(scores_ + row * stride_, RowKeys(row));
+    }
+    Values();
+    Store();
+  }
+
+ private:
+  // The rows are cut evenly into bands of at most kMaxRows.
+  int BandBegin(int band) const { return rows_ * band / bands_; }
+  int BandRows(int band) const { return BandBegin(band + 1) - BandBegin(band); }
+
+  int32_t RowKeys(int row) const { return scratch_.row_keys[(row_begin_ + row) / ratio_]; }
+
+  // Elements from the start of the query and output tensors.
+  int64_t RowOffset(int row) const {
+    const int64_t token = tile_.row_begin + (row_begin_ + row) / ratio_;
+    const int head = kv_head_ * ratio_ + (row_begin_ + row) % ratio_;
+    return (token * params_.heads + head) * head_.head_dim;
+  }
+
+  // queries_: band by band [head_dim][rows of the band], scaled.
+  void PackQueries() {
+    for (int band = 0; band < bands_; ++band) {
+      const int begin = BandBegin(band);
+      const int rows = BandRows(band);
+      float* packed = queries_ + int64_t{begin} * head_.head_dim;
+      for (int r = 0; r < rows; ++r) {
+        const float* query = params_.query + RowOffset(begin + r);
+        for (int dim = 0; dim < head_.head_dim; ++dim) {
+          packed[dim * rows + r] = query[dim] * params_.scale;
+        }
+      }
+    }
+  }
+
+  void Scores() {
+    for (int chunk = 0; chunk < group_count_; chunk += kChunkGroups) {
+      const int count = std::min(kChunkGroups, group_count_ - chunk);
+      for (int band = 0; band < bands_; ++band) {
+        const int begin = BandBegin(band);
+        const auto score =
+            ScoreFunctionFor<T>(BandRows(band), std::make_integer_sequence<int, kMaxRows>());
+        score({.head = head_,
+               .query = queries_ + int64_t{begin} * head_.head_dim,
+               .groups = scratch_.groups.data() + chunk,
+               .scores = scores_ + begin * stride_,
+               .stride = stride_},
+              count);
+      }
+    }
+  }
+
+  // The keys that all rows of a band see, chunk by chunk; then what is left of each row.
+  void Values() {
+    std::fill_n(sums_, int64_t{rows_} * head_.head_dim, 0.0f);
+    if (group_count_ == 0) return;
+    const KeyGroup* groups = scratch_.groups.data();
+    for (int chunk = 0; chunk < group_count_; chunk += kChunkGroups) {
+      const int next = chunk + kChunkGroups;
+      for (int band = 0; band < bands_; ++band) {
+        const int begin = BandBegin(band);
+        const int32_t common = RowKeys(begin);
+        const int32_t end = next < group_count_ ? std::min(groups[next].rank, common) : common;
+        AddRange({begin, BandRows(band)}, groups + chunk, {groups[chunk].rank, end});
+      }
+    }
+    for (int band = 0; band < bands_; ++band) {
+      const int32_t common = RowKeys(BandBegin(band));
+      const KeyGroup* group =
+          std::partition_point(groups, groups + group_count_,
+                               [common](const KeyGroup& g) { return g.rank <= common; }) -
+          1;
+      for (int row = BandBegin(band); row < BandBegin(band + 1); ++row) {
+        AddRange({row, 1}, group, {common, RowKeys(row)});
+      }
+    }
+  }
+
+  struct Rows {
+    int begin;
+    int count;
+  };
+
+  // Adds the values of ranks [ranks.begin, ranks.end), which start in `group`, to some rows' sums.
+  void AddRange(Rows rows, const KeyGroup* group, KeyInterval ranks) {
+    if (ranks.begin >= ranks.end) return;
+    const int vecs = head_.head_dim / kLanes;
+    const int parts = (vecs + kMaxValueVecs - 1) / kMaxValueVecs;
+    for (int part = 0; part < parts; ++part) {
+      const int first = vecs * part / parts;
+      const int count = vecs * (part + 1) / parts - first;
+      ValueFunctionFor<T>(rows.count,
+                          count)({.head = head_,
+                                  .group = group,
+                                  .begin = ranks.begin,
+                                  .end = ranks.end,
+                                  .dim_begin = first * kLanes,
+                                  .weights = scores_ + rows.begin * stride_,
+                                  .stride = stride_,
+                                  .sums = sums_ + int64_t{rows.begin} * head_.head_dim});
+    }
+  }
+
+  // A row that sees no key becomes zero.
+  void Store() {
+    for (int row = 0; row < rows_; ++row) {
+      const float denominator = RowKeys(row) > 0 ? denominators_[row] : 1.0f;
+      const float* sums = sums_ + int64_t{row} * head_.head_dim;
+      switch (params_.output_dtype) {
+        case DType::kFloat32:
+          StoreRow(sums, denominator, static_cast<float*>(params_.output) + RowOffset(row));
+          break;
+        case DType::kBfloat16:
+          StoreRow(sums, denominator, static_cast<Bfloat16*>(params_.output) + RowOffset(row));
+          break;
+        case DType::kFloat16:
+          StoreRow(sums, denominator, static_cast<Float16*>(params_.output) + RowOffset(row));
+          break;
+      }
+    }
+  }
+
+  template <typename Out>
+  void StoreRow(const float* sums, float denominator, Out* output) {
+    const FloatTag d;
+    const FloatVec divisor = hn::Set(d, denominator);
+    for (int dim = 0; dim < head_.head_dim; dim += kLanes) {
+      StoreAs(hn::Div(hn::LoadU(d, sums + dim), divisor), d, output + dim);
+    }
+  }
+
+  const AttentionParams& params_;
+  const QueryTile& tile_;
+  const int kv_head_;
+  AttentionScratch& scratch_;
+  HeadView<T> head_;
+  int ratio_;  // Query heads of one KV head.
+  int row_begin_ = 0;
+  int rows_ = 0;
+  int bands_ = 0;
+  int group_count_ = 0;      // Key groups that the panel's last row sees.
+  int64_t stride_ = 0;       // Floats of one row of scores.
+  float* scores_ = nullptr;  // [rows][stride], by rank; numerators after the softmax.
+  float* queries_ = nullptr;
+  float* sums_ = nullptr;  // [rows][head_dim]
+  float denominators_[kPanelRows];
+};
+
+template <typename T>
+void RunItem(const AttentionParams& params, const QueryTile& tile, int kv_head,
+             AttentionScratch& scratch) {
+  CollectKeys(params, tile, &scratch.groups, &scratch.row_keys);
+  const int rows = tile.query_count * (params.heads / params.kv.kv_heads);
+  const int64_t keys = std::max(scratch.row_keys.back(), 1);
+  const int most = static_cast<int>(std::clamp<int64_t>(kPanelScores / keys, kMaxRows, kPanelRows));
+  const int panels = (rows + most - 1) / most;
+  Panel<T> panel(params, tile, kv_head, scratch);
+  for (int p = 0; p < panels; ++p) {
+    const int begin = rows * p / panels;
+    panel.Run(begin, rows * (p + 1) / panels - begin);
+  }
+}
+
+void AttentionItem(const AttentionParams& params, const QueryTile& tile, int kv_head,
+                   AttentionScratch& scratch) {
+  switch (params.kv.dtype) {
+    case DType::kFloat32:
+      return RunItem<float>(params, tile, kv_head, scratch);
+    case DType::kBfloat16:
+      return RunItem<Bfloat16>(params, tile, kv_head, scratch);
+    case DType::kFloat16:
+      return RunItem<Float16>(params, tile, kv_head, scratch);
+  }
+}
+
+std::string_view TargetName() { return hwy::TargetName(HWY_TARGET); }
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace structattn
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace structattn {
+
+HWY_EXPORT(AttentionItem);
+HWY_EXPORT(TargetName);
+
+void AttentionCpu(ThreadPool& pool, const AttentionParams& params) {
+  const auto item = HWY_DYNAMIC_DISPATCH(AttentionItem);
+  const int64_t kv_heads = params.kv.kv_heads;
+  // Late tiles of a long prompt cost most: they go first, so that no thread ends alone with one.
+  pool.ParallelFor(params.tile_count * kv_heads, [&](int64_t i) {
+    thread_local AttentionScratch scratch;
+    const QueryTile& tile = params.tiles[params.tile_count - 1 - i / kv_heads];
+    item(params, tile, static_cast<int>(i % kv_heads), scratch);
+  });
+}
+
+std::string_view AttentionCpuName() {
+  static const std::string* name =
+      new std::string("cpu/" + std::string(HWY_DYNAMIC_DISPATCH(TargetName)()));
+  return *name;
+}
+
+}  // namespace structattn
+#endif  // HWY_ONCE

@@ -1,0 +1,40 @@
+// Attention by its definition: double precision, one row at a time, visibility by MaySee alone.
+// Tests hold the kernels against it; it knows no work-list, no block and no tile.
+#ifndef STRUCTATTN_TESTS_REFERENCE_ATTENTION_H_
+#define STRUCTATTN_TESTS_REFERENCE_ATTENTION_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/attention/structure.h"
+
+namespace structattn {
+
+// The whole of one sequence as it was before any cache: keys and values already rounded to the
+// cache's type.
+struct SequenceTensors {
+  Structure structure;
+  std::vector<float> query;  // [tokens, heads, head_dim]
+  std::vector<float> key;    // [tokens, kv_heads, head_dim]
+  std::vector<float> value;  // [tokens, kv_heads, head_dim]
+};
+
+struct HeadShape {
+  int heads;
+  int kv_heads;
+  int head_dim;
+  float scale;
+};
+
+struct ReferenceRow {
+  std::vector<double> output;  // [head_dim]; zero if the token sees no key.
+  // [head_dim] How far a float kernel may be from `output` before it rounds its result.
+  std::vector<double> tolerance;
+};
+
+ReferenceRow ReferenceAttention(const SequenceTensors& sequence, const HeadShape& shape, int token,
+                                int head);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_TESTS_REFERENCE_ATTENTION_H_
