@@ -1,0 +1,28 @@
+// The subcommands. Each adds itself to the CLI11 app and leaves its exit code in *exit_code when it
+// was the one called. main.cc calls all four; they know nothing of each other.
+#ifndef STRUCTATTN_CLIENT_CLI_COMMANDS_H_
+#define STRUCTATTN_CLIENT_CLI_COMMANDS_H_
+
+#include <CLI/CLI.hpp>
+
+#include "client/cli/exit_code.h"
+#include "client/cli/interrupt.h"
+#include "client/cli/options.h"
+
+namespace structattn::client {
+
+// What every command works with; outlives the app.
+struct Session {
+  CommonOptions options;
+  Interrupt interrupt;
+  ExitCode exit_code = ExitCode::kOk;
+};
+
+void AddGenerateCommand(CLI::App& app, Session& session);
+void AddBatchCommand(CLI::App& app, Session& session);
+void AddInspectCommand(CLI::App& app, Session& session);
+void AddModelsCommand(CLI::App& app, Session& session);
+
+}  // namespace structattn::client
+
+#endif  // STRUCTATTN_CLIENT_CLI_COMMANDS_H_

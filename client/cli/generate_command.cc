@@ -1,0 +1,127 @@
+// `structattn generate`: one prompt, its answer streamed to the terminal, a pipe, or as JSON.
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/cli/commands.h"
+#include "client/cli/files.h"
+
+namespace structattn::client {
+namespace {
+
+struct GenerateOptions {
+  RequestOptions request;
+  std::string prompt_file;
+  std::string instruction;
+  std::vector<std::string> few_shot;
+  std::vector<std::string> questions;
+  std::string answer_cue;
+};
+
+// A prompt from the ad hoc flags. Pieces are joined by a line break, so that what people type
+// reads like a prompt.
+PromptInput AdHocPrompt(const GenerateOptions& options) {
+  PromptInput input{
+      .id = nullptr, .answers = nullptr, .prompt = PromptDefaults(options.request.structure)};
+  auto add = [&input](v1::SegmentType type, const std::string& text) {
+    v1::Segment* segment = input.prompt.add_segments();
+    segment->set_type(type);
+    segment->set_text(text);
+    return segment;
+  };
+  if (!options.instruction.empty()) {
+    add(v1::SEGMENT_TYPE_INSTRUCTION, options.instruction + "\n");
+  }
+  for (const std::string& shot : options.few_shot) add(v1::SEGMENT_TYPE_FEW_SHOT, shot + "\n");
+  for (size_t i = 0; i < options.questions.size(); ++i) {
+    add(v1::SEGMENT_TYPE_QUESTION, options.questions[i] + "\n")
+        ->set_paraphrase_index(static_cast<int32_t>(i));
+  }
+  if (!options.answer_cue.empty()) add(v1::SEGMENT_TYPE_ANSWER_CUE, options.answer_cue);
+  return input;
+}
+
+PromptInput GetPrompt(const GenerateOptions& options) {
+  if (options.prompt_file.empty()) return AdHocPrompt(options);
+  return ParsePrompt(ReadFile(options.prompt_file), PromptDefaults(options.request.structure));
+}
+
+void PrintPiece(const v1::Chunk& chunk) {
+  std::fwrite(chunk.text().data(), 1, chunk.text().size(), stdout);
+  std::fflush(stdout);
+}
+
+// On a terminal, one line on stderr about what was streamed on stdout.
+void PrintSummary(const Generation& generation) {
+  if (!isatty(STDERR_FILENO)) return;
+  const v1::Usage& usage = generation.finished.usage();
+  const v1::Timings& timings = generation.finished.timings();
+  std::fprintf(stderr, "[%d prompt + %d generated tokens; prefill %.0f ms, decode %.0f ms]\n",
+               usage.prompt_tokens(), usage.generated_tokens(), timings.prefill_ms(),
+               timings.decode_ms());
+}
+
+ExitCode Fail(const Session& session, const PromptInput& input, const ErrorText& error) {
+  ReportError(error, input.prompt);
+  if (session.options.json) std::puts(Line(ErrorJson(input.id, error)).c_str());
+  return ExitCode::kBadRequest;
+}
+
+ExitCode RunGenerate(Session& session, const GenerateOptions& options) {
+  PromptInput input{.id = nullptr, .answers = nullptr, .prompt = {}};
+  v1::GenerateRequest request;
+  try {
+    input = GetPrompt(options);
+    request = MakeRequest(session.options, options.request, input);
+  } catch (const PromptError& error) {
+    return Fail(session, input, DescribeError(error));
+  }
+  const Client client(session.options.server);
+  grpc::ClientContext context;
+  const Interrupt::Guard guard(session.interrupt, context);
+  Generation generation;
+  const Client::OnChunk on_chunk = session.options.json ? Client::OnChunk() : PrintPiece;
+  const grpc::Status status = client.Generate(context, request, on_chunk, &generation);
+  if (!session.options.json && !generation.text.empty()) std::puts("");
+  if (session.interrupt.raised()) return ExitCode::kInterrupted;
+  if (!status.ok()) {
+    Fail(session, input, DescribeError(status));
+    return ExitCodeFor(status);
+  }
+  if (session.options.json) {
+    std::puts(Line(GenerationJson(input, generation)).c_str());
+  } else {
+    PrintSummary(generation);
+  }
+  return generation.finished.reason() == v1::FINISH_REASON_DEADLINE ? ExitCode::kDeadline
+                                                                    : ExitCode::kOk;
+}
+
+}  // namespace
+
+void AddGenerateCommand(CLI::App& app, Session& session) {
+  auto options = std::make_shared<GenerateOptions>();
+  CLI::App* command = app.add_subcommand("generate", "Answer one prompt and stream the text");
+  CLI::Option* prompt = command->add_option("--prompt", options->prompt_file,
+                                            "JSON file of the prompt, - for standard input");
+  std::vector<CLI::Option*> ad_hoc = {
+      command->add_option("--instruction", options->instruction, "Ad hoc prompt: instruction"),
+      command->add_option("--few-shot", options->few_shot, "Ad hoc prompt: example; repeatable"),
+      command->add_option("--question", options->questions,
+                          "Ad hoc prompt: paraphrase of the question; repeatable"),
+      command->add_option("--answer-cue", options->answer_cue, "Ad hoc prompt: what comes last")};
+  for (CLI::Option* option : ad_hoc) prompt->excludes(option);
+  AddRequestFlags(*command, options->request);
+  command->callback([options, &session] {
+    const bool empty = options->prompt_file.empty() && options->instruction.empty() &&
+                       options->few_shot.empty() && options->questions.empty() &&
+                       options->answer_cue.empty();
+    if (empty) throw CLI::RequiredError("--prompt FILE, or --question TEXT,");
+    session.exit_code = RunGenerate(session, *options);
+  });
+}
+
+}  // namespace structattn::client

@@ -1,0 +1,101 @@
+// See options.h.
+#include "client/cli/options.h"
+
+#include <charconv>
+
+namespace structattn::client {
+namespace {
+
+void ParseLogitBias(const std::string& text, v1::Sampling* sampling) {
+  const size_t equals = text.find('=');
+  int32_t id = 0;
+  float value = 0;
+  const char* begin = text.data();
+  const char* end = begin + text.size();
+  const bool ok = equals != std::string::npos &&
+                  std::from_chars(begin, begin + equals, id).ptr == begin + equals &&
+                  std::from_chars(begin + equals + 1, end, value).ptr == end;
+  if (!ok) throw PromptError("logit_bias", "\"" + text + "\" is not of the form ID=VALUE");
+  (*sampling->mutable_logit_bias())[id] = value;
+}
+
+void FillSampling(const RequestOptions& options, v1::Sampling* sampling) {
+  if (options.temperature) sampling->set_temperature(*options.temperature);
+  if (options.top_k) sampling->set_top_k(*options.top_k);
+  if (options.top_p) sampling->set_top_p(*options.top_p);
+  if (options.min_p) sampling->set_min_p(*options.min_p);
+  if (options.repetition_penalty) sampling->set_repetition_penalty(*options.repetition_penalty);
+  if (options.presence_penalty) sampling->set_presence_penalty(*options.presence_penalty);
+  if (options.frequency_penalty) sampling->set_frequency_penalty(*options.frequency_penalty);
+  if (options.seed) sampling->set_seed(*options.seed);
+  for (const std::string& bias : options.logit_bias) ParseLogitBias(bias, sampling);
+}
+
+}  // namespace
+
+void AddStructureFlags(CLI::App& app, StructureOptions& options) {
+  app.add_option("--rule", options.rule,
+                 "Visibility for prompts without their own: anchored, shared, isolated, causal");
+  app.add_option("--positions", options.positions, "sequential or aligned");
+  app.add_option("--tokenization", options.tokenization, "joint or per_segment");
+}
+
+void AddRequestFlags(CLI::App& app, RequestOptions& options) {
+  AddStructureFlags(app, options.structure);
+  app.add_option("--max-tokens", options.max_tokens, "Tokens to generate at most");
+  app.add_option("--temperature", options.temperature, "0 is greedy (default)");
+  app.add_option("--top-k", options.top_k, "Sample from the k most likely tokens");
+  app.add_option("--top-p", options.top_p, "Sample from the smallest set of this probability");
+  app.add_option("--min-p", options.min_p, "Drop tokens below this share of the best probability");
+  app.add_option("--repetition-penalty", options.repetition_penalty, "1 is off");
+  app.add_option("--presence-penalty", options.presence_penalty, "0 is off");
+  app.add_option("--frequency-penalty", options.frequency_penalty, "0 is off");
+  app.add_option("--seed", options.seed, "Key of the random numbers");
+  app.add_option("--logit-bias", options.logit_bias, "ID=VALUE, added to that token's logit");
+  app.add_option("--stop", options.stop, "Stop string; may be given several times");
+  app.add_option("--stop-token-id", options.stop_token_ids, "May be given several times");
+  app.add_flag("--ignore-eos", options.ignore_eos, "Go on past end-of-sequence tokens");
+  app.add_option("--logprobs", options.logprobs, "Also give the K best tokens at each place");
+  app.add_option("--generated-group", options.generated_group, "Group of the generated tokens");
+  app.add_option("--timeout-ms", options.timeout_ms, "Give up after so many milliseconds");
+}
+
+v1::Prompt PromptDefaults(const StructureOptions& options) {
+  v1::Prompt prompt;
+  if (!options.rule.empty()) {
+    prompt.mutable_rule()->set_preset(ParseRulePreset(options.rule, "rule"));
+  }
+  if (!options.positions.empty()) {
+    prompt.set_positions(ParsePositions(options.positions, "positions"));
+  }
+  if (!options.tokenization.empty()) {
+    prompt.set_tokenization(ParseTokenization(options.tokenization, "tokenization"));
+  }
+  return prompt;
+}
+
+v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOptions& options,
+                                const PromptInput& input) {
+  v1::GenerateRequest request;
+  if (input.id.is_string()) {
+    request.set_request_id(input.id.get<std::string>());
+  } else if (!input.id.is_null()) {
+    request.set_request_id(input.id.dump());
+  }
+  request.set_model(common.model);
+  *request.mutable_prompt() = input.prompt;
+  FillSampling(options, request.mutable_sampling());
+  v1::Stopping* stopping = request.mutable_stopping();
+  if (options.max_tokens) stopping->set_max_tokens(*options.max_tokens);
+  stopping->mutable_stop_strings()->Assign(options.stop.begin(), options.stop.end());
+  stopping->mutable_stop_token_ids()->Assign(options.stop_token_ids.begin(),
+                                             options.stop_token_ids.end());
+  stopping->set_ignore_eos(options.ignore_eos);
+  request.mutable_output()->set_top_logprobs(options.logprobs);
+  request.mutable_output()->set_echo(true);
+  request.set_generated_group(options.generated_group);
+  request.set_timeout_ms(options.timeout_ms);
+  return request;
+}
+
+}  // namespace structattn::client

@@ -1,0 +1,59 @@
+// What the command line asks for: flags shared by all subcommands and those of a request.
+// Filled by CLI11 in main.cc and the subcommands; turned into proto here, checked by the server.
+#ifndef STRUCTATTN_CLIENT_CLI_OPTIONS_H_
+#define STRUCTATTN_CLIENT_CLI_OPTIONS_H_
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/prompt_json.h"
+#include "structattn/v1/inference_service.pb.h"
+
+namespace structattn::client {
+
+struct CommonOptions {
+  std::string server = "127.0.0.1:50051";
+  std::string model;
+  bool json = false;
+};
+
+// Rule, positions and tokenization for prompts that do not name their own.
+struct StructureOptions {
+  std::string rule;
+  std::string positions;
+  std::string tokenization;
+};
+
+struct RequestOptions {
+  StructureOptions structure;
+  std::optional<int32_t> max_tokens;
+  std::optional<float> temperature;
+  std::optional<int32_t> top_k;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<float> repetition_penalty;
+  std::optional<float> presence_penalty;
+  std::optional<float> frequency_penalty;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> logit_bias;  // "ID=VALUE".
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;
+  bool ignore_eos = false;
+  int32_t logprobs = 0;
+  int32_t generated_group = 0;
+  int64_t timeout_ms = 0;
+};
+
+void AddStructureFlags(CLI::App& app, StructureOptions& options);
+void AddRequestFlags(CLI::App& app, RequestOptions& options);
+
+// Throw PromptError for words that are unknown.
+v1::Prompt PromptDefaults(const StructureOptions& options);
+v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOptions& options,
+                                const PromptInput& input);
+
+}  // namespace structattn::client
+
+#endif  // STRUCTATTN_CLIENT_CLI_OPTIONS_H_

@@ -1,0 +1,65 @@
+// The C++ client library of structattn.v1: a thin face over the generated stubs.
+// Used by the command line and by programs that link it. Thread-safe; holds one channel.
+#ifndef STRUCTATTN_CLIENT_CLIENT_H_
+#define STRUCTATTN_CLIENT_CLIENT_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "structattn/v1/inference_service.grpc.pb.h"
+#include "structattn/v1/model_service.grpc.pb.h"
+
+namespace structattn::client {
+
+// What the google.rpc details of a refused call say; empty fields when they say nothing.
+struct ErrorDetail {
+  std::string field;   // "segments[3].paraphrase_index"
+  std::string reason;  // "PARAPHRASE_INDEX_OUT_OF_RANGE"
+  std::optional<std::chrono::milliseconds> retry_delay;
+};
+ErrorDetail GetErrorDetail(const grpc::Status& status);
+
+// "INVALID_ARGUMENT" and so on.
+std::string CodeName(grpc::StatusCode code);
+
+// A whole answer, put together from the stream.
+struct Generation {
+  v1::Started started;
+  v1::Finished finished;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<float> logprobs;                // One per token id.
+  std::vector<v1::TopLogprobs> top_logprobs;  // One per token id when asked for.
+};
+
+class Client {
+ public:
+  // `address` is HOST:PORT. Connects lazily; the first call fails with UNAVAILABLE when nobody
+  // answers.
+  explicit Client(const std::string& address);
+
+  // Hears each chunk as it arrives; may be empty.
+  using OnChunk = std::function<void(const v1::Chunk&)>;
+
+  // Runs a request to its end. `context` may be cancelled from another thread (TryCancel).
+  grpc::Status Generate(grpc::ClientContext& context, const v1::GenerateRequest& request,
+                        const OnChunk& on_chunk, Generation* generation) const;
+  grpc::Status Inspect(grpc::ClientContext& context, const v1::InspectRequest& request,
+                       v1::InspectResponse* response) const;
+  grpc::Status ListModels(grpc::ClientContext& context, v1::ListModelsResponse* response) const;
+
+ private:
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::InferenceService::Stub> inference_;
+  std::unique_ptr<v1::ModelService::Stub> models_;
+};
+
+}  // namespace structattn::client
+
+#endif  // STRUCTATTN_CLIENT_CLIENT_H_

@@ -1,0 +1,50 @@
+// The JSON form of a prompt (one object a file, or one a line of JSONL) to proto.
+// Used by the command line. Refuses unknown fields and wrong types by their path; everything about
+// meaning (ranges, rules) is left to the server, so that there is one judge.
+#ifndef STRUCTATTN_CLIENT_PROMPT_JSON_H_
+#define STRUCTATTN_CLIENT_PROMPT_JSON_H_
+
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "structattn/v1/types.pb.h"
+
+namespace structattn::client {
+
+using Json = nlohmann::ordered_json;
+
+// What is wrong with a prompt's JSON, and where ("segments[2].type"; empty: the whole).
+class PromptError : public std::runtime_error {
+ public:
+  PromptError(std::string field, const std::string& message)
+      : std::runtime_error(message), field_(std::move(field)) {}
+  const std::string& field() const { return field_; }
+
+ private:
+  std::string field_;
+};
+
+// A prompt with what travels beside it.
+struct PromptInput {
+  Json id;       // As given; null when missing.
+  Json answers;  // Passed through to the result; null when missing.
+  v1::Prompt prompt;
+};
+
+// Fills what the JSON names; `defaults` holds the rule, positions and tokenization of the flags.
+// Throws PromptError.
+PromptInput ParsePrompt(std::string_view text, const v1::Prompt& defaults);
+
+// "anchored" -> RULE_PRESET_ANCHORED and so on; throw PromptError with the allowed words.
+v1::RulePreset ParseRulePreset(const std::string& word, const std::string& field);
+v1::PositionPolicy ParsePositions(const std::string& word, const std::string& field);
+v1::Tokenization ParseTokenization(const std::string& word, const std::string& field);
+
+// "instruction" for SEGMENT_TYPE_INSTRUCTION.
+std::string SegmentTypeWord(v1::SegmentType type);
+
+}  // namespace structattn::client
+
+#endif  // STRUCTATTN_CLIENT_PROMPT_JSON_H_

@@ -1,0 +1,131 @@
+// See result_json.h.
+#include "client/result_json.h"
+
+#include <array>
+
+#include "absl/strings/escaping.h"
+
+namespace structattn::client {
+namespace {
+
+template <typename Repeated>
+Json Array(const Repeated& values) {
+  return Json(std::vector<typename Repeated::value_type>(values.begin(), values.end()));
+}
+
+std::string FinishReasonWord(v1::FinishReason reason) {
+  static constexpr std::array<const char*, 7> kWords = {
+      "unspecified", "stop", "stop_token", "stop_string", "length", "cancelled", "deadline"};
+  const size_t index = static_cast<size_t>(reason);
+  return index < kWords.size() ? kWords[index] : kWords[0];
+}
+
+Json ProvenanceJson(const v1::Provenance& provenance) {
+  return {{"model", provenance.model()},
+          {"model_digest", provenance.model_digest()},
+          {"structure_digest", provenance.structure_digest()},
+          {"dtype", provenance.dtype()},
+          {"device", provenance.device()},
+          {"kernel", provenance.kernel()},
+          {"seed", provenance.seed()},
+          {"version", provenance.version()}};
+}
+
+Json TopLogprobsJson(const std::vector<v1::TopLogprobs>& places) {
+  Json result = Json::array();
+  for (const v1::TopLogprobs& place : places) {
+    Json entries = Json::array();
+    for (const v1::TokenLogprob& entry : place.entries()) {
+      entries.push_back({{"token_id", entry.token_id()}, {"logprob", entry.logprob()}});
+    }
+    result.push_back(std::move(entries));
+  }
+  return result;
+}
+
+}  // namespace
+
+Json GenerationJson(const PromptInput& input, const Generation& generation) {
+  const v1::Started& started = generation.started;
+  const v1::Usage& usage = generation.finished.usage();
+  const v1::Timings& timings = generation.finished.timings();
+  Json json = {{"id", input.id},
+               {"text", generation.text},
+               {"token_ids", generation.token_ids},
+               {"logprobs", generation.logprobs},
+               {"finish_reason", FinishReasonWord(generation.finished.reason())},
+               {"prompt_token_ids", Array(started.prompt_token_ids())},
+               {"group_ids", Array(started.group_ids())},
+               {"position_ids", Array(started.position_ids())},
+               {"usage",
+                {{"prompt_tokens", usage.prompt_tokens()},
+                 {"cached_tokens", usage.cached_tokens()},
+                 {"generated_tokens", usage.generated_tokens()}}},
+               {"timings_ms",
+                {{"queue", timings.queue_ms()},
+                 {"prefill", timings.prefill_ms()},
+                 {"decode", timings.decode_ms()}}},
+               {"provenance", ProvenanceJson(started.provenance())}};
+  if (!generation.top_logprobs.empty()) {
+    json["top_logprobs"] = TopLogprobsJson(generation.top_logprobs);
+  }
+  if (!input.answers.is_null()) json["answers"] = input.answers;
+  return json;
+}
+
+Json InspectionJson(const PromptInput& input, const v1::InspectResponse& response) {
+  Json tokens = Json::array();
+  for (const v1::PromptToken& token : response.tokens()) {
+    tokens.push_back({{"id", token.id()},
+                      {"bytes", absl::Base64Escape(token.bytes())},
+                      {"segment", token.segment()},
+                      {"group", token.group()},
+                      {"position", token.position()}});
+  }
+  Json visible = Json::array();
+  for (const v1::VisibleGroups& row : response.visible()) visible.push_back(Array(row.groups()));
+  Json json = {{"id", input.id},
+               {"tokens", std::move(tokens)},
+               {"visible", std::move(visible)},
+               {"visible_pairs", response.visible_pairs()},
+               {"causal_pairs", response.causal_pairs()}};
+  if (!input.answers.is_null()) json["answers"] = input.answers;
+  return json;
+}
+
+Json ModelJson(const v1::Model& model) {
+  return {{"name", model.name()},
+          {"architecture", model.architecture()},
+          {"digest", model.digest()},
+          {"dtype", model.dtype()},
+          {"device", model.device()},
+          {"context_length", model.context_length()},
+          {"vocabulary_size", model.vocabulary_size()},
+          {"layers", model.layers()},
+          {"parameters", model.parameters()},
+          {"eos_token_ids", Array(model.eos_token_ids())},
+          {"kv_capacity_tokens", model.kv_capacity_tokens()}};
+}
+
+Json ErrorJson(const Json& id, const ErrorText& error) {
+  return {{"id", id},
+          {"error", {{"code", error.code}, {"message", error.message}, {"field", error.field}}}};
+}
+
+ErrorText DescribeError(const grpc::Status& status) {
+  return {.code = CodeName(status.error_code()),
+          .message = status.error_message(),
+          .field = GetErrorDetail(status).field};
+}
+
+ErrorText DescribeError(const PromptError& error) {
+  return {.code = CodeName(grpc::StatusCode::INVALID_ARGUMENT),
+          .message = error.field().empty() ? error.what() : error.field() + ": " + error.what(),
+          .field = error.field()};
+}
+
+std::string Line(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace structattn::client
