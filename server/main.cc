@@ -1,0 +1,118 @@
+// structattn-server: flags -> bind -> load models -> serve -> drain. Nothing else.
+// Stdout carries one line, the address, once requests are taken; everything else is logged to
+// stderr. Exit codes: see options.h.
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "server/engine/model_registry.h"
+#include "server/options.h"
+#include "server/rpc/log.h"
+#include "server/rpc/server.h"
+#include "server/stop_signal.h"
+
+namespace structattn {
+namespace {
+
+// Reports every tenth of the work.
+std::function<void(double)> LogProgress(const std::string& name) {
+  return [name, next = 0.1](double share) mutable {
+    if (share < next) return;
+    Log(spdlog::level::info, "model_load", {{"model", name}, {"percent", int(share * 100)}});
+    while (next <= share) next += 0.1;
+  };
+}
+
+absl::StatusOr<std::unique_ptr<ServedModel>> LoadLogged(const ServerOptions& options,
+                                                        const ModelSource& source) {
+  Log(spdlog::level::info, "model_load",
+      {{"model", source.name}, {"path", source.path}, {"percent", 0}});
+  const absl::Time begin = absl::Now();
+  LoadOptions load = options.load;
+  load.progress = LogProgress(source.name);
+  absl::StatusOr<std::unique_ptr<ServedModel>> served =
+      LoadServedModel(source, load, options.engine);
+  if (!served.ok()) {
+    Log(spdlog::level::err, "model_refused",
+        {{"model", source.name},
+         {"path", source.path},
+         {"error", std::string(served.status().message())}});
+    return served;
+  }
+  const Model& model = *(*served)->model;
+  Log(spdlog::level::info, "model_loaded",
+      {{"model", source.name},
+       {"digest", model.digest},
+       {"architecture", model.config.architecture},
+       {"parameters", model.parameters},
+       {"dtype", Name(model.dtype)},
+       {"kernel", model.kernel},
+       {"kv_capacity_tokens", (*served)->engine->kv_capacity_tokens()},
+       {"load_ms", absl::ToDoubleMilliseconds(absl::Now() - begin)}});
+  return served;
+}
+
+int ReportStartFailure(const absl::Status& status) {
+  Log(spdlog::level::err, "stop", {{"error", std::string(status.message())}});
+  return absl::IsAlreadyExists(status) ? kExitPortTaken : kExitOther;
+}
+
+int Serve(const ServerOptions& options, StopSignal* stop) {
+  ModelRegistry registry(
+      [&options](const ModelSource& source) { return LoadLogged(options, source); });
+  absl::StatusOr<std::unique_ptr<RpcServer>> server = RpcServer::Start(options.rpc, &registry);
+  if (!server.ok()) return ReportStartFailure(server.status());
+  for (const ModelSource& source : options.models) {
+    const absl::Status loaded = registry.Load(source);
+    if (!loaded.ok()) {
+      Log(spdlog::level::err, "stop", {{"error", std::string(loaded.message())}});
+      return kExitModelRefused;
+    }
+  }
+  stop->Claim();
+  (*server)->Open();
+  std::printf("listening on %s\n", (*server)->address().c_str());
+  std::fflush(stdout);
+  Log(spdlog::level::info, "serving", {{"address", (*server)->address()}});
+
+  stop->Wait();
+  Log(spdlog::level::info, "drain",
+      {{"delay_ms", absl::ToInt64Milliseconds(options.drain_delay)},
+       {"timeout_ms", absl::ToInt64Milliseconds(options.drain_timeout)}});
+  (*server)->AnnounceDrain();
+  absl::SleepFor(options.drain_delay);
+  const bool all_done = (*server)->Drain(absl::Now() + options.drain_timeout);
+  Log(spdlog::level::info, "stop", {{"all_requests_done", all_done}});
+  return kExitDrained;
+}
+
+int Main(int argc, const char* const* argv) {
+  const ParsedOptions parsed = ParseOptions(argc, argv);
+  if (!parsed.options.has_value()) {
+    std::fprintf(parsed.exit_code == kExitDrained ? stdout : stderr, "%s\n",
+                 parsed.message.c_str());
+    return parsed.exit_code;
+  }
+  // Before the first thread, so that all inherit the blocked signals.
+  StopSignal* const stop = StopSignal::Install();
+  StartLog(parsed.options->log_level);
+  Log(spdlog::level::info, "start",
+      {{"version", STRUCTATTN_VERSION},
+       {"pid", getpid()},
+       {"models", parsed.options->models.size()},
+       {"threads", parsed.options->load.threads}});
+  const int exit_code = Serve(*parsed.options, stop);
+  StopLog();
+  return exit_code;
+}
+
+}  // namespace
+}  // namespace structattn
+
+int main(int argc, char** argv) { return structattn::Main(argc, argv); }

@@ -1,0 +1,203 @@
+// See options.h. Every flag is declared in one place, DeclareFlags.
+#include "server/options.h"
+
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <set>
+#include <string_view>
+#include <thread>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "server/model/status_macros.h"
+#include "server/rpc/request_codec.h"
+
+namespace structattn {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+constexpr int64_t kMaxKvMemoryMb = int64_t{64} << 20;  // 64 TiB.
+constexpr int64_t kMaxPromptBytes = 16 << 20;          // What one message may hold.
+constexpr int kMaxDrainSeconds = 24 * 3600;
+
+// As given, before it is put into ServerOptions.
+struct Flags {
+  std::vector<std::string> models;
+  std::string listen = "127.0.0.1:50051";
+  std::string dtype = "auto";
+  std::string device = "auto";
+  int threads = 0;
+  std::string model_root;
+  int64_t kv_memory_mb = EngineOptions().kv_memory_bytes >> 20;
+  int max_queued = EngineOptions().max_queued_requests;
+  int max_running = EngineOptions().max_running_sequences;
+  int64_t max_prompt_bytes = RequestLimits().max_prompt_bytes;
+  int drain_delay_seconds = 0;
+  int drain_timeout_seconds = 30;
+  std::string log_level = "info";
+};
+
+void DeclareFlags(CLI::App* app, Flags* flags) {
+  app->add_option("--model", flags->models,
+                  "Model to serve, NAME=PATH; PATH is a Hugging Face directory or a GGUF file. "
+                  "May be repeated")
+      ->allow_extra_args(false);
+  app->add_option("--listen", flags->listen, "HOST:PORT; port 0 picks a free one")
+      ->capture_default_str();
+  app->add_option("--dtype", flags->dtype, "Type of weights and KV; auto: as stored")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+  app->add_option("--device", flags->device, "Where the model runs; auto: CUDA when there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  app->add_option("--threads", flags->threads, "CPU threads; 0: all")
+      ->check(CLI::Range(0, kMaxThreads))
+      ->capture_default_str();
+  app->add_option("--model-root", flags->model_root,
+                  "Folder below which clients may load models; without it they may not");
+  app->add_option("--kv-memory-mb", flags->kv_memory_mb, "KV memory of each model, MiB")
+      ->check(CLI::Range(int64_t{1}, kMaxKvMemoryMb))
+      ->capture_default_str();
+  app->add_option("--max-queued", flags->max_queued, "Requests that may wait, per model")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  app->add_option("--max-running", flags->max_running, "Sequences that run at a time, per model")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app->add_option("--max-prompt-bytes", flags->max_prompt_bytes, "Text of one prompt, bytes")
+      ->check(CLI::Range(int64_t{1}, kMaxPromptBytes))
+      ->capture_default_str();
+  app->add_option("--drain-delay-seconds", flags->drain_delay_seconds,
+                  "After SIGTERM: time in which requests are still taken while health says no")
+      ->check(CLI::Range(0, kMaxDrainSeconds))
+      ->capture_default_str();
+  app->add_option("--drain-timeout-seconds", flags->drain_timeout_seconds,
+                  "Then: time for running requests before they are cancelled")
+      ->check(CLI::Range(0, kMaxDrainSeconds))
+      ->capture_default_str();
+  app->add_option("--log-level", flags->log_level, "Least severe line that is logged")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->capture_default_str();
+}
+
+absl::StatusOr<ModelSource> ParseModel(const std::string& given) {
+  const size_t equals = given.find('=');
+  if (equals == std::string::npos || equals + 1 == given.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("--model ", given, ": NAME=PATH is needed"));
+  }
+  ModelSource source{.name = given.substr(0, equals), .path = given.substr(equals + 1)};
+  if (!IsModelName(source.name)) {
+    return absl::InvalidArgumentError(absl::StrCat("--model ", given, ": the name \"", source.name,
+                                                   "\" is not 1..64 of A-Z a-z 0-9 . _ -"));
+  }
+  return source;
+}
+
+absl::StatusOr<std::vector<ModelSource>> ParseModels(const Flags& flags) {
+  if (flags.models.empty() && flags.model_root.empty()) {
+    return absl::InvalidArgumentError(
+        "--model NAME=PATH is needed at least once (or --model-root, to load models later)");
+  }
+  std::vector<ModelSource> sources;
+  std::set<std::string> names;
+  for (const std::string& given : flags.models) {
+    STRUCTATTN_ASSIGN_OR_RETURN(ModelSource source, ParseModel(given));
+    if (!names.insert(source.name).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--model ", given, ": the name \"", source.name, "\" is given twice"));
+    }
+    sources.push_back(std::move(source));
+  }
+  return sources;
+}
+
+absl::Status ParseListen(const std::string& given, RpcServerOptions* rpc) {
+  const size_t colon = given.rfind(':');
+  const std::string host = given.substr(0, colon);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  const bool host_valid = bracketed || (!host.empty() && host.find_first_of(":/[]") == host.npos);
+  int port = -1;
+  if (colon == std::string::npos || !host_valid ||
+      !absl::SimpleAtoi(given.substr(colon + 1), &port) || port < 0 || port > 65535) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--listen ", given, ": HOST:PORT is needed, PORT in 0..65535, an IPv6 HOST in brackets"));
+  }
+  rpc->host = host;
+  rpc->port = port;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> CheckModelRoot(const std::string& given) {
+  std::error_code error;
+  if (given.empty() || std::filesystem::is_directory(given, error)) return given;
+  return absl::InvalidArgumentError(absl::StrCat("--model-root ", given, ": not a directory"));
+}
+
+// Strings were checked against their lists by CLI11.
+LoadOptions MakeLoadOptions(const Flags& flags) {
+  static const std::map<std::string, DType> dtypes = {
+      {"float32", DType::kFloat32}, {"bfloat16", DType::kBfloat16}, {"float16", DType::kFloat16}};
+  static const std::map<std::string, LoadOptions::Device> devices = {
+      {"auto", LoadOptions::Device::kAuto},
+      {"cpu", LoadOptions::Device::kCpu},
+      {"cuda", LoadOptions::Device::kCuda}};
+  LoadOptions load;
+  const auto dtype = dtypes.find(flags.dtype);
+  if (dtype != dtypes.end()) load.dtype = dtype->second;
+  load.device = devices.at(flags.device);
+  const int hardware = static_cast<int>(std::thread::hardware_concurrency());
+  load.threads = flags.threads > 0 ? flags.threads : std::max(1, hardware);
+  return load;
+}
+
+absl::StatusOr<ServerOptions> Check(const Flags& flags) {
+  ServerOptions options;
+  STRUCTATTN_ASSIGN_OR_RETURN(options.models, ParseModels(flags));
+  STRUCTATTN_RETURN_IF_ERROR(ParseListen(flags.listen, &options.rpc));
+  STRUCTATTN_ASSIGN_OR_RETURN(options.rpc.model_root, CheckModelRoot(flags.model_root));
+  options.rpc.limits.max_prompt_bytes = flags.max_prompt_bytes;
+  options.load = MakeLoadOptions(flags);
+  options.engine.kv_memory_bytes = flags.kv_memory_mb << 20;
+  options.engine.max_queued_requests = flags.max_queued;
+  options.engine.max_running_sequences = flags.max_running;
+  options.drain_delay = absl::Seconds(flags.drain_delay_seconds);
+  options.drain_timeout = absl::Seconds(flags.drain_timeout_seconds);
+  options.log_level = spdlog::level::from_str(flags.log_level);
+  return options;
+}
+
+ParsedOptions UsageError(std::string_view message) {
+  // One line, whatever the flags held.
+  std::string line = absl::StrCat("structattn-server: ", std::string(message));
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < ' ') c = ' ';
+  }
+  return {.options = std::nullopt, .exit_code = kExitUsage, .message = std::move(line)};
+}
+
+}  // namespace
+
+ParsedOptions ParseOptions(int argc, const char* const* argv) {
+  CLI::App app("Serves LLaMA and Qwen models over gRPC with structured attention.",
+               "structattn-server");
+  app.set_version_flag("--version", std::string("structattn-server ") + STRUCTATTN_VERSION);
+  Flags flags;
+  DeclareFlags(&app, &flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    return {.options = std::nullopt, .exit_code = kExitDrained, .message = app.help()};
+  } catch (const CLI::CallForVersion&) {
+    return {.options = std::nullopt, .exit_code = kExitDrained, .message = app.version()};
+  } catch (const CLI::ParseError& error) {
+    return UsageError(error.what());
+  }
+  absl::StatusOr<ServerOptions> options = Check(flags);
+  if (!options.ok()) return UsageError(std::string(options.status().message()));
+  return {.options = *std::move(options), .exit_code = kExitDrained, .message = ""};
+}
+
+}  // namespace structattn

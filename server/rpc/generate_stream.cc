@@ -1,0 +1,148 @@
+// See generate_stream.h. gRPC runs no reaction inside a Start* or Finish call, so these are made
+// with mutex_ held; the engine is never called with it held.
+#include "server/rpc/generate_stream.h"
+
+#include <utility>
+
+#include "absl/time/time.h"
+#include "server/rpc/log.h"
+#include "server/rpc/response_codec.h"
+#include "server/rpc/status.h"
+
+namespace structattn {
+namespace {
+
+// Keeps one message, with 20 alternatives per token, far below the 4 MiB that clients accept.
+constexpr int kMaxTokensPerChunk = 1024;
+
+}  // namespace
+
+void GenerateStream::Start(std::shared_ptr<ServedModel> served, Request request, bool echo) {
+  {
+    std::lock_guard lock(mutex_);
+    served_ = served;
+    *waiting_.emplace_back().mutable_started() = EncodeStarted(*served, request, echo);
+  }
+  const absl::StatusOr<Engine::Ticket> ticket =
+      served->engine->Submit(std::move(request), shared_from_this());
+  if (!ticket.ok()) return Refuse(ticket.status());
+  std::lock_guard lock(mutex_);
+  ticket_ = *ticket;
+  accepted_ = true;
+  Pump();
+}
+
+void GenerateStream::Refuse(const absl::Status& status) {
+  std::lock_guard lock(mutex_);
+  waiting_.clear();
+  accepted_ = true;
+  EndWith(status);
+}
+
+void GenerateStream::CancelWork() {
+  std::shared_ptr<ServedModel> served;
+  Engine::Ticket ticket = 0;
+  {
+    std::lock_guard lock(mutex_);
+    served = served_;
+    ticket = ticket_;
+  }
+  if (served != nullptr && ticket != 0) served->engine->Cancel(ticket);
+}
+
+void GenerateStream::OnToken(TokenEvent event) {
+  std::lock_guard lock(mutex_);
+  if (client_gone_) return;
+  if (waiting_.empty() || !waiting_.back().has_chunk() ||
+      waiting_.back().chunk().token_ids_size() >= kMaxTokensPerChunk) {
+    waiting_.emplace_back();
+  }
+  AppendToken(event, waiting_.back().mutable_chunk());
+  Pump();
+}
+
+void GenerateStream::OnFinish(const FinishEvent& event) {
+  std::lock_guard lock(mutex_);
+  finish_ = event;
+  *waiting_.emplace_back().mutable_finished() = EncodeFinished(event);
+  EndWith(absl::OkStatus());
+}
+
+void GenerateStream::OnError(const absl::Status& status) {
+  std::lock_guard lock(mutex_);
+  EndWith(status);
+}
+
+void GenerateStream::OnWriteDone(bool ok) {
+  {
+    std::lock_guard lock(mutex_);
+    writing_ = false;
+    client_gone_ |= !ok;
+    Pump();
+  }
+  if (!ok) CancelWork();
+}
+
+void GenerateStream::OnCancel() {
+  {
+    std::lock_guard lock(mutex_);
+    client_gone_ = true;
+  }
+  CancelWork();
+}
+
+void GenerateStream::OnDone() {
+  std::shared_ptr<ServedModel> lease;
+  {
+    std::lock_guard lock(mutex_);
+    LogRequest();
+    lease = std::move(served_);
+  }
+  lease.reset();
+  const DoneHook on_done = on_done_;  // The call may destroy this.
+  on_done(this);
+}
+
+void GenerateStream::EndWith(const absl::Status& status) {
+  outcome_ = status;
+  Pump();
+}
+
+void GenerateStream::Pump() {
+  if (!accepted_ || writing_ || finished_) return;
+  if (client_gone_) waiting_.clear();
+  if (!waiting_.empty()) {
+    in_flight_ = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (waiting_.empty() && outcome_.has_value()) {
+      finished_ = true;
+      StartWriteAndFinish(&in_flight_, grpc::WriteOptions(), ToGrpcStatus(*outcome_));
+    } else {
+      writing_ = true;
+      StartWrite(&in_flight_);
+    }
+  } else if (outcome_.has_value()) {
+    finished_ = true;
+    Finish(ToGrpcStatus(*outcome_));
+  }
+}
+
+void GenerateStream::LogRequest() {
+  const absl::StatusCode code = client_gone_ ? absl::StatusCode::kCancelled : outcome_->code();
+  LogFields fields = {{"method", "Generate"},
+                      {"request_id", labels_.request_id},
+                      {"model", served_ != nullptr ? served_->name : labels_.model},
+                      {"code", absl::StatusCodeToString(code)}};
+  if (finish_.has_value()) {
+    fields.update({{"finish_reason", FinishReasonName(finish_->reason)},
+                   {"prompt_tokens", finish_->prompt_tokens},
+                   {"generated_tokens", finish_->generated_tokens},
+                   {"cached_tokens", finish_->cached_tokens},
+                   {"queue_ms", absl::ToDoubleMilliseconds(finish_->queue)},
+                   {"prefill_ms", absl::ToDoubleMilliseconds(finish_->prefill)},
+                   {"decode_ms", absl::ToDoubleMilliseconds(finish_->decode)}});
+  }
+  Log(spdlog::level::info, "request", fields);
+}
+
+}  // namespace structattn

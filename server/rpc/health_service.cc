@@ -1,0 +1,136 @@
+// See health_service.h. gRPC runs no callback inside a Start* or Finish call, so these are made
+// with the mutex held.
+#include "server/rpc/health_service.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "server/rpc/status.h"
+
+namespace structattn {
+
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+
+// One Watch stream. Writes the newest status; ones that were overtaken are skipped. All members but
+// the callbacks are called with the service's mutex held.
+class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse> {
+ public:
+  Watcher(HealthService* service, std::string name) : service_(service), name_(std::move(name)) {}
+
+  const std::string& name() const { return name_; }
+
+  void Push(Status status) {
+    wanted_ = status;
+    Pump();
+  }
+
+  void End(const grpc::Status& status) {
+    if (std::exchange(finished_, true)) return;
+    Finish(status);
+  }
+
+  void OnWriteDone(bool ok) override {
+    std::lock_guard lock(service_->mutex_);
+    writing_ = false;
+    if (!ok) return End(grpc::Status::CANCELLED);
+    Pump();
+  }
+
+  void OnCancel() override {
+    std::lock_guard lock(service_->mutex_);
+    End(grpc::Status::CANCELLED);
+  }
+
+  void OnDone() override {
+    service_->Forget(this);
+    delete this;
+  }
+
+ private:
+  void Pump() {
+    if (writing_ || finished_ || (sent_any_ && wanted_ == response_.status())) return;
+    response_.set_status(wanted_);
+    writing_ = sent_any_ = true;
+    StartWrite(&response_);
+  }
+
+  HealthService* const service_;
+  const std::string name_;
+  HealthCheckResponse response_;  // In flight while writing_.
+  Status wanted_ = HealthCheckResponse::SERVICE_UNKNOWN;
+  bool sent_any_ = false;
+  bool writing_ = false;
+  bool finished_ = false;
+};
+
+HealthService::HealthService() { statuses_[""] = HealthCheckResponse::NOT_SERVING; }
+
+HealthService::~HealthService() = default;
+
+void HealthService::Set(const std::string& name, bool serving) {
+  std::lock_guard lock(mutex_);
+  Notify(name, statuses_[name] =
+                   serving ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING);
+}
+
+void HealthService::Remove(const std::string& name) {
+  std::lock_guard lock(mutex_);
+  statuses_.erase(name);
+  Notify(name, HealthCheckResponse::SERVICE_UNKNOWN);
+}
+
+void HealthService::SetAllNotServing() {
+  std::lock_guard lock(mutex_);
+  for (auto& [name, status] : statuses_) {
+    status = HealthCheckResponse::NOT_SERVING;
+    Notify(name, status);
+  }
+}
+
+void HealthService::EndWatches() {
+  std::lock_guard lock(mutex_);
+  ended_ = true;
+  for (Watcher* watcher : watchers_) {
+    watcher->End(ToGrpcStatus(absl::UnavailableError("the server is stopping")));
+  }
+}
+
+grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context,
+                                               const HealthCheckRequest* request,
+                                               HealthCheckResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  std::lock_guard lock(mutex_);
+  const auto found = statuses_.find(request->service());
+  if (found == statuses_.end()) {
+    reactor->Finish(ToGrpcStatus(absl::NotFoundError("service name unknown to health checks")));
+  } else {
+    response->set_status(found->second);
+    reactor->Finish(grpc::Status::OK);
+  }
+  return reactor;
+}
+
+grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(
+    grpc::CallbackServerContext*, const HealthCheckRequest* request) {
+  auto* watcher = new Watcher(this, request->service());
+  std::lock_guard lock(mutex_);
+  watchers_.insert(watcher);
+  const auto found = statuses_.find(watcher->name());
+  watcher->Push(found == statuses_.end() ? HealthCheckResponse::SERVICE_UNKNOWN : found->second);
+  if (ended_) watcher->End(ToGrpcStatus(absl::UnavailableError("the server is stopping")));
+  return watcher;
+}
+
+void HealthService::Notify(const std::string& name, Status status) {
+  for (Watcher* watcher : watchers_) {
+    if (watcher->name() == name) watcher->Push(status);
+  }
+}
+
+void HealthService::Forget(Watcher* watcher) {
+  std::lock_guard lock(mutex_);
+  watchers_.erase(watcher);
+}
+
+}  // namespace structattn

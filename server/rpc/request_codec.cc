@@ -1,0 +1,341 @@
+// See request_codec.h.
+#include "server/rpc/request_codec.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "server/engine/field_error.h"
+#include "server/model/status_macros.h"
+
+namespace structattn {
+namespace {
+
+constexpr size_t kMaxRequestIdBytes = 256;
+constexpr size_t kMaxModelNameBytes = 64;
+constexpr int32_t kMaxTopLogprobs = 20;
+constexpr float kMaxTemperature = 100.0f;
+constexpr float kMaxPenalty = 100.0f;
+constexpr float kMaxLogitBias = 1000.0f;
+constexpr int kMaxLogitBiasEntries = 1024;
+constexpr int kMaxStopStrings = 64;
+constexpr size_t kMaxStopStringBytes = 1024;
+constexpr int kMaxStopTokenIds = 1024;
+constexpr int32_t kDefaultMaxTokens = 128;
+
+// [low, high], or (low, high].
+struct Range {
+  float low;
+  float high;
+  bool low_allowed = true;
+};
+
+// NaN is in no range.
+absl::Status CheckRange(std::string_view field, float value, const Range& range) {
+  const bool high_enough = range.low_allowed ? value >= range.low : value > range.low;
+  if (high_enough && value <= range.high) return absl::OkStatus();
+  return InvalidField(field, "VALUE_OUT_OF_RANGE",
+                      absl::StrCat(value, " is not in ", range.low_allowed ? "[" : "(", range.low,
+                                   ", ", range.high, "]"));
+}
+
+absl::Status CheckTokenId(const std::string& field, int32_t id, int64_t vocabulary_size) {
+  if (id >= 0 && id < vocabulary_size) return absl::OkStatus();
+  return InvalidField(field, "TOKEN_ID_OUT_OF_RANGE",
+                      absl::StrCat(id, " is not in 0..", vocabulary_size - 1));
+}
+
+absl::Status CheckCount(std::string_view field, int64_t count, int64_t max) {
+  if (count <= max) return absl::OkStatus();
+  return InvalidField(field, "TOO_MANY_ENTRIES",
+                      absl::StrCat(count, " entries; at most ", max, " are allowed"));
+}
+
+absl::Status UnknownEnum(std::string_view field, int value, std::string_view allowed) {
+  return InvalidField(field, "UNKNOWN_ENUM_VALUE",
+                      absl::StrCat(value, " is none of ", std::string(allowed)));
+}
+
+absl::StatusOr<SegmentType> DecodeSegmentType(const std::string& field, v1::SegmentType type) {
+  switch (type) {
+    case v1::SEGMENT_TYPE_INSTRUCTION:
+      return SegmentType::kInstruction;
+    case v1::SEGMENT_TYPE_FEW_SHOT:
+      return SegmentType::kFewShot;
+    case v1::SEGMENT_TYPE_CONTEXT:
+      return SegmentType::kContext;
+    case v1::SEGMENT_TYPE_QUESTION:
+      return SegmentType::kQuestion;
+    case v1::SEGMENT_TYPE_SEPARATOR:
+      return SegmentType::kSeparator;
+    case v1::SEGMENT_TYPE_ANSWER_CUE:
+      return SegmentType::kAnswerCue;
+    default:
+      return UnknownEnum(field, type,
+                         "INSTRUCTION, FEW_SHOT, CONTEXT, QUESTION, SEPARATOR, ANSWER_CUE");
+  }
+}
+
+absl::StatusOr<RulePreset> DecodePreset(v1::RulePreset preset) {
+  switch (preset) {
+    case v1::RULE_PRESET_UNSPECIFIED:
+    case v1::RULE_PRESET_ANCHORED:
+      return RulePreset::kAnchored;
+    case v1::RULE_PRESET_SHARED:
+      return RulePreset::kShared;
+    case v1::RULE_PRESET_ISOLATED:
+      return RulePreset::kIsolated;
+    case v1::RULE_PRESET_CAUSAL:
+      return RulePreset::kCausal;
+    default:
+      return UnknownEnum("rule.preset", preset, "ANCHORED, SHARED, ISOLATED, CAUSAL");
+  }
+}
+
+absl::StatusOr<PositionPolicy> DecodePositions(v1::PositionPolicy policy) {
+  switch (policy) {
+    case v1::POSITION_POLICY_UNSPECIFIED:
+    case v1::POSITION_POLICY_SEQUENTIAL:
+      return PositionPolicy::kSequential;
+    case v1::POSITION_POLICY_ALIGNED:
+      return PositionPolicy::kAligned;
+    default:
+      return UnknownEnum("positions", policy, "SEQUENTIAL, ALIGNED");
+  }
+}
+
+absl::StatusOr<Tokenization> DecodeTokenization(v1::Tokenization tokenization) {
+  switch (tokenization) {
+    case v1::TOKENIZATION_UNSPECIFIED:
+    case v1::TOKENIZATION_JOINT:
+      return Tokenization::kJoint;
+    case v1::TOKENIZATION_PER_SEGMENT:
+      return Tokenization::kPerSegment;
+    default:
+      return UnknownEnum("tokenization", tokenization, "JOINT, PER_SEGMENT");
+  }
+}
+
+absl::StatusOr<Segment> DecodeSegment(const v1::Segment& segment, int index) {
+  const std::string field = absl::StrCat("segments[", index, "]");
+  STRUCTATTN_ASSIGN_OR_RETURN(const SegmentType type,
+                              DecodeSegmentType(absl::StrCat(field, ".type"), segment.type()));
+  Segment decoded;
+  decoded.type = type;
+  decoded.parse_special = segment.parse_special();
+  switch (segment.content_case()) {
+    case v1::Segment::kText:
+      decoded.content = segment.text();
+      break;
+    case v1::Segment::kTokenIds:
+      decoded.content =
+          std::vector<int32_t>(segment.token_ids().ids().begin(), segment.token_ids().ids().end());
+      break;
+    case v1::Segment::CONTENT_NOT_SET:
+      return InvalidField(field, "CONTENT_MISSING", "one of text, token_ids must be set");
+  }
+  if (segment.has_paraphrase_index()) decoded.paraphrase_index = segment.paraphrase_index();
+  if (segment.has_group()) decoded.group = segment.group();
+  return decoded;
+}
+
+absl::StatusOr<std::vector<std::pair<int32_t, float>>> DecodeLogitBias(const v1::Sampling& sampling,
+                                                                       int64_t vocabulary_size) {
+  STRUCTATTN_RETURN_IF_ERROR(
+      CheckCount("sampling.logit_bias", sampling.logit_bias_size(), kMaxLogitBiasEntries));
+  std::vector<std::pair<int32_t, float>> biases(sampling.logit_bias().begin(),
+                                                sampling.logit_bias().end());
+  std::sort(biases.begin(), biases.end(),  // The wire's order is arbitrary; ours is not.
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [id, bias] : biases) {
+    const std::string field = absl::StrCat("sampling.logit_bias[", id, "]");
+    STRUCTATTN_RETURN_IF_ERROR(CheckTokenId(field, id, vocabulary_size));
+    STRUCTATTN_RETURN_IF_ERROR(CheckRange(field, bias, {-kMaxLogitBias, kMaxLogitBias}));
+  }
+  return biases;
+}
+
+uint64_t DrawSeed() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+absl::Status CheckStopStrings(const v1::Stopping& stopping) {
+  STRUCTATTN_RETURN_IF_ERROR(
+      CheckCount("stopping.stop_strings", stopping.stop_strings_size(), kMaxStopStrings));
+  for (int i = 0; i < stopping.stop_strings_size(); ++i) {
+    const size_t bytes = stopping.stop_strings(i).size();
+    if (bytes == 0 || bytes > kMaxStopStringBytes) {
+      return InvalidField(absl::StrCat("stopping.stop_strings[", i, "]"),
+                          "STOP_STRING_LENGTH_OUT_OF_RANGE",
+                          absl::StrCat(bytes, " bytes; 1..", kMaxStopStringBytes, " are allowed"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStopTokenIds(const v1::Stopping& stopping, int64_t vocabulary_size) {
+  STRUCTATTN_RETURN_IF_ERROR(
+      CheckCount("stopping.stop_token_ids", stopping.stop_token_ids_size(), kMaxStopTokenIds));
+  for (int i = 0; i < stopping.stop_token_ids_size(); ++i) {
+    STRUCTATTN_RETURN_IF_ERROR(CheckTokenId(absl::StrCat("stopping.stop_token_ids[", i, "]"),
+                                            stopping.stop_token_ids(i), vocabulary_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckEnvelope(const v1::GenerateRequest& request) {
+  if (request.request_id().size() > kMaxRequestIdBytes) {
+    return InvalidField("request_id", "REQUEST_ID_TOO_LONG",
+                        absl::StrCat(request.request_id().size(), " bytes; at most ",
+                                     kMaxRequestIdBytes, " are allowed"));
+  }
+  if (request.timeout_ms() < 0) {
+    return InvalidField("timeout_ms", "VALUE_OUT_OF_RANGE",
+                        absl::StrCat(request.timeout_ms(), " is negative; 0 means no limit"));
+  }
+  const int32_t top_logprobs = request.output().top_logprobs();
+  if (top_logprobs < 0 || top_logprobs > kMaxTopLogprobs) {
+    return InvalidField("output.top_logprobs", "VALUE_OUT_OF_RANGE",
+                        absl::StrCat(top_logprobs, " is not in 0..", kMaxTopLogprobs));
+  }
+  return absl::OkStatus();
+}
+
+PromptLimits LimitsFor(const Model& model, const RequestLimits& limits) {
+  return {.vocabulary_size = model.config.vocab_size,
+          .context_length = model.config.context_length,
+          .max_prompt_bytes = limits.max_prompt_bytes,
+          .max_segments = limits.max_segments};
+}
+
+}  // namespace
+
+absl::StatusOr<Prompt> DecodePrompt(const v1::Prompt& prompt) {
+  Prompt decoded;
+  decoded.segments.reserve(prompt.segments_size());
+  for (int i = 0; i < prompt.segments_size(); ++i) {
+    STRUCTATTN_ASSIGN_OR_RETURN(Segment segment, DecodeSegment(prompt.segments(i), i));
+    decoded.segments.push_back(std::move(segment));
+  }
+  if (prompt.rule().has_table()) {
+    RuleRows rows;
+    for (const v1::VisibleGroups& row : prompt.rule().table().visible()) {
+      rows.emplace_back(row.groups().begin(), row.groups().end());
+    }
+    decoded.rule = std::move(rows);
+  } else {
+    STRUCTATTN_ASSIGN_OR_RETURN(decoded.rule, DecodePreset(prompt.rule().preset()));
+  }
+  STRUCTATTN_ASSIGN_OR_RETURN(decoded.positions, DecodePositions(prompt.positions()));
+  STRUCTATTN_ASSIGN_OR_RETURN(decoded.tokenization, DecodeTokenization(prompt.tokenization()));
+  return decoded;
+}
+
+absl::StatusOr<SamplingParams> DecodeSampling(const v1::Sampling& sampling,
+                                              int64_t vocabulary_size) {
+  SamplingParams decoded;
+  const auto read = [](bool present, float value, float* target) {
+    if (present) *target = value;
+  };
+  read(sampling.has_temperature(), sampling.temperature(), &decoded.temperature);
+  read(sampling.has_top_p(), sampling.top_p(), &decoded.top_p);
+  read(sampling.has_min_p(), sampling.min_p(), &decoded.min_p);
+  read(sampling.has_repetition_penalty(), sampling.repetition_penalty(),
+       &decoded.repetition_penalty);
+  read(sampling.has_presence_penalty(), sampling.presence_penalty(), &decoded.presence_penalty);
+  read(sampling.has_frequency_penalty(), sampling.frequency_penalty(), &decoded.frequency_penalty);
+  decoded.top_k = sampling.top_k();
+
+  const struct {
+    const char* field;
+    float value;
+    Range range;
+  } checks[] = {
+      {"sampling.temperature", decoded.temperature, {0.0f, kMaxTemperature}},
+      {"sampling.top_p", decoded.top_p, {0.0f, 1.0f, false}},
+      {"sampling.min_p", decoded.min_p, {0.0f, 1.0f}},
+      {"sampling.repetition_penalty", decoded.repetition_penalty, {0.0f, kMaxPenalty, false}},
+      {"sampling.presence_penalty", decoded.presence_penalty, {-kMaxPenalty, kMaxPenalty}},
+      {"sampling.frequency_penalty", decoded.frequency_penalty, {-kMaxPenalty, kMaxPenalty}},
+  };
+  for (const auto& check : checks) {
+    STRUCTATTN_RETURN_IF_ERROR(CheckRange(check.field, check.value, check.range));
+  }
+  if (decoded.top_k < 0) {
+    return InvalidField("sampling.top_k", "VALUE_OUT_OF_RANGE",
+                        absl::StrCat(decoded.top_k, " is negative; 0 means off"));
+  }
+  STRUCTATTN_ASSIGN_OR_RETURN(decoded.logit_bias, DecodeLogitBias(sampling, vocabulary_size));
+  if (sampling.has_seed()) {
+    decoded.seed = sampling.seed();
+  } else if (decoded.temperature > 0.0f) {
+    decoded.seed = DrawSeed();
+  }
+  return decoded;
+}
+
+absl::StatusOr<StoppingParams> DecodeStopping(const v1::Stopping& stopping,
+                                              const ModelConfig& config) {
+  StoppingParams decoded;
+  decoded.max_tokens = static_cast<int32_t>(
+      stopping.has_max_tokens() ? stopping.max_tokens()
+                                : std::min<int64_t>(kDefaultMaxTokens, config.context_length));
+  if (decoded.max_tokens < 1 || decoded.max_tokens > config.context_length) {
+    return InvalidField("stopping.max_tokens", "VALUE_OUT_OF_RANGE",
+                        absl::StrCat(decoded.max_tokens, " is not in 1..", config.context_length,
+                                     " (the model's context length)"));
+  }
+  STRUCTATTN_RETURN_IF_ERROR(CheckStopStrings(stopping));
+  STRUCTATTN_RETURN_IF_ERROR(CheckStopTokenIds(stopping, config.vocab_size));
+  decoded.stop_strings.assign(stopping.stop_strings().begin(), stopping.stop_strings().end());
+  decoded.stop_token_ids.assign(stopping.stop_token_ids().begin(), stopping.stop_token_ids().end());
+  decoded.ignore_eos = stopping.ignore_eos();
+  return decoded;
+}
+
+absl::StatusOr<Request> DecodeGenerateRequest(const v1::GenerateRequest& request,
+                                              const Model& model, const RequestLimits& limits) {
+  const absl::Time arrival = absl::Now();
+  STRUCTATTN_RETURN_IF_ERROR(CheckEnvelope(request));
+  STRUCTATTN_ASSIGN_OR_RETURN(SamplingParams sampling,
+                              DecodeSampling(request.sampling(), model.config.vocab_size));
+  STRUCTATTN_ASSIGN_OR_RETURN(StoppingParams stopping,
+                              DecodeStopping(request.stopping(), model.config));
+  STRUCTATTN_ASSIGN_OR_RETURN(const Prompt prompt, DecodePrompt(request.prompt()));
+  STRUCTATTN_ASSIGN_OR_RETURN(
+      EncodedPrompt encoded,
+      EncodePrompt(prompt, request.generated_group(), *model.tokenizer, LimitsFor(model, limits)));
+  Request decoded{.request_id = request.request_id(),
+                  .prompt = std::move(encoded),
+                  .generated_group = request.generated_group(),
+                  .sampling = std::move(sampling),
+                  .stopping = std::move(stopping),
+                  .top_logprobs = request.output().top_logprobs(),
+                  .arrival = arrival};
+  if (request.timeout_ms() > 0) {
+    decoded.deadline = arrival + absl::Milliseconds(request.timeout_ms());
+  }
+  return decoded;
+}
+
+absl::StatusOr<EncodedPrompt> DecodeInspectRequest(const v1::InspectRequest& request,
+                                                   const Model& model,
+                                                   const RequestLimits& limits) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const Prompt prompt, DecodePrompt(request.prompt()));
+  return EncodePrompt(prompt, std::nullopt, *model.tokenizer, LimitsFor(model, limits));
+}
+
+bool IsModelName(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxModelNameBytes &&
+         std::all_of(name.begin(), name.end(), [](char c) {
+           return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+         });
+}
+
+}  // namespace structattn

@@ -1,0 +1,49 @@
+// From requests on the wire to engine types, with every check that a request needs.
+// Called by server/rpc's services; the prompt's own rules are checked by server/engine/prompt.
+// Errors are FieldErrors whose paths are those of the request (sampling.temperature), relative to
+// the Prompt inside a prompt (segments[3].paraphrase_index). Runs no model.
+#ifndef STRUCTATTN_SERVER_RPC_REQUEST_CODEC_H_
+#define STRUCTATTN_SERVER_RPC_REQUEST_CODEC_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/engine/prompt.h"
+#include "server/engine/request.h"
+#include "server/model/model.h"
+#include "structattn/v1/inference_service.pb.h"
+
+namespace structattn {
+
+// What the operator allows, beyond what the model can.
+struct RequestLimits {
+  int64_t max_prompt_bytes = int64_t{1} << 20;  // Text over all segments.
+  int32_t max_segments = 4096;
+};
+
+// Enums and oneofs only; EncodePrompt checks the rest.
+absl::StatusOr<Prompt> DecodePrompt(const v1::Prompt& prompt);
+
+// Draws a seed when temperature > 0 and the client names none.
+absl::StatusOr<SamplingParams> DecodeSampling(const v1::Sampling& sampling,
+                                              int64_t vocabulary_size);
+
+absl::StatusOr<StoppingParams> DecodeStopping(const v1::Stopping& stopping,
+                                              const ModelConfig& config);
+
+// The whole request, prompt encoded. `request.deadline` follows from timeout_ms alone.
+absl::StatusOr<Request> DecodeGenerateRequest(const v1::GenerateRequest& request,
+                                              const Model& model, const RequestLimits& limits);
+
+// For the dry run.
+absl::StatusOr<EncodedPrompt> DecodeInspectRequest(const v1::InspectRequest& request,
+                                                   const Model& model, const RequestLimits& limits);
+
+// [A-Za-z0-9._-]{1,64}: names of models.
+bool IsModelName(std::string_view name);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_RPC_REQUEST_CODEC_H_

@@ -1,0 +1,32 @@
+// From engine types to messages on the wire.
+// Called by server/rpc's services. Checks nothing, waits for nothing.
+#ifndef STRUCTATTN_SERVER_RPC_RESPONSE_CODEC_H_
+#define STRUCTATTN_SERVER_RPC_RESPONSE_CODEC_H_
+
+#include <string_view>
+
+#include "server/engine/request.h"
+#include "server/engine/served_model.h"
+#include "structattn/v1/inference_service.pb.h"
+#include "structattn/v1/model_service.pb.h"
+
+namespace structattn {
+
+// `echo`: token ids, groups and positions of the prompt as well.
+v1::Started EncodeStarted(const ServedModel& served, const Request& request, bool echo);
+
+// Adds the event to the end of `chunk`, so that one chunk may carry several.
+void AppendToken(const TokenEvent& event, v1::Chunk* chunk);
+
+v1::Finished EncodeFinished(const FinishEvent& event);
+
+v1::InspectResponse EncodeInspect(const EncodedPrompt& prompt, const Tokenizer& tokenizer);
+
+v1::Model EncodeModel(const ServedModel& served);
+
+// FinishReason as results and logs spell it: "stop", "stop_token", ...
+std::string_view FinishReasonName(FinishReason reason);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_RPC_RESPONSE_CODEC_H_

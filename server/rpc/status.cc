@@ -1,0 +1,69 @@
+// See status.h.
+#include "server/rpc/status.h"
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "google/protobuf/message.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "server/engine/field_error.h"
+
+namespace structattn {
+namespace {
+
+constexpr char kDomain[] = "structattn";
+constexpr int kRetryDelaySeconds = 1;
+// The message travels up to three times; clients accept 8 KiB of trailers by default.
+constexpr size_t kMaxMessageBytes = 1024;
+
+bool IsContinuationByte(char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; }
+
+// Names from model files and clients may hold any bytes, so only printable ASCII passes; each other
+// character becomes one '?'.
+std::string CleanMessage(std::string_view message) {
+  std::string clean;
+  for (char c : message.substr(0, kMaxMessageBytes)) {
+    if (IsContinuationByte(c)) continue;
+    clean.push_back(c >= ' ' && c <= '~' ? c : '?');
+  }
+  if (message.size() > kMaxMessageBytes) clean.append("...");
+  return clean;
+}
+
+void AddDetail(const google::protobuf::Message& detail, google::rpc::Status* status) {
+  status->add_details()->PackFrom(detail);
+}
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const std::string message = CleanMessage({status.message().data(), status.message().size()});
+  const std::optional<FieldErrorDetail> field_error = GetFieldErrorDetail(status);
+
+  google::rpc::Status rich;
+  rich.set_code(static_cast<int>(status.code()));
+  rich.set_message(message);
+  google::rpc::ErrorInfo info;
+  info.set_domain(kDomain);
+  info.set_reason(absl::StatusCodeToString(status.code()));
+  if (field_error.has_value()) {
+    info.set_reason(field_error->reason);
+    google::rpc::BadRequest bad_request;
+    google::rpc::BadRequest::FieldViolation* violation = bad_request.add_field_violations();
+    violation->set_field(CleanMessage(field_error->field));
+    violation->set_description(message);
+    AddDetail(bad_request, &rich);
+  } else if (absl::IsResourceExhausted(status)) {
+    google::rpc::RetryInfo retry;
+    retry.mutable_retry_delay()->set_seconds(kRetryDelaySeconds);
+    AddDetail(retry, &rich);
+  }
+  AddDetail(info, &rich);
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message,
+                      rich.SerializeAsString());
+}
+
+}  // namespace structattn
