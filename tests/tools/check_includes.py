@@ -66,16 +66,22 @@ def violations_of(path: str, source: str) -> list[str]:
 OUTSIDE_THE_GRAPH = ("kernels/cuda_ops.h", "kernels/no_cuda.cc")
 
 
+def project_includes(source: str) -> list[str]:
+    return [name for quote, name in INCLUDE.findall(source)
+            if quote == '"' and included_layer(name) not in ("", "proto")]
+
+
 def folder_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """An include of a header that includes nothing of the project is no edge: it leads nowhere."""
+    leaves = {path for path, source in sources.items() if not project_includes(source)}
     graph = collections.defaultdict(set)
     for path, source in sources.items():
         if path in OUTSIDE_THE_GRAPH:
             continue
         folder = str(pathlib.PurePosixPath(path).parent)
-        for quote, name in INCLUDE.findall(source):
-            target = str(pathlib.PurePosixPath(name).parent)
-            if quote == '"' and included_layer(name) not in ("", "proto") and target != folder:
-                graph[folder].add(target)
+        targets = {str(pathlib.PurePosixPath(name).parent)
+                   for name in project_includes(source) if name not in leaves}
+        graph[folder] |= targets - {folder}
     return graph
 
 

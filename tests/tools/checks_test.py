@@ -71,6 +71,12 @@ def test_finds_circle_of_folders(plant):
                      "kernels/a -> kernels/b -> kernels/c -> kernels/a"]
 
 
+def test_header_that_includes_nothing_closes_no_circle(plant):
+    plant("kernels/check.h", "#include <cstdio>\n")
+    plant("kernels/a/a.h", '#include "kernels/check.h"\n')
+    assert check_includes.violations(plant("kernels/all.cc", '#include "kernels/a/a.h"\n')) == []
+
+
 @pytest.mark.parametrize("line", [
     "// TO" "DO: later", "# FIX" "ME", "cd /ho" "me/somebody/x", 'x = "/ro' 'ot/model"',
     "see https://" "mirror.invalid/simple",
