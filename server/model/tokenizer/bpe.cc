@@ -1,0 +1,243 @@
+// Vocabulary and merges of a BPE model, checked; and a word's way to tokens. Called by the
+// tokenizer. Never guesses: an inconsistent model is refused with the JSON path of the culprit.
+#include "server/model/tokenizer/bpe.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "kernels/check.h"
+#include "server/model/status_macros.h"
+#include "server/model/tokenizer/bpe_merge.h"
+#include "server/model/tokenizer/byte_alphabet.h"
+#include "server/model/tokenizer/utf8.h"
+
+namespace structattn {
+namespace {
+
+// Longer ones cannot be told from an attack; the longest published ones have a few hundred bytes.
+constexpr size_t kMaxTokenBytes = 1 << 16;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Create(const BpeConfig& config) {
+  auto bpe = std::unique_ptr<Bpe>(new Bpe());
+  bpe->byte_level_ = config.byte_level;
+  bpe->fuse_unk_ = config.fuse_unk;
+  bpe->ignore_merges_ = config.ignore_merges;
+  STRUCTATTN_RETURN_IF_ERROR(bpe->AddVocabulary(config));
+  STRUCTATTN_RETURN_IF_ERROR(bpe->SetUnknown(config));
+  STRUCTATTN_RETURN_IF_ERROR(bpe->AddMerges(config));
+  bpe->SetByteIds(config);
+  bpe->SetWholeWords();
+  return bpe;
+}
+
+absl::Status Bpe::AddVocabulary(const BpeConfig& config) {
+  if (config.vocabulary.empty()) return absl::InvalidArgumentError("model.vocab is empty");
+  int32_t largest = 0;
+  for (const auto& [text, id] : config.vocabulary) {
+    if (id < 0 || id >= kMaxVocabularySize) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "model.vocab[\"%s\"]: id %d: allowed are 0 to %d", text, id, kMaxVocabularySize - 1));
+    }
+    if (text.size() > kMaxTokenBytes) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "model.vocab: token %d has %d bytes, more than %d", id, text.size(), kMaxTokenBytes));
+    }
+    largest = std::max(largest, id);
+  }
+  tokens_.resize(static_cast<size_t>(largest) + 1);
+  ids_.reserve(config.vocabulary.size());
+  std::vector<bool> taken(tokens_.size());
+  for (const auto& [text, id] : config.vocabulary) {
+    const auto index = static_cast<size_t>(id);
+    if (taken[index]) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "model.vocab: id %d is given to \"%s\" and to \"%s\"", id, tokens_[index], text));
+    }
+    taken[index] = true;
+    tokens_[index] = text;
+    if (!ids_.emplace(tokens_[index], id).second) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("model.vocab: token \"%s\" is there twice", text));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Bpe::SetUnknown(const BpeConfig& config) {
+  if (config.unk_token.has_value()) {
+    unk_id_ = FindToken(*config.unk_token);
+    if (unk_id_ < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("model.unk_token \"%s\" is not in model.vocab", *config.unk_token));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Bpe::AddMerges(const BpeConfig& config) {
+  merges_.Reserve(config.merges.size());
+  const auto unknown = [](size_t rank, const std::string& text) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("model.merges[%d]: token \"%s\" is not in model.vocab", rank, text));
+  };
+  std::string merged;
+  for (size_t rank = 0; rank < config.merges.size(); ++rank) {
+    const auto& [left, right] = config.merges[rank];
+    merged.assign(left).append(right);
+    const int32_t left_id = FindToken(left);
+    const int32_t right_id = FindToken(right);
+    const int32_t merged_id = FindToken(merged);
+    if (left_id < 0) return unknown(rank, left);
+    if (right_id < 0) return unknown(rank, right);
+    if (merged_id < 0) return unknown(rank, merged);
+    if (left.empty() || right.empty()) {
+      return absl::InvalidArgumentError(absl::StrFormat("model.merges[%d]: an empty token", rank));
+    }
+    merges_.Set(left_id, right_id, {static_cast<uint32_t>(rank), merged_id});
+  }
+  return absl::OkStatus();
+}
+
+void Bpe::SetByteIds(const BpeConfig& config) {
+  for (size_t byte = 0; byte < 256; ++byte) {
+    const auto value = static_cast<uint8_t>(byte);
+    if (byte_level_) {
+      byte_ids_[byte] = FindToken(ByteToAlphabet(value));
+    } else {
+      byte_ids_[byte] = byte < 0x80 ? FindToken(std::string(1, static_cast<char>(value))) : -1;
+    }
+  }
+  if (!config.byte_fallback) return;
+  fallback_ids_.emplace();
+  for (size_t byte = 0; byte < 256; ++byte) {
+    (*fallback_ids_)[byte] = FindToken(absl::StrFormat("<0x%02X>", byte));
+  }
+}
+
+void Bpe::SetWholeWords() {
+  BpeScratch scratch;
+  word_storage_.reserve(byte_level_ ? ids_.size() : 0);
+  absl::flat_hash_map<std::string_view, int32_t> words;
+  words.reserve(ids_.size());
+  for (const auto& [text, id] : ids_) {
+    std::string_view word = text;
+    if (byte_level_) {
+      std::optional<std::string> bytes = AlphabetToBytes(text);
+      if (!bytes.has_value()) continue;
+      word = word_storage_.emplace_back(*std::move(bytes));
+    }
+    if (word.empty()) continue;
+    if (!ignore_merges_) {
+      SplitIntoSymbols(word, &scratch);
+      MergeSymbols(merges_, &scratch);
+      if (scratch.symbols.size() != 1 || scratch.symbols[0].id != id) continue;
+    }
+    words.emplace(word, id);
+    longest_word_ = std::max(longest_word_, word.size());
+  }
+  words_ = std::move(words);
+}
+
+void Bpe::EncodeWord(std::string_view word, BpeScratch* scratch) const {
+  STRUCTATTN_CHECK(word.size() <= INT32_MAX);
+  if (word.size() <= longest_word_) {
+    if (const auto found = words_.find(word); found != words_.end()) {
+      scratch->symbols.assign(1, {found->second, 0, static_cast<uint32_t>(word.size())});
+      return;
+    }
+  }
+  SplitIntoSymbols(word, scratch);
+  MergeSymbols(merges_, scratch);
+}
+
+// Unknown characters wait until the next known one: they may be joined to one token.
+struct Bpe::PendingUnknown {
+  bool waits = false;
+  BpeSymbol symbol{};
+
+  void Flush(std::vector<BpeSymbol>* symbols) {
+    if (waits) symbols->push_back(symbol);
+    waits = false;
+  }
+};
+
+void Bpe::SplitIntoSymbols(std::string_view word, BpeScratch* scratch) const {
+  std::vector<BpeSymbol>& symbols = scratch->symbols;
+  symbols.clear();
+  PendingUnknown unknown;
+  for (size_t i = 0; i < word.size();) {
+    const size_t size = byte_level_ ? 1 : CharAt(word, i).size;
+    const auto begin = static_cast<uint32_t>(i);
+    const auto end = static_cast<uint32_t>(i + size);
+    const std::string_view character = word.substr(i, size);
+    i += size;
+    if (const int32_t id = SymbolId(character); id >= 0) {
+      unknown.Flush(&symbols);
+      symbols.push_back({id, begin, end});
+      continue;
+    }
+    // As in the oracle, an unknown that waits stays behind the bytes.
+    if (AppendByteFallback(character, begin, &symbols) || unk_id_ < 0) continue;
+    if (unknown.waits && fuse_unk_) {
+      unknown.symbol.end = end;
+      continue;
+    }
+    unknown.Flush(&symbols);
+    unknown = {true, {unk_id_, begin, end}};
+  }
+  unknown.Flush(&symbols);
+}
+
+int32_t Bpe::SymbolId(std::string_view character) const {
+  if (character.size() == 1) return byte_ids_[static_cast<uint8_t>(character[0])];
+  return FindToken(character);
+}
+
+bool Bpe::AppendByteFallback(std::string_view character, uint32_t begin,
+                             std::vector<BpeSymbol>* symbols) const {
+  if (!fallback_ids_.has_value()) return false;
+  for (const char byte : character) {
+    if ((*fallback_ids_)[static_cast<uint8_t>(byte)] < 0) return false;
+  }
+  for (const char byte : character) {
+    symbols->push_back({(*fallback_ids_)[static_cast<uint8_t>(byte)], begin, begin + 1});
+    ++begin;
+  }
+  return true;
+}
+
+bool Bpe::MayCutBefore(std::string_view symbol) const {
+  if (byte_level_ || ignore_merges_ || FindToken(symbol) < 0) return false;
+  return std::none_of(tokens_.begin(), tokens_.end(), [symbol](std::string_view token) {
+    size_t expected = 0;  // Where the token's leading run of symbols goes on.
+    for (size_t found = token.find(symbol); found != std::string_view::npos;
+         found = token.find(symbol, found + symbol.size())) {
+      if (found != expected) return true;
+      expected = found + symbol.size();
+    }
+    return false;
+  });
+}
+
+const std::string& Bpe::TokenText(int32_t id) const {
+  static const std::string kNone;
+  return id >= 0 && id < size() ? tokens_[static_cast<size_t>(id)] : kNone;
+}
+
+bool Bpe::HasToken(int32_t id) const {
+  if (id < 0 || id >= size()) return false;
+  const auto found = ids_.find(tokens_[static_cast<size_t>(id)]);
+  return found != ids_.end() && found->second == id;
+}
+
+int32_t Bpe::FindToken(std::string_view text) const {
+  const auto found = ids_.find(text);
+  return found == ids_.end() ? -1 : found->second;
+}
+
+}  // namespace structattn

@@ -1,0 +1,250 @@
+// normalizer, pre_tokenizer, post_processor and decoder of a tokenizer.json. Called by json_loader.
+// Never skips what it does not know.
+#include "server/model/tokenizer/json_components.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/model/status_macros.h"
+#include "server/model/tokenizer/pre_tokenizer.h"
+
+namespace structattn {
+namespace {
+
+// The parts of a Sequence, of nested ones too, or the component itself; none for null.
+absl::Status Flatten(const JsonNode& node, const std::string& parts_field,
+                     std::vector<std::pair<std::string, JsonNode>>* out) {
+  if (node.is_null()) return absl::OkStatus();
+  STRUCTATTN_RETURN_IF_ERROR(node.ExpectObject());
+  STRUCTATTN_ASSIGN_OR_RETURN(std::string type, node["type"].String());
+  if (type != "Sequence") {
+    out->emplace_back(std::move(type), node);
+    return absl::OkStatus();
+  }
+  const JsonNode parts = node[parts_field];
+  STRUCTATTN_RETURN_IF_ERROR(parts.ExpectArray());
+  for (size_t i = 0; i < parts.size(); ++i) {
+    STRUCTATTN_RETURN_IF_ERROR(Flatten(parts.At(i), parts_field, out));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Unknown(const JsonNode& node, const std::string& type, const std::string& allowed) {
+  return node.Refuse(absl::StrCat("\"", type, "\" is not supported: supported are ", allowed));
+}
+
+// The literal of {"String": ...}; a regular expression is refused.
+absl::StatusOr<std::string> LiteralPattern(const JsonNode& node) {
+  if (node["String"].is_null()) return node.Refuse("only {\"String\": ...} is supported");
+  STRUCTATTN_ASSIGN_OR_RETURN(std::string pattern, node["String"].String());
+  if (pattern.empty()) return node["String"].Refuse("an empty pattern is not supported");
+  return pattern;
+}
+
+absl::StatusOr<Metaspace> ReadMetaspace(const JsonNode& node) {
+  Metaspace metaspace;
+  STRUCTATTN_ASSIGN_OR_RETURN(metaspace.replacement, node["replacement"].String());
+  STRUCTATTN_ASSIGN_OR_RETURN(metaspace.split, node["split"].BoolOr(true));
+  STRUCTATTN_ASSIGN_OR_RETURN(const bool add_prefix, node["add_prefix_space"].BoolOr(true));
+  std::string scheme = "always";
+  if (!node["prepend_scheme"].is_null()) {
+    STRUCTATTN_ASSIGN_OR_RETURN(scheme, node["prepend_scheme"].String());
+  }
+  if (metaspace.replacement.empty()) return node["replacement"].Refuse("is empty");
+  if (scheme == "first") {
+    metaspace.prepend = Metaspace::kFirst;
+  } else if (scheme == "never") {
+    metaspace.prepend = Metaspace::kNever;
+  } else if (scheme != "always") {
+    return Unknown(node["prepend_scheme"], scheme, "first, never, always");
+  }
+  if (!add_prefix && metaspace.prepend != Metaspace::kNever) {
+    return node["add_prefix_space"].Refuse("false contradicts prepend_scheme");
+  }
+  return metaspace;
+}
+
+absl::Status ReadSplit(const JsonNode& node, PreTokenizerConfig* config) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const std::string behavior, node["behavior"].String());
+  STRUCTATTN_ASSIGN_OR_RETURN(const bool invert, node["invert"].BoolOr(false));
+  if (behavior != "Isolated") return Unknown(node["behavior"], behavior, "Isolated");
+  if (invert) return node["invert"].Refuse("true is not supported");
+  const JsonNode regex = node["pattern"]["Regex"];
+  STRUCTATTN_ASSIGN_OR_RETURN(const std::string text, regex.String());
+  config->pattern = FindWordPattern(text);
+  if (config->pattern == WordPattern::kNone) {
+    return Unknown(regex, text, "the patterns of GPT-2, Llama-3 and Qwen2");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadByteLevel(const JsonNode& node, PreTokenizerConfig* config) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const bool prefix, node["add_prefix_space"].BoolOr(false));
+  STRUCTATTN_ASSIGN_OR_RETURN(const bool use_regex, node["use_regex"].BoolOr(true));
+  if (prefix) return node["add_prefix_space"].Refuse("true is not supported");
+  if (use_regex && config->pattern != WordPattern::kNone) {
+    return node["use_regex"].Refuse("true is not supported after a Split");
+  }
+  if (use_regex) config->pattern = WordPattern::kGpt2;
+  config->byte_level = true;
+  return absl::OkStatus();
+}
+
+absl::Status AddSpecialToken(const JsonNode& processor, const JsonNode& piece,
+                             std::vector<int32_t>* ids) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const std::string name, piece["id"].String());
+  const JsonNode token_ids = processor["special_tokens"][name]["ids"];
+  STRUCTATTN_RETURN_IF_ERROR(token_ids.ExpectArray());
+  for (size_t i = 0; i < token_ids.size(); ++i) {
+    STRUCTATTN_ASSIGN_OR_RETURN(const int32_t id, token_ids.At(i).Integer(kMaxVocabularySize));
+    ids->push_back(id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadTemplate(const JsonNode& node, TokenizerConfig* config) {
+  const JsonNode single = node["single"];
+  STRUCTATTN_RETURN_IF_ERROR(single.ExpectArray());
+  std::vector<int32_t> prefix, suffix;
+  int sequences = 0;
+  for (size_t i = 0; i < single.size(); ++i) {
+    const JsonNode piece = single.At(i);
+    if (!piece["SpecialToken"].is_null()) {
+      STRUCTATTN_RETURN_IF_ERROR(
+          AddSpecialToken(node, piece["SpecialToken"], sequences == 0 ? &prefix : &suffix));
+    } else if (const JsonNode id = piece["Sequence"]["id"]; id.value() == "A") {
+      ++sequences;
+    } else {
+      return piece.Refuse("only SpecialToken and Sequence A are supported");
+    }
+  }
+  if (sequences != 1) return single.Refuse("Sequence A must be there once");
+  // Of several templates in a Sequence the later one is wrapped around the earlier.
+  config->special_prefix.insert(config->special_prefix.begin(), prefix.begin(), prefix.end());
+  config->special_suffix.insert(config->special_suffix.end(), suffix.begin(), suffix.end());
+  return absl::OkStatus();
+}
+
+// Parts must come in the order Replace, ByteFallback, Fuse, Strip; each may be missing.
+absl::Status ReadSentencePiecePart(const std::string& type, const JsonNode& node, int* stage,
+                                   DecoderConfig* config) {
+  const int position = type == "Replace"        ? 1
+                       : type == "ByteFallback" ? 2
+                       : type == "Fuse"         ? 3
+                       : type == "Strip"        ? 4
+                                                : 0;
+  if (position == 0) {
+    return Unknown(node, type, "ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip");
+  }
+  if (position <= *stage || (position == 4 && *stage != 3)) {
+    return node.Refuse(absl::StrCat(type,
+                                    " is not supported here: the order must be Replace, "
+                                    "ByteFallback, Fuse, Strip"));
+  }
+  *stage = position;
+  if (type == "Replace") {
+    STRUCTATTN_ASSIGN_OR_RETURN(config->pattern, LiteralPattern(node["pattern"]));
+    STRUCTATTN_ASSIGN_OR_RETURN(config->content, node["content"].String());
+  } else if (type == "ByteFallback") {
+    config->byte_fallback = true;
+  } else if (type == "Strip") {
+    STRUCTATTN_ASSIGN_OR_RETURN(config->strip_content, node["content"].String());
+    STRUCTATTN_ASSIGN_OR_RETURN(config->strip_start, node["start"].Integer(1 << 16));
+    STRUCTATTN_ASSIGN_OR_RETURN(const int32_t stop, node["stop"].Integer(1 << 16));
+    if (stop != 0) return node["stop"].Refuse("only 0 is supported");
+    if (config->strip_content.empty()) return node["content"].Refuse("is empty");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ReadNormalizer(const JsonNode& node, TokenizerConfig* config) {
+  std::vector<std::pair<std::string, JsonNode>> parts;
+  STRUCTATTN_RETURN_IF_ERROR(Flatten(node, "normalizers", &parts));
+  for (const auto& [type, part] : parts) {
+    NormalizerStep step{};
+    if (type == "NFC") {
+      step.kind = NormalizerStep::kNfc;
+    } else if (type == "Prepend") {
+      step.kind = NormalizerStep::kPrepend;
+      STRUCTATTN_ASSIGN_OR_RETURN(step.content, part["prepend"].String());
+    } else if (type == "Replace") {
+      step.kind = NormalizerStep::kReplace;
+      STRUCTATTN_ASSIGN_OR_RETURN(step.pattern, LiteralPattern(part["pattern"]));
+      STRUCTATTN_ASSIGN_OR_RETURN(step.content, part["content"].String());
+    } else {
+      return Unknown(part, type, "NFC, Prepend, Replace");
+    }
+    config->normalizer.push_back(std::move(step));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadPreTokenizer(const JsonNode& node, TokenizerConfig* config) {
+  std::vector<std::pair<std::string, JsonNode>> parts;
+  STRUCTATTN_RETURN_IF_ERROR(Flatten(node, "pretokenizers", &parts));
+  PreTokenizerConfig& result = config->pre_tokenizer;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const auto& [type, part] = parts[i];
+    const bool first = i == 0;
+    const bool last = i + 1 == parts.size();
+    if (type == "Digits" && first) {
+      STRUCTATTN_ASSIGN_OR_RETURN(const bool individual, part["individual_digits"].BoolOr(false));
+      result.digits = individual ? DigitSplit::kIndividual : DigitSplit::kContiguous;
+    } else if (type == "Split" && first) {
+      STRUCTATTN_RETURN_IF_ERROR(ReadSplit(part, &result));
+    } else if (type == "ByteLevel" && last) {
+      STRUCTATTN_RETURN_IF_ERROR(ReadByteLevel(part, &result));
+    } else if (type == "Metaspace" && first && last) {
+      STRUCTATTN_ASSIGN_OR_RETURN(result.metaspace, ReadMetaspace(part));
+    } else {
+      return Unknown(part, type,
+                     "Metaspace alone, ByteLevel, Digits before ByteLevel, Split before ByteLevel");
+    }
+  }
+  if (!parts.empty() && !result.byte_level && !result.metaspace.has_value()) {
+    return node.Refuse("Digits and Split are supported before ByteLevel only");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadPostProcessor(const JsonNode& node, TokenizerConfig* config) {
+  std::vector<std::pair<std::string, JsonNode>> parts;
+  STRUCTATTN_RETURN_IF_ERROR(Flatten(node, "processors", &parts));
+  for (const auto& [type, part] : parts) {
+    if (type == "ByteLevel") continue;  // Changes offsets only.
+    if (type != "TemplateProcessing") return Unknown(part, type, "ByteLevel, TemplateProcessing");
+    STRUCTATTN_RETURN_IF_ERROR(ReadTemplate(part, config));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadDecoder(const JsonNode& node, TokenizerConfig* config) {
+  std::vector<std::pair<std::string, JsonNode>> parts;
+  STRUCTATTN_RETURN_IF_ERROR(Flatten(node, "decoders", &parts));
+  if (parts.empty()) return node.Refuse("a decoder is needed");
+  DecoderConfig& result = config->decoder;
+  const auto& [first_type, first] = parts.front();
+  if (parts.size() == 1 && first_type == "ByteLevel") {
+    result.kind = DecoderConfig::kByteLevel;
+    return absl::OkStatus();
+  }
+  if (parts.size() == 1 && first_type == "Metaspace") {
+    STRUCTATTN_ASSIGN_OR_RETURN(const Metaspace metaspace, ReadMetaspace(first));
+    result.kind = DecoderConfig::kMetaspace;
+    result.pattern = metaspace.replacement;
+    result.drops_prefix = metaspace.prepend != Metaspace::kNever;
+    return absl::OkStatus();
+  }
+  result.kind = DecoderConfig::kSentencePiece;
+  int stage = 0;
+  for (const auto& [type, part] : parts) {
+    STRUCTATTN_RETURN_IF_ERROR(ReadSentencePiecePart(type, part, &stage, &result));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace structattn

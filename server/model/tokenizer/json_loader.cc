@@ -1,0 +1,140 @@
+// Tokenizer::FromJson: a tokenizer.json as PyPI `tokenizers` writes it, into a TokenizerConfig.
+// Called when a Hugging Face directory is loaded. Reads no file; trusts nothing in the text.
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "server/model/status_macros.h"
+#include "server/model/tokenizer/json_components.h"
+#include "server/model/tokenizer/json_reader.h"
+#include "server/model/tokenizer/tokenizer_config.h"
+
+namespace structattn {
+namespace {
+
+absl::Status ReadAddedTokens(const JsonNode& node, TokenizerConfig* config) {
+  if (node.is_null()) return absl::OkStatus();
+  STRUCTATTN_RETURN_IF_ERROR(node.ExpectArray());
+  for (size_t i = 0; i < node.size(); ++i) {
+    const JsonNode item = node.At(i);
+    STRUCTATTN_RETURN_IF_ERROR(item.ExpectObject());
+    AddedToken token;
+    STRUCTATTN_ASSIGN_OR_RETURN(token.id, item["id"].Integer(kMaxVocabularySize));
+    STRUCTATTN_ASSIGN_OR_RETURN(token.content, item["content"].String());
+    STRUCTATTN_ASSIGN_OR_RETURN(token.special, item["special"].Bool());
+    STRUCTATTN_ASSIGN_OR_RETURN(token.normalized, item["normalized"].Bool());
+    STRUCTATTN_ASSIGN_OR_RETURN(token.lstrip, item["lstrip"].Bool());
+    STRUCTATTN_ASSIGN_OR_RETURN(token.rstrip, item["rstrip"].Bool());
+    STRUCTATTN_ASSIGN_OR_RETURN(token.single_word, item["single_word"].Bool());
+    config->added_tokens.push_back(std::move(token));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadVocabulary(const JsonNode& node, BpeConfig* config) {
+  STRUCTATTN_RETURN_IF_ERROR(node.ExpectObject());
+  if (node.size() > static_cast<size_t>(kMaxVocabularySize)) {
+    return node.Refuse(
+        absl::StrFormat("%d tokens: at most %d are allowed", node.size(), kMaxVocabularySize));
+  }
+  config->vocabulary.reserve(node.size());
+  for (const auto& [text, id] : node.value().items()) {
+    if (!id.is_number_unsigned() || id.get<uint64_t>() >= kMaxVocabularySize) {
+      return node[text].Refuse(absl::StrFormat("id %s: an integer from 0 to %d is needed",
+                                               id.dump(), kMaxVocabularySize - 1));
+    }
+    config->vocabulary.emplace_back(text, id.get<int32_t>());
+  }
+  return absl::OkStatus();
+}
+
+// "a b" or ["a", "b"].
+std::optional<std::pair<std::string, std::string>> ReadMerge(const nlohmann::json& value) {
+  if (value.is_array() && value.size() == 2 && value[0].is_string() && value[1].is_string()) {
+    return std::pair{value[0].get<std::string>(), value[1].get<std::string>()};
+  }
+  if (!value.is_string()) return std::nullopt;
+  const auto& text = value.get_ref<const std::string&>();
+  const size_t space = text.find(' ');
+  if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
+    return std::nullopt;
+  }
+  return std::pair{text.substr(0, space), text.substr(space + 1)};
+}
+
+absl::Status ReadMerges(const JsonNode& node, BpeConfig* config) {
+  STRUCTATTN_RETURN_IF_ERROR(node.ExpectArray());
+  config->merges.reserve(node.size());
+  for (size_t i = 0; i < node.size(); ++i) {
+    const nlohmann::json& value = node.value()[i];
+    if (value.is_string() && value.get_ref<const std::string&>().starts_with("#version")) continue;
+    auto merge = ReadMerge(value);
+    if (!merge.has_value()) {
+      return node.At(i).Refuse("\"LEFT RIGHT\" or [\"LEFT\", \"RIGHT\"] is needed");
+    }
+    config->merges.push_back(*std::move(merge));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExpectAbsentOrEmpty(const JsonNode& node) {
+  if (node.is_null() || (node.value().is_string() && node.value() == "")) return absl::OkStatus();
+  return node.Refuse("is not supported");
+}
+
+absl::Status ReadModel(const JsonNode& node, BpeConfig* config) {
+  STRUCTATTN_RETURN_IF_ERROR(node.ExpectObject());
+  // The oldest files leave the type out.
+  if (!node["type"].is_null() && node["type"].value() != "BPE") {
+    return node["type"].Refuse(
+        absl::StrCat(node["type"].value().dump(), " is not supported: supported is \"BPE\""));
+  }
+  const JsonNode dropout = node["dropout"];
+  if (!dropout.is_null() && dropout.value() != 0) {
+    return dropout.Refuse(absl::StrCat(dropout.value().dump(), ": supported is null"));
+  }
+  STRUCTATTN_RETURN_IF_ERROR(ExpectAbsentOrEmpty(node["continuing_subword_prefix"]));
+  STRUCTATTN_RETURN_IF_ERROR(ExpectAbsentOrEmpty(node["end_of_word_suffix"]));
+  if (!node["unk_token"].is_null()) {
+    STRUCTATTN_ASSIGN_OR_RETURN(config->unk_token, node["unk_token"].String());
+  }
+  STRUCTATTN_ASSIGN_OR_RETURN(config->fuse_unk, node["fuse_unk"].BoolOr(false));
+  STRUCTATTN_ASSIGN_OR_RETURN(config->byte_fallback, node["byte_fallback"].BoolOr(false));
+  STRUCTATTN_ASSIGN_OR_RETURN(config->ignore_merges, node["ignore_merges"].BoolOr(false));
+  STRUCTATTN_RETURN_IF_ERROR(ReadVocabulary(node["vocab"], config));
+  return ReadMerges(node["merges"], config);
+}
+
+absl::StatusOr<TokenizerConfig> ReadConfig(const nlohmann::json& document) {
+  const JsonNode root(document, "");
+  STRUCTATTN_RETURN_IF_ERROR(root.ExpectObject());
+  if (const JsonNode version = root["version"]; !version.is_null() && version.value() != "1.0") {
+    return version.Refuse(absl::StrCat(version.value().dump(), ": supported is \"1.0\""));
+  }
+  for (const char* field : {"truncation", "padding"}) {
+    if (!root[field].is_null()) return root[field].Refuse("is not supported: supported is null");
+  }
+  TokenizerConfig config;
+  STRUCTATTN_RETURN_IF_ERROR(ReadAddedTokens(root["added_tokens"], &config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadNormalizer(root["normalizer"], &config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadPreTokenizer(root["pre_tokenizer"], &config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadPostProcessor(root["post_processor"], &config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadDecoder(root["decoder"], &config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadModel(root["model"], &config.bpe));
+  if (config.pre_tokenizer.byte_level && config.bpe.byte_fallback) {
+    return root["model"]["byte_fallback"].Refuse("true is not supported with ByteLevel");
+  }
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view json) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const nlohmann::json document, ParseJson(json));
+  STRUCTATTN_ASSIGN_OR_RETURN(TokenizerConfig config, ReadConfig(document));
+  return BuildTokenizer(std::move(config));
+}
+
+}  // namespace structattn
