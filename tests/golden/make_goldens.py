@@ -43,6 +43,23 @@ def check_recomputed(case, decoded, again):
     return worst
 
 
+def check_mask_is_honoured(case, model, encoder):
+    """A token that nobody sees changes nothing, bit by bit; the same token, once seen, does."""
+    encoded = reference.encode_prompt(case, encoder)
+    size = len(encoded.token_ids)
+    hidden = size // 2
+    other = encoded.token_ids.copy()
+    other[hidden] = (other[hidden] + 1) % 256
+    visible = reference.visibility(encoded.groups, encoded.visible)
+    for seen in (False, True):
+        visible[hidden + 1:, hidden] = seen
+        with torch.inference_mode():
+            first, second = (hf_decode.forward(model, ids, encoded.positions, visible)[-1]
+                             for ids in (encoded.token_ids, other))
+        if torch.equal(first, second) == seen:
+            raise SystemExit(f"{case['id']}: the mask is not honoured")
+
+
 def golden_of(case, model, encoder):
     encoded = reference.encode_prompt(case, encoder)
     policy = case.get("positions", "sequential")
@@ -74,6 +91,7 @@ def make(name, folder):
     model = hf_decode.load(folder)
     encoder = reference.Encoder(folder / "tokenizer.json")
     all_cases = cases.cases_of(name)
+    check_mask_is_honoured(all_cases[-3], model, encoder)
     lines, prompts, worst = [], [], 0.0
     for case in all_cases:
         encoded, line, difference = golden_of(case, model, encoder)
@@ -83,8 +101,9 @@ def make(name, folder):
     del model
     add_bf16_errors(lines, prompts, folder,
                     [case.get("positions", "sequential") for case in all_cases])
-    forks = sum(min(line["margins"]) < FORK for line in lines)
-    header = {"model": name, "cases": len(lines), "forks": forks,
+    close = sum(min(line["margins"]) < FORK for line in lines)
+    header = {"model": name, "weights_sha256": make_models.weights_digest(folder),
+              "cases": len(lines), "close_cases": close,
               "worst_cached_vs_recomputed": round(worst, 7),
               "mean_bf16_error": round(sum(l["bf16_error"] for l in lines) / len(lines), 6),
               "torch": torch.__version__, "transformers": transformers.__version__,

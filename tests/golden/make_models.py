@@ -5,6 +5,7 @@ The same bytes on every machine: numpy's RandomState, whose stream is frozen, an
 writer of its own. Needs numpy only, never torch.
 """
 
+import hashlib
 import json
 import math
 import pathlib
@@ -235,6 +236,16 @@ def make_model(root, name):
     _write_json(folder / "generation_config.json", generation)
     _write_json(folder / "config.json", _config(shape))
     return folder
+
+
+def weights_digest(folder):
+    """SHA-256 over the safetensors files, in order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def main():

@@ -1,0 +1,113 @@
+"""Asks the server, over gRPC, what Hugging Face was asked, and wants the same answers in float32.
+
+Called by parity_test.py, by tests/bench, or by hand. Makes the small random models, starts
+structattn-server on a free port, runs `structattn batch --concurrency 8` on every model's prompts
+and compares with data/. By hand it prints one line per case and ends with `N passed, N failed`;
+with --model real it asks the real models in --models-dir (see tests/models/fetch.sh). Needs numpy
+and the standard library.
+"""
+
+import argparse
+import contextlib
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import cases
+import compare
+import make_models
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+@contextlib.contextmanager
+def serving(binaries, models, log_path, dtype="float32"):
+    """Runs a server for {name: path}; yields its address. Its exit must be clean."""
+    command = [binaries / "structattn-server", "--listen", "127.0.0.1:0", "--dtype", dtype]
+    for name, path in models.items():
+        command += ["--model", f"{name}={path}"]
+    with open(log_path, "wb") as log:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+    try:
+        line = server.stdout.readline().decode()
+        if not line.startswith("listening on "):
+            raise RuntimeError(f"the server said {line!r}; its log:\n" +
+                               pathlib.Path(log_path).read_text(errors="replace")[-3000:])
+        yield line.removeprefix("listening on ").strip()
+    finally:
+        server.terminate()
+        try:
+            code = server.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            code = server.wait()
+    if code != 0:
+        raise RuntimeError(f"the server ended with {code}, expected 0 after SIGTERM")
+
+
+def run_batch(binaries, address, model, lines, flags=()):
+    """Result objects of `structattn batch` on prompt objects, in order."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, answered = pathlib.Path(folder, "in.jsonl"), pathlib.Path(folder, "out.jsonl")
+        given.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        command = [binaries / "structattn", "batch", given, "-o", answered, "--server", address,
+                   "--model", model, "--concurrency", "8",
+                   "--max-tokens", str(cases.NEW_TOKENS), *flags]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.stdout.write(f"batch ended with {done.returncode}: {done.stderr[-2000:]}\n")
+        return cases.read_jsonl(answered) if answered.exists() else []
+
+
+def ask(binaries, address, name):
+    """Yields (label, report): 16 tokens whatever they are; again until EOS where the reference
+    meets one."""
+    runs = [("16 tokens", ("--ignore-eos",), False)]
+    if any(line["stop_after"] for line in cases.read_jsonl(cases.golden_path(name))[1:]):
+        runs.append(("until EOS", (), True))
+    for label, flags, stop_at_eos in runs:
+        results = run_batch(binaries, address, name, cases.cases_of(name), flags)
+        yield f"{name} {label}", compare.compare(results, cases.golden_path(name), stop_at_eos)
+
+
+def model_folders(names, models_dir, scratch):
+    """{name: folder}; makes the random models in `scratch`."""
+    return {name: pathlib.Path(models_dir) / f"{name}-hf" if name in cases.REAL_MODELS
+            else make_models.make_model(scratch, name) for name in names}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--binaries", type=pathlib.Path, default=ROOT / "build/release/bin")
+    parser.add_argument("--model", action="append",
+                        help="small (default), real, or a model's name; repeatable")
+    parser.add_argument("--models-dir", type=pathlib.Path, help="where fetch.sh put the real ones")
+    options = parser.parse_args()
+    groups = {"small": list(make_models.MODELS), "real": list(cases.REAL_MODELS)}
+    names = [name for word in options.model or ["small"] for name in groups.get(word, [word])]
+    unknown = [name for name in names if name not in groups["small"] + groups["real"]]
+    if unknown:
+        parser.error(f"--model {unknown[0]}: small, real, "
+                     f"{', '.join(groups['small'] + groups['real'])} are known")
+    if options.models_dir is None and any(name in cases.REAL_MODELS for name in names):
+        parser.error("real models need --models-dir")
+
+    passed = failed = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        models = model_folders(names, options.models_dir, scratch)
+        with serving(options.binaries, models, pathlib.Path(scratch, "server.log")) as address:
+            for label, report in (pair for name in names
+                                  for pair in ask(options.binaries, address, name)):
+                failed += bool(report.failures)
+                passed += not report.failures
+                print(f"{'FAIL' if report.failures else 'ok  '} {label}: {report.summary()}")
+                for failure in report.failures[:5]:
+                    print(f"       {failure}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
