@@ -19,11 +19,11 @@ const LinearKernel& BestKernel(DType dtype) {
   std::abort();
 }
 
-// Panels of one item: as many as an item may hold, fewer where the matrix would give too few items
-// to share out evenly. Depends on the weight alone.
-int64_t PanelsPerItem(int64_t panels) {
+// Panels of one item: as many as an item may hold, since they share the staging of inputs; fewer
+// where there would be too few items to share out evenly.
+int64_t PanelsPerItem(int64_t panels, int64_t row_items) {
   constexpr int64_t kWantedItems = 16;
-  return std::clamp<int64_t>(panels / kWantedItems, 1, kItemPanels);
+  return std::clamp<int64_t>(panels * row_items / kWantedItems, 1, kItemPanels);
 }
 
 }  // namespace
@@ -40,9 +40,9 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
   const PackedWeight& weight = *params.weight;
   const LinearKernel& kernel = weight.kernel();
   const int64_t panels = (weight.outputs() + kernel.panel_outputs - 1) / kernel.panel_outputs;
-  const int64_t per_item = PanelsPerItem(panels);
-  const int64_t panel_items = (panels + per_item - 1) / per_item;
   const int64_t row_items = (params.rows + kItemRows - 1) / kItemRows;
+  const int64_t per_item = PanelsPerItem(panels, row_items);
+  const int64_t panel_items = (panels + per_item - 1) / per_item;
   const int64_t panel_bytes = weight.bytes() / panels;
   const int64_t item_outputs = per_item * kernel.panel_outputs;
   pool.ParallelFor(row_items * panel_items, [&](int64_t index) {
