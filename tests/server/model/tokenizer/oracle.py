@@ -1,0 +1,240 @@
+"""Compares the server's tokenizer with PyPI `tokenizers` on generated texts.
+
+    python oracle.py --tool build/release/bin/tokenizer_tool --family qwen2 --count 20000 --seed 1
+
+Ids of a whole text, the segment of every token, and decoded text must be equal; exits 1 at the
+first batch with a difference. Families are the fixtures under tests/golden/tokenizers, variants of
+them made here, and, with --models, the real vocabularies (from tokenizer.json and from GGUF).
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+import tokenizers  # noqa: E402
+
+from reference import Reference  # noqa: E402
+from text_generator import TextGenerator  # noqa: E402
+
+FIXTURES = pathlib.Path(__file__).parents[3] / "golden" / "tokenizers"
+BATCH = 10_000
+
+
+def fixture(name):
+    return json.loads((FIXTURES / name / "tokenizer.json").read_text(encoding="utf-8"))
+
+
+def metaspace(scheme, split):
+    document = fixture("llama2")
+    document["normalizer"] = None
+    document["pre_tokenizer"] = {"type": "Metaspace", "replacement": "\u2581",
+                                 "prepend_scheme": scheme, "split": split}
+    document["added_tokens"].append(flagged(len(document["model"]["vocab"]), "<tool>"))
+    return document
+
+
+def flagged(token_id, content, special=False, **flags):
+    token = {"id": token_id, "content": content, "single_word": False, "lstrip": False,
+             "rstrip": False, "normalized": False, "special": special}
+    return token | flags
+
+
+def flags(name):
+    """Added tokens with every flag, some of them normalised, some special."""
+    document = fixture(name)
+    next_id = max([token["id"] for token in document["added_tokens"]] +
+                  list(document["model"]["vocab"].values())) + 1
+    tokens = [("<L>", {"lstrip": True}), ("<R>", {"rstrip": True}), ("<W>", {"single_word": True}),
+              ("<LRW>", {"lstrip": True, "rstrip": True, "single_word": True}),
+              ("<N>", {"normalized": True}), ("e\u0301t\u00e9", {"normalized": True}),
+              ("<NS>", {"normalized": True, "special": True}), ("<SL>", {"special": True, "lstrip": True}),
+              ("the", {"single_word": True}), ("<L><R>", {}), ("<NLR>", {"normalized": True, "lstrip": True,
+                                                                      "rstrip": True})]
+    for content, given in tokens:
+        document["added_tokens"].append(flagged(next_id, content, **given))
+        next_id += 1
+    return document
+
+
+def byteless_llama2():
+    """No byte fallback, and few letters: unknown tokens, fused or not."""
+    document = fixture("llama2")
+    document["model"]["byte_fallback"] = False
+    return document
+
+
+def unfused_llama2():
+    document = byteless_llama2()
+    document["model"]["fuse_unk"] = False
+    return document
+
+
+def metaspace_decoder():
+    document = metaspace("first", False)
+    document["decoder"] = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first",
+                           "split": False}
+    return document
+
+
+VARIANTS = {
+    "metaspace-first": lambda: metaspace("first", False),
+    "metaspace-always": lambda: metaspace("always", True),
+    "metaspace-never": lambda: metaspace("never", True),
+    "metaspace-decoder": metaspace_decoder,
+    "flags-qwen2": lambda: flags("qwen2"),
+    "flags-llama2": lambda: flags("llama2"),
+    "flags-gpt2": lambda: flags("gpt2"),
+    "unknown-fused": byteless_llama2,
+    "unknown-apart": unfused_llama2,
+}
+
+REAL = {"smollm2-real": ("smollm2-hf", "smollm2.gguf"),
+        "qwen2.5-real": ("qwen2.5-0.5b-hf", "qwen2.5-0.5b.gguf")}
+
+
+def load(family, models):
+    """The family's tokenizer.json, and the GGUF file that must behave like it, if there is one."""
+    if family in REAL:
+        folder, gguf = REAL[family]
+        path = pathlib.Path(models) / folder / "tokenizer.json"
+        return json.loads(path.read_text(encoding="utf-8")), pathlib.Path(models) / gguf
+    return VARIANTS[family]() if family in VARIANTS else fixture(family), None
+
+
+class Tool:
+    """Requests to tokenizer_tool, a batch at a time."""
+
+    def __init__(self, binary, path):
+        self.command = [binary, str(path)]
+        self.requests = []
+
+    def encode(self, segments, parse_special):
+        parts = [b"E", struct.pack("<i", len(segments))]
+        for segment in segments:
+            data = segment.encode()
+            parts += [struct.pack("<ii", int(parse_special), len(data)), data]
+        self.requests.append(b"".join(parts))
+
+    def decode(self, ids):
+        self.requests.append(b"D" + struct.pack(f"<{len(ids) + 1}i", len(ids), *ids))
+
+    def run(self):
+        result = subprocess.run(self.command, input=b"".join(self.requests), check=True,
+                                stdout=subprocess.PIPE)
+        self.requests = []
+        return Answers(result.stdout)
+
+
+class Answers:
+    def __init__(self, data):
+        self.data, self.position = data, 0
+
+    def _take(self, count):
+        values = struct.unpack_from(f"<{count}i", self.data, self.position)
+        self.position += 4 * count
+        return values
+
+    def tokens(self):
+        (count,) = self._take(1)
+        values = self._take(2 * count)
+        return list(values[0::2]), list(values[1::2])
+
+    def text(self):
+        (size,) = self._take(1)
+        self.position += size
+        return self.data[self.position - size:self.position].decode()
+
+
+class Comparison:
+    def __init__(self, document, path, tools, seed):
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        self.reference = Reference(document)
+        self.tools = tools
+        self.size = self.tokenizer.get_vocab_size()
+        contents = [token["content"] for token in document["added_tokens"]]
+        self.generator = TextGenerator(seed, contents)
+        self.counts = {"texts": 0, "attributed": 0, "tokens": 0, "decoded": 0, "different": 0}
+
+    def report(self, what, *details):
+        self.counts["different"] += 1
+        if self.counts["different"] <= 10:
+            print("DIFFERENT", what, *[ascii(detail) for detail in details], sep="\n  ")
+
+    def batch(self, count, parse_special):
+        cases = [self.generator.segments() for _ in range(count)]
+        self.tokenizer.encode_special_tokens = not parse_special
+        encodings = self.tokenizer.encode_batch_fast(["".join(case) for case in cases],
+                                                     add_special_tokens=False)
+        expected = [encoding.ids for encoding in encodings]
+        lists = expected + [self.generator.ids(self.size) for _ in range(count)]
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in lists]
+        segments = [self.reference.attribute(ids, case, parse_special)
+                    for ids, case in zip(expected, cases)]
+        for tool in self.tools:
+            self.compare(tool, cases, expected, segments, lists, texts, parse_special)
+
+    def compare(self, tool, cases, expected, segments, lists, texts, parse_special):
+        for case in cases:
+            tool.encode(case, parse_special)
+        for ids in lists:
+            tool.decode(ids)
+        answers = tool.run()
+        for case, ids, owners in zip(cases, expected, segments):
+            our_ids, our_owners = answers.tokens()
+            self.counts["texts"] += 1
+            self.counts["tokens"] += len(ids)
+            self.counts["attributed"] += owners is not None
+            if our_ids != ids:
+                self.report("ids", case, ids, our_ids)
+            elif owners is not None and our_owners != owners:
+                self.report("segments", case, ids, owners, our_owners)
+        for ids, text in zip(lists, texts):
+            self.counts["decoded"] += 1
+            our_text = answers.text()
+            if our_text != text:
+                self.report("text", ids, text, our_text)
+
+
+def compare_family(arguments, family):
+    document, gguf = load(family, arguments.models)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "tokenizer.json"
+        path.write_text(json.dumps(document), encoding="utf-8")
+        tools = [Tool(arguments.tool, path)] + ([Tool(arguments.tool, gguf)] if gguf else [])
+        comparison = Comparison(document, path, tools, f"{family} {arguments.seed}")
+        done = 0
+        while done < arguments.count and comparison.counts["different"] == 0:
+            count = min(BATCH, arguments.count - done)
+            comparison.batch(count * 4 // 5, parse_special=False)
+            comparison.batch(count - count * 4 // 5, parse_special=True)
+            done += count
+    figures = ", ".join(f"{value} {name}" for name, value in comparison.counts.items())
+    print(f"{family}: seed {arguments.seed}, {figures}", flush=True)
+    return comparison.counts["different"] == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tool", required=True)
+    parser.add_argument("--family", action="append",
+                        help="may be given several times; default: all but the real ones")
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--models", help="folder that tests/models/fetch.sh filled")
+    arguments = parser.parse_args()
+    families = arguments.family
+    if not families:
+        families = sorted(path.parent.name for path in FIXTURES.glob("*/tokenizer.json"))
+        families += list(VARIANTS) + (list(REAL) if arguments.models else [])
+    results = [compare_family(arguments, family) for family in families]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""Which segment a token belongs to, worked out slowly and in the open: one owner per byte.
+
+Shares no code and no table with the server: characters are decomposed and composed by asking PyPI
+`tokenizers` about them one by one.
+"""
+
+import functools
+import re
+import unicodedata
+
+from tokenizers import normalizers
+
+NFC = normalizers.NFC().normalize_str
+NFD = functools.lru_cache(None)(normalizers.NFD().normalize_str)
+NO_SEGMENT = -1
+META = "\u2581"
+
+
+@functools.lru_cache(None)
+def combining_class(c):
+    if NFD(c + "\u0334") == c + "\u0334" and NFD("\u0345" + c) == "\u0345" + c:
+        return 0
+    return unicodedata.combining(c)
+
+
+@functools.lru_cache(None)
+def compose(first, second):
+    text = NFC(first + second)
+    return text if len(text) == 1 else None
+
+
+def nfc(chars):
+    """[(character, owner)] -> the same in NFC; what is composed belongs to the earliest."""
+    if NFC("".join(c for c, _ in chars)) == "".join(c for c, _ in chars):
+        return chars
+    parts = [(d, owner) for c, owner in chars for d in NFD(c)]
+    ordered, marks = [], []
+    for part in parts:
+        if combining_class(part[0]) == 0:
+            ordered += sorted(marks, key=lambda p: combining_class(p[0])) + [part]
+            marks = []
+        else:
+            marks.append(part)
+    ordered += sorted(marks, key=lambda p: combining_class(p[0]))
+    out, starter = [], None
+    for c, owner in ordered:
+        if starter is not None:
+            between = out[starter + 1:]
+            blocked = any(combining_class(b) == 0 or combining_class(b) >= combining_class(c)
+                          for b, _ in between)
+            whole = None if blocked else compose(out[starter][0], c)
+            if whole is not None:
+                out[starter] = (whole, min(out[starter][1], owner))
+                continue
+        if combining_class(c) == 0:
+            starter = len(out)
+        out.append((c, owner))
+    return out
+
+
+class Reference:
+    def __init__(self, document):
+        self.document = document
+        added = document["added_tokens"]
+        self.added = {token["id"]: token for token in added}
+        self.by_content = {token["content"]: token for token in added}
+        names = sorted(self.by_content, key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, names))) if names else None
+        normalizer = document["normalizer"]
+        steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+        self.kinds = [step["type"] for step in steps]
+        pre = document["pre_tokenizer"] or {}
+        self.scheme = pre["prepend_scheme"] if pre.get("type") == "Metaspace" else None
+        byte_level = "ByteLevel" in str(document["pre_tokenizer"])
+        self.lengths = {i: self._length(token, byte_level)
+                        for token, i in document["model"]["vocab"].items()}
+        # Only the lengths of plainly matching added tokens are known.
+        self.exact = not any(t["lstrip"] or t["rstrip"] or t["single_word"] or
+                             (t["normalized"] and self.kinds) for t in added)
+        for token in added:
+            self.lengths[token["id"]] = len(token["content"].encode())
+
+    @staticmethod
+    def _length(token, byte_level):
+        if byte_level:
+            return len(token)
+        return 1 if re.fullmatch("<0x[0-9A-F]{2}>", token) else len(token.encode())
+
+    def normalise(self, chars, at_start):
+        for kind in self.kinds:
+            if kind == "NFC":
+                chars = nfc(chars)
+            elif kind == "Prepend":
+                chars = [(META, NO_SEGMENT)] + chars
+            else:
+                chars = [(META if c == " " else c, owner) for c, owner in chars]
+        if self.scheme is not None:
+            chars = [(META if c == " " else c, owner) for c, owner in chars]
+            wanted = self.scheme == "always" or (self.scheme == "first" and at_start)
+            if wanted and chars[0][0] != META:
+                chars = [(META, NO_SEGMENT)] + chars
+        return chars
+
+    def byte_owners(self, segments, parse_special):
+        chars = [(c, i) for i, segment in enumerate(segments) for c in segment]
+        text = "".join(segments)
+        pieces, done = [], 0
+        for match in self.pattern.finditer(text) if self.pattern else ():
+            if self.by_content[match[0]]["special"] and not parse_special:
+                continue
+            pieces += [(done, match.start(), False), (match.start(), match.end(), True)]
+            done = match.end()
+        pieces.append((done, len(text), False))
+        owners = []
+        for begin, end, whole in pieces:
+            if begin == end:
+                continue
+            part = chars[begin:end]
+            owned = part if whole else self.normalise(part, begin == 0)
+            size = len(owners)
+            for c, owner in owned:
+                owners += [owner] * len(c.encode())
+            # A dummy prefix counts for nobody; alone it goes to what follows it.
+            if owned[0][1] == NO_SEGMENT:
+                follower = next((o for o in owners[size:] if o != NO_SEGMENT), 0)
+                owners[size:size + 3] = [(NO_SEGMENT, follower)] * 3
+        return owners
+
+    def attribute(self, ids, segments, parse_special):
+        """The segment of each token, or None if the lengths of the tokens are not known."""
+        if not self.exact:
+            return None
+        if sum(1 for segment in segments if segment) == 1:
+            only = next(i for i, segment in enumerate(segments) if segment)
+            return [only] * len(ids)
+        owners = self.byte_owners(segments, parse_special)
+        result, position = [], 0
+        for token in ids:
+            end = position + self.lengths[token]
+            part = owners[position:end]
+            counts = {}
+            for owner in part:
+                if not isinstance(owner, tuple):
+                    counts[owner] = counts.get(owner, 0) + 1
+            if counts:
+                result.append(min(counts, key=lambda o: (-counts[o], o)))
+            else:
+                result.append(part[0][1])
+            position = end
+        assert position == len(owners), "the reference lost count of the bytes"
+        return result
