@@ -53,6 +53,7 @@ class Engine::Impl {
   absl::Status CheckOpen() const;
   void Run();
   void TakeMail(Mail* mail);
+  void PublishCounts();
 
   Model* const model_;
   const int64_t capacity_tokens_;
@@ -65,7 +66,7 @@ class Engine::Impl {
   std::vector<std::unique_ptr<Sequence>> inbox_;
   std::vector<Ticket> cancels_;
   Ticket next_ticket_ = 1;
-  int32_t waiting_ = 0;  // In the loop's queue, as of the last step.
+  int32_t waiting_ = 0;  // In the loop's queue, as last published.
   int32_t running_ = 0;
   bool draining_ = false;
   bool stopping_ = false;
@@ -150,14 +151,19 @@ bool Engine::Impl::Drain(absl::Time deadline) {
                              [this] { return inbox_.empty() && waiting_ + running_ == 0; });
 }
 
-// Publishes the loop's counts, then waits until there is something to do.
+// Lets Submit and Drain know what the loop holds.
+void Engine::Impl::PublishCounts() {
+  std::lock_guard lock(mutex_);
+  waiting_ = loop_.waiting();
+  running_ = loop_.running();
+  if (inbox_.empty() && loop_.idle()) drained_.notify_all();
+}
+
+// Waits until there is something to do.
 void Engine::Impl::TakeMail(Mail* mail) {
   mail->sequences.clear();
   mail->cancels.clear();
   std::unique_lock lock(mutex_);
-  waiting_ = loop_.waiting();
-  running_ = loop_.running();
-  if (inbox_.empty() && loop_.idle()) drained_.notify_all();
   wake_.wait(lock,
              [this] { return stopping_ || !inbox_.empty() || !cancels_.empty() || !loop_.idle(); });
   std::swap(mail->sequences, inbox_);
@@ -168,11 +174,15 @@ void Engine::Impl::TakeMail(Mail* mail) {
 
 void Engine::Impl::Run() {
   Mail mail;
-  while (!mail.stop) {
+  while (true) {
     TakeMail(&mail);
     for (std::unique_ptr<Sequence>& sequence : mail.sequences) loop_.Accept(std::move(sequence));
     for (const Ticket ticket : mail.cancels) loop_.Cancel(ticket);
-    if (!mail.stop) loop_.Step();
+    if (mail.stop) break;
+    loop_.Plan();
+    PublishCounts();  // Who starts in this step leaves the queue before it, not after it.
+    loop_.Execute();
+    PublishCounts();
   }
   loop_.CancelAll();
 }

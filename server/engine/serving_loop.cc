@@ -57,21 +57,21 @@ void ServingLoop::EndWhere(FinishReason reason, Condition condition) {
   end_in(&waiting_);
 }
 
-void ServingLoop::Step() {
-  EndWhere(FinishReason::kDeadline,
-           [now = absl::Now()](const Sequence& sequence) { return sequence.deadline() <= now; });
-  if (idle()) return;
-  Plan();
+void ServingLoop::Execute() {
+  if (chunks_.empty()) return;
   if (const absl::Status status = Forward(); status.ok()) {
     SampleAll();
   } else {
     FailBatch(status);
   }
+  chunks_.clear();
   std::erase(running_, nullptr);
 }
 
-// Fills plan_ and chunks_, and starts the sequences that the plan admits.
 void ServingLoop::Plan() {
+  EndWhere(FinishReason::kDeadline,
+           [now = absl::Now()](const Sequence& sequence) { return sequence.deadline() <= now; });
+  if (idle()) return;
   running_loads_.clear();
   for (const std::unique_ptr<Sequence>& sequence : running_) {
     const int32_t left = std::max(sequence->prompt_tokens() - sequence->computed(), 0);
@@ -85,7 +85,6 @@ void ServingLoop::Plan() {
   PlanStep({running_loads_, waiting_loads_, pool_.free_blocks()}, limits_, &plan_);
   STRUCTATTN_CHECK(!plan_.chunks.empty());
   Admit(plan_.admitted);
-  chunks_.clear();
   for (const Chunk& chunk : plan_.chunks) {
     chunks_.push_back({running_[chunk.sequence].get(), chunk.tokens});
   }

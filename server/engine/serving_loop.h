@@ -29,12 +29,15 @@ class ServingLoop {
   // Takes a sequence into the queue; its blocks must fit into an empty pool. One that may not
   // generate anything finishes at once.
   void Accept(std::unique_ptr<Sequence> sequence);
-  // Ends a sequence that runs or waits with kCancelled. Unknown tickets have no effect.
+  // Ends a sequence that runs or waits with kCancelled; not between the halves of a step. Unknown
+  // tickets have no effect.
   void Cancel(uint64_t ticket);
   void CancelAll();
 
-  // Ends what is past its deadline, then runs one batch. No effect when idle.
-  void Step();
+  // A step in two halves. Plan ends what is past its deadline, decides the next batch and starts
+  // the sequences that it admits; Execute runs that batch. No effect when idle.
+  void Plan();
+  void Execute();
 
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
@@ -44,7 +47,6 @@ class ServingLoop {
  private:
   template <typename Condition>
   void EndWhere(FinishReason reason, Condition condition);
-  void Plan();
   void Admit(int32_t count);
   absl::Status Forward();
   void SampleAll();
@@ -65,7 +67,7 @@ class ServingLoop {
   std::vector<RunningLoad> running_loads_;
   std::vector<WaitingLoad> waiting_loads_;
   StepPlan plan_;
-  std::vector<SequenceChunk> chunks_;  // Of plan_.
+  std::vector<SequenceChunk> chunks_;  // Of plan_; empty when nothing is planned.
   StepBatch batch_;
   std::vector<float> logits_;  // [logit rows, vocabulary]
 };

@@ -1,0 +1,123 @@
+// Stand-ins for the engine's tests: a decoder that costs nothing but trips over every wrong slot,
+// block table, position or tile; a tokenizer; a sink that records; plain KV memory.
+// Used by serving_loop_test, engine_test and model_registry_test.
+#ifndef STRUCTATTN_TESTS_SERVER_ENGINE_FAKES_H_
+#define STRUCTATTN_TESTS_SERVER_ENGINE_FAKES_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "server/engine/kv_cache.h"
+#include "server/engine/request.h"
+#include "server/model/decoder.h"
+#include "server/model/model.h"
+#include "server/model/tokenizer/tokenizer.h"
+
+namespace structattn::fake {
+
+inline constexpr int kVocabulary = 97;
+inline constexpr int kEosId = 96;
+inline constexpr int kThrowId = 95;  // A prompt token at which FakeDecoder throws.
+inline constexpr int kNanId = 94;    // A last token after which the logits are NaN.
+
+// Two "layers" of hashing. Layer 1 stores token id and position as its key; a row's first hash runs
+// over the visible keys of layer 1, in order. Layer 2 stores that hash; the second hash runs over
+// the visible keys of layer 2 and makes the logits. So, as in a transformer, a key depends on what
+// its own token saw. Keys are read through tiles, intervals and block tables only.
+class FakeDecoder : public Decoder {
+ public:
+  void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
+               std::span<float> logits) override;
+  int64_t vocabulary_size() const override { return kVocabulary; }
+
+  // Called at the start of each Forward.
+  std::function<void(const StepBatch&)> on_forward;
+  int64_t steps = 0;
+  int64_t most_tokens = 0;          // In one step.
+  int64_t unwritten_keys_read = 0;  // Visible keys whose memory nobody had written.
+};
+
+// What FakeDecoder must find, straight from MaySee: the logits after the last token.
+std::vector<float> ReferenceLogits(const std::vector<int32_t>& token_ids,
+                                   const Structure& structure);
+
+// Id i is the i-th lower-case letter (modulo 26); every seventh id is two letters, kEosId special.
+class FakeTokenizer : public Tokenizer {
+ public:
+  std::vector<Token> Encode(std::span<const TextSegment>) const override { return {}; }
+  std::span<const int32_t> special_prefix() const override { return {}; }
+  std::span<const int32_t> special_suffix() const override { return {}; }
+  int32_t vocabulary_size() const override { return kVocabulary; }
+  bool IsSpecial(int32_t id) const override { return id == kEosId; }
+  std::string TokenBytes(int32_t id) const override;
+  int32_t FindToken(std::string_view) const override { return -1; }
+  std::unique_ptr<StreamDecoder> NewStreamDecoder() const override;
+};
+
+// A decoder of pieces given one by one, for text streams: id i is pieces[i], `last` comes at the
+// end.
+std::unique_ptr<Tokenizer::StreamDecoder> PieceDecoder(std::vector<std::string> pieces,
+                                                       std::string last = "");
+
+// KV memory of the FakeDecoder's shape, every byte of it a NaN.
+KvCache MakeKvCache(int32_t blocks, int32_t block_size = 16);
+
+// config (context length, EOS), tokenizer and decoder; `decoder` stays reachable for the test.
+struct FakeModel {
+  explicit FakeModel(int64_t context_length = 4096);
+  std::unique_ptr<Model> model;
+  FakeDecoder* decoder;
+};
+
+class RecordingSink : public EventSink {
+ public:
+  void OnToken(TokenEvent event) override;
+  void OnFinish(const FinishEvent& event) override;
+  void OnError(const absl::Status& status) override;
+
+  void WaitUntilDone();
+  void WaitForTokens(size_t count);
+  bool done();
+
+  // Called within OnToken, on the engine's thread.
+  std::function<void()> on_token;
+  // Read them when done.
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<float> logprobs;
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
+  std::optional<FinishEvent> finish;
+  absl::Status error;
+  int events_after_end = 0;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+// A prompt of random ids (none special to the fakes) with random groups under a random rule.
+EncodedPrompt RandomPrompt(std::mt19937* random, int tokens);
+
+// RandomPrompt in a request with random sampling and stopping. Seeded: equal for equal states.
+Request RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_tokens);
+
+// What the request must yield, computed without engine, batch or cache.
+struct Expected {
+  std::vector<int32_t> token_ids;
+  std::vector<float> logprobs;
+  std::string text;
+  FinishReason reason = FinishReason::kLength;
+};
+Expected ExpectedResult(const Request& request, int64_t context_length);
+
+}  // namespace structattn::fake
+
+#endif  // STRUCTATTN_TESTS_SERVER_ENGINE_FAKES_H_
