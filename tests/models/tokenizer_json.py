@@ -35,6 +35,7 @@ def _added(token_id, content, special):
 
 
 def _smollm(tokens, types):
+    # Without an unk_token: the published vocabulary lacks 21 bytes, and text loses them.
     added = [_added(i, tokens[i], True) for i, kind in enumerate(types) if kind == CONTROL]
     return {
         "added_tokens": added,
@@ -43,7 +44,7 @@ def _smollm(tokens, types):
             {"type": "Digits", "individual_digits": True}, _byte_level(False, True, True)]},
         "post_processor": None,
         "decoder": _byte_level(True, True, True),
-    }, {"unk_token": "<|endoftext|>"}, tokens
+    }, {}, tokens
 
 
 def _qwen2(tokens, types):

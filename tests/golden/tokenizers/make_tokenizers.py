@@ -142,7 +142,7 @@ def smollm2():
     digits = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                       pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokens, merges = train_byte_level(2000, digits)
-    model = bpe(SMOLLM2_SPECIAL + tokens, as_strings(merges), unk_token="<|endoftext|>")
+    model = bpe(SMOLLM2_SPECIAL + tokens, as_strings(merges))
     return document(model, [added(i, content) for i, content in enumerate(SMOLLM2_SPECIAL)],
                     pre_tokenizer={"type": "Sequence", "pretokenizers": [
                         {"type": "Digits", "individual_digits": True},

@@ -57,8 +57,20 @@ def flags(name):
               ("the", {"single_word": True}), ("<L><R>", {}), ("<NLR>", {"normalized": True, "lstrip": True,
                                                                       "rstrip": True})]
     for content, given in tokens:
-        document["added_tokens"].append(flagged(next_id, content, **given))
-        next_id += 1
+        known = document["model"]["vocab"].get(content)
+        document["added_tokens"].append(flagged(next_id if known is None else known, content,
+                                                **given))
+        next_id += known is None
+    return document
+
+
+def lossy_smollm2():
+    """Without the bytes that no merge needs, as the real vocabulary."""
+    document = fixture("smollm2")
+    model = document["model"]
+    needed = {part for merge in model["merges"] for part in merge.split(" ")}
+    tokens = [token for token in model["vocab"] if len(token) > 1 or token in needed]
+    model["vocab"] = {token: index for index, token in enumerate(tokens)}
     return document
 
 
@@ -90,6 +102,7 @@ VARIANTS = {
     "flags-qwen2": lambda: flags("qwen2"),
     "flags-llama2": lambda: flags("llama2"),
     "flags-gpt2": lambda: flags("gpt2"),
+    "lossy-smollm2": lossy_smollm2,
     "unknown-fused": byteless_llama2,
     "unknown-apart": unfused_llama2,
 }

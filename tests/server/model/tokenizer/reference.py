@@ -8,7 +8,7 @@ import functools
 import re
 import unicodedata
 
-from tokenizers import normalizers
+from tokenizers import normalizers, pre_tokenizers
 
 NFC = normalizers.NFC().normalize_str
 NFD = functools.lru_cache(None)(normalizers.NFD().normalize_str)
@@ -58,6 +58,17 @@ def nfc(chars):
     return out
 
 
+def byte_alphabet():
+    """The character of each byte in a byte-level vocabulary, asked for byte by byte."""
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    characters = [None] * 256
+    for text in [chr(c) for c in range(0x80)] + [chr(c) for c in range(0x80, 0x110000, 0x37)
+                                                 if not 0xD800 <= c < 0xE000]:
+        for byte, c in zip(text.encode(), split.pre_tokenize_str(text)[0][0]):
+            characters[byte] = c
+    return characters
+
+
 class Reference:
     def __init__(self, document):
         self.document = document
@@ -74,8 +85,15 @@ class Reference:
         byte_level = "ByteLevel" in str(document["pre_tokenizer"])
         self.lengths = {i: self._length(token, byte_level)
                         for token, i in document["model"]["vocab"].items()}
+        # Bytes without a token are lost, with unk_token null.
+        self.lost = set()
+        if byte_level:
+            known = document["model"]["vocab"]
+            self.lost = {byte for byte, c in enumerate(byte_alphabet()) if c not in known}
+        unknown = document["model"]["unk_token"] is not None and not byte_level and \
+            not document["model"]["byte_fallback"]
         # Only the lengths of plainly matching added tokens are known.
-        self.exact = not any(t["lstrip"] or t["rstrip"] or t["single_word"] or
+        self.exact = not unknown and not any(t["lstrip"] or t["rstrip"] or t["single_word"] or
                              (t["normalized"] and self.kinds) for t in added)
         for token in added:
             self.lengths[token["id"]] = len(token["content"].encode())
@@ -102,6 +120,7 @@ class Reference:
         return chars
 
     def byte_owners(self, segments, parse_special):
+        """The owner of each byte of the normalised text, and the indices of those not lost."""
         chars = [(c, i) for i, segment in enumerate(segments) for c in segment]
         text = "".join(segments)
         pieces, done = [], 0
@@ -111,7 +130,7 @@ class Reference:
             pieces += [(done, match.start(), False), (match.start(), match.end(), True)]
             done = match.end()
         pieces.append((done, len(text), False))
-        owners = []
+        owners, kept = [], []
         for begin, end, whole in pieces:
             if begin == end:
                 continue
@@ -119,12 +138,15 @@ class Reference:
             owned = part if whole else self.normalise(part, begin == 0)
             size = len(owners)
             for c, owner in owned:
-                owners += [owner] * len(c.encode())
+                for byte in c.encode():
+                    if whole or byte not in self.lost:
+                        kept.append(len(owners))
+                    owners.append(owner)
             # A dummy prefix counts for nobody; alone it goes to what follows it.
             if owned[0][1] == NO_SEGMENT:
                 follower = next((o for o in owners[size:] if o != NO_SEGMENT), 0)
                 owners[size:size + 3] = [(NO_SEGMENT, follower)] * 3
-        return owners
+        return owners, kept
 
     def attribute(self, ids, segments, parse_special):
         """The segment of each token, or None if the lengths of the tokens are not known."""
@@ -133,11 +155,11 @@ class Reference:
         if sum(1 for segment in segments if segment) == 1:
             only = next(i for i, segment in enumerate(segments) if segment)
             return [only] * len(ids)
-        owners = self.byte_owners(segments, parse_special)
+        owners, kept = self.byte_owners(segments, parse_special)
         result, position = [], 0
         for token in ids:
             end = position + self.lengths[token]
-            part = owners[position:end]
+            part = owners[kept[position]:kept[end - 1] + 1]
             counts = {}
             for owner in part:
                 if not isinstance(owner, tuple):
@@ -147,5 +169,5 @@ class Reference:
             else:
                 result.append(part[0][1])
             position = end
-        assert position == len(owners), "the reference lost count of the bytes"
+        assert position == len(kept), "the reference lost count of the bytes"
         return result
