@@ -4,6 +4,7 @@
 #ifndef STRUCTATTN_TESTS_KERNELS_TYPED_BUFFER_H_
 #define STRUCTATTN_TESTS_KERNELS_TYPED_BUFFER_H_
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <random>
@@ -20,6 +21,21 @@ inline std::vector<float> RandomNormal(int64_t count, uint32_t seed) {
   std::vector<float> values(count);
   for (float& value : values) value = normal(generator);
   return values;
+}
+
+// The most that one rounding to `dtype` moves a computed value near `value`: half a unit in the
+// last place (8 and 11 bits of precision; float16 has a fixed step of 2^-24 below 2^-14). The
+// factor allows for the computed value lying above the exact one.
+inline double RoundingError(DType dtype, double value) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return 0.0;
+    case DType::kBfloat16:
+      return 1.01 * 0x1p-8 * std::abs(value);
+    case DType::kFloat16:
+      return 1.01 * 0x1p-11 * std::abs(value) + 0x1p-25;
+  }
+  return 0.0;
 }
 
 class TypedBuffer {

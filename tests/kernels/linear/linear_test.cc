@@ -231,8 +231,9 @@ TEST_P(LinearTest, StaysWithinItsRows) {
   const TypedBuffer weight = Random(shape.outputs * shape.inputs, 97);
   const PackedWeight packed = Pack(weight, shape);
   const std::vector<float> values = RandomNormal(shape.rows * shape.inputs, 98);
-  std::vector<float> padded(values.size() + 2 * margin, kNan);
-  std::copy(values.begin(), values.end(), padded.begin() + margin);
+  std::vector<float> padded(margin, kNan);
+  padded.insert(padded.end(), values.begin(), values.end());
+  padded.resize(values.size() + 2 * margin, kNan);
   const TypedBuffer input(dtype(), padded);
   std::vector<float> output(shape.rows * shape.outputs + 2 * margin, -7.0f);
   LinearCpu(pool_, {.input = input.At(margin),
