@@ -2,8 +2,8 @@
 // Called once per layer by server/model/decoder. Reads no key outside the work-list's intervals.
 //
 // The bits of one output row depend only on its query, and on its visible keys and values in order:
-// not on tile, batch, block placement, block size, chunking or number of threads. A row that sees no
-// key is zero.
+// not on tile, batch, block placement, block size, chunking or number of threads. A row that sees
+// no key is zero.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_
 #define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_
 
@@ -31,7 +31,7 @@ struct KvLayerView {
 };
 
 struct AttentionParams {
-  const float* query = nullptr;  // [tokens, heads, head_dim], CPU. On CUDA the KV's dtype.
+  const float* query = nullptr;  // [tokens, heads, head_dim]
   void* output = nullptr;        // [tokens, heads, head_dim] of output_dtype.
   DType output_dtype = DType::kFloat32;
   KvLayerView kv;
@@ -45,8 +45,8 @@ struct AttentionParams {
   const KeyInterval* intervals = nullptr;
 };
 
-// Rows of a query tile the CPU kernel works best with.
-inline constexpr int kCpuTileRows = 16;
+// Rows of a query tile the CPU kernel works best with: a multiple of its register block.
+inline constexpr int kCpuTileRows = 24;
 
 void Attention(const KernelContext& context, const AttentionParams& params);
 

@@ -39,6 +39,10 @@ inline constexpr int kMaxRows = 6;
 inline constexpr int kMaxGroupsAtOnce = kLanes == 16 ? 4 : 1;
 inline constexpr int kMaxValueVecs = kManyRegisters ? 4 : 2;
 
+// Floats from one row of queries to the next: a constant, so that rows need no pointers of their
+// own, and not a multiple of the cache's set size.
+inline constexpr int64_t kQueryStride = 256 + 16;
+
 HWY_INLINE FloatVec LoadFloat(FloatTag d, const float* from) { return hn::LoadU(d, from); }
 
 HWY_INLINE FloatVec LoadFloat(FloatTag d, const Bfloat16* from) {
@@ -86,7 +90,7 @@ HWY_INLINE void StoreVisible(FloatVec scores, uint64_t visible, float* to) {
 template <typename T>
 struct ScoreArgs {
   HeadView<T> head;
-  const float* query;      // [head_dim][rows], scaled.
+  const float* query;      // [rows][kQueryStride], scaled.
   const KeyGroup* groups;  // The first of them.
   float* scores;           // [rows][stride], indexed by rank.
   int64_t stride;
@@ -103,14 +107,14 @@ HWY_INLINE void ScoreGroupsAtOnce(const ScoreArgs<T>& args) {
     for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::Zero(d);
   }
   const float* HWY_RESTRICT query = args.query;
-  for (int32_t dim = 0; dim < args.head.head_dim; ++dim, query += kRows) {
+  for (int32_t dim = 0; dim < args.head.head_dim; ++dim, ++query) {
     FloatVec key[kVecs];
     for (int v = 0; v < kVecs; ++v) {
       key[v] = LoadFloat(d, keys[v / kVecsPerGroup] + v % kVecsPerGroup * kLanes);
     }
     for (int g = 0; g < kGroups; ++g) keys[g] += args.head.block_size;
     for (int r = 0; r < kRows; ++r) {
-      const FloatVec q = hn::Set(d, query[r]);
+      const FloatVec q = hn::Set(d, query[r * kQueryStride]);
       for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::MulAdd(q, key[v], sums[r][v]);
     }
   }

@@ -4,8 +4,8 @@
 // their thread has warmed up.
 #include "kernels/attention/attention_cpu.h"
 
-// AVX3, AVX2 and the baseline are enough on x86; the inner loops keep arrays of vectors, which
-// scalable vectors forbid.
+// AVX3, AVX2 and the portable fallback are enough on x86; the inner loops keep arrays of vectors,
+// which scalable vectors forbid.
 #define HWY_DISABLED_TARGETS \
   (HWY_SSSE3 | HWY_SSE4 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
@@ -85,9 +85,10 @@ ValueFunction<T> ValueFunctionFor(int rows, std::integer_sequence<int, kRows...>
   return kTable[rows - 1];
 }
 
+constexpr auto kAllRows = std::make_integer_sequence<int, kMaxRows>();
+
 template <typename T>
 ValueFunction<T> ValueFunctionFor(int rows, int vecs) {
-  constexpr auto kAllRows = std::make_integer_sequence<int, kMaxRows>();
   if (vecs == 1) return ValueFunctionFor<T, 1>(rows, kAllRows);
   if (vecs == 2) return ValueFunctionFor<T, 2>(rows, kAllRows);
   if (vecs == 3) return ValueFunctionFor<T, std::min(3, kMaxValueVecs)>(rows, kAllRows);
@@ -116,16 +117,12 @@ class Panel {
     rows_ = rows;
     bands_ = (rows + kMaxRows - 1) / kMaxRows;
     const int32_t keys = RowKeys(rows - 1);
-    const std::vector<KeyGroup>& groups = scratch_.groups;
-    group_count_ = static_cast<int>(
-        std::partition_point(groups.begin(), groups.end(),
-                             [keys](const KeyGroup& group) { return group.rank < keys; }) -
-        groups.begin());
+    group_count_ = GroupsBefore(keys);
     stride_ = (keys + 3 * kGroupKeys - 1) / kGroupKeys * kGroupKeys;
     scores_ = scratch_.scores.Get(rows * stride_);
-    queries_ = scratch_.queries.Get(int64_t{rows} * head_.head_dim);
+    queries_ = scratch_.queries.Get(int64_t{rows} * kQueryStride);
     sums_ = scratch_.sums.Get(int64_t{rows} * head_.head_dim);
-    PackQueries();
+    ScaleQueries();
     Scores();
     for (int row = 0; row < rows_; ++row) {
       if (RowKeys(row) > 0)
@@ -149,34 +146,40 @@ class Panel {
     return (token * params_.heads + head) * head_.head_dim;
   }
 
-  // queries_: band by band [head_dim][rows of the band], scaled.
-  void PackQueries() {
-    for (int band = 0; band < bands_; ++band) {
-      const int begin = BandBegin(band);
-      const int rows = BandRows(band);
-      float* packed = queries_ + int64_t{begin} * head_.head_dim;
-      for (int r = 0; r < rows; ++r) {
-        const float* query = params_.query + RowOffset(begin + r);
-        for (int dim = 0; dim < head_.head_dim; ++dim) {
-          packed[dim * rows + r] = query[dim] * params_.scale;
-        }
+  // The number of key groups that hold ranks below `keys`.
+  int GroupsBefore(int32_t keys) const {
+    const auto begin = scratch_.groups.begin();
+    const auto end = std::partition_point(
+        begin, scratch_.groups.end(), [keys](const KeyGroup& group) { return group.rank < keys; });
+    return static_cast<int>(end - begin);
+  }
+
+  void ScaleQueries() {
+    const FloatTag d;
+    const FloatVec scale = hn::Set(d, params_.scale);
+    for (int row = 0; row < rows_; ++row) {
+      const float* query = params_.query + RowOffset(row);
+      float* scaled = queries_ + row * kQueryStride;
+      for (int dim = 0; dim < head_.head_dim; dim += kLanes) {
+        hn::StoreU(hn::Mul(hn::LoadU(d, query + dim), scale), d, scaled + dim);
       }
     }
   }
 
+  // Each band against the groups that its last row sees.
   void Scores() {
     for (int chunk = 0; chunk < group_count_; chunk += kChunkGroups) {
-      const int count = std::min(kChunkGroups, group_count_ - chunk);
       for (int band = 0; band < bands_; ++band) {
         const int begin = BandBegin(band);
-        const auto score =
-            ScoreFunctionFor<T>(BandRows(band), std::make_integer_sequence<int, kMaxRows>());
+        const int seen = GroupsBefore(RowKeys(BandBegin(band + 1) - 1)) - chunk;
+        if (seen <= 0) continue;
+        const auto score = ScoreFunctionFor<T>(BandRows(band), kAllRows);
         score({.head = head_,
-               .query = queries_ + int64_t{begin} * head_.head_dim,
+               .query = queries_ + begin * kQueryStride,
                .groups = scratch_.groups.data() + chunk,
                .scores = scores_ + begin * stride_,
                .stride = stride_},
-              count);
+              std::min(kChunkGroups, seen));
       }
     }
   }
@@ -269,11 +272,11 @@ class Panel {
   int row_begin_ = 0;
   int rows_ = 0;
   int bands_ = 0;
-  int group_count_ = 0;      // Key groups that the panel's last row sees.
-  int64_t stride_ = 0;       // Floats of one row of scores.
-  float* scores_ = nullptr;  // [rows][stride], by rank; numerators after the softmax.
-  float* queries_ = nullptr;
-  float* sums_ = nullptr;  // [rows][head_dim]
+  int group_count_ = 0;       // Key groups that the panel's last row sees.
+  int64_t stride_ = 0;        // Floats of one row of scores.
+  float* scores_ = nullptr;   // [rows][stride], by rank; numerators after the softmax.
+  float* queries_ = nullptr;  // [rows][kQueryStride], scaled.
+  float* sums_ = nullptr;     // [rows][head_dim]
   float denominators_[kPanelRows];
 };
 
@@ -304,7 +307,11 @@ void AttentionItem(const AttentionParams& params, const QueryTile& tile, int kv_
   }
 }
 
-std::string_view TargetName() { return hwy::TargetName(HWY_TARGET); }
+std::string_view KernelName() {
+  static const std::string* const name =
+      new std::string(std::string("cpu/") + hwy::TargetName(HWY_TARGET));
+  return *name;
+}
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE
@@ -315,24 +322,27 @@ HWY_AFTER_NAMESPACE();
 namespace structattn {
 
 HWY_EXPORT(AttentionItem);
-HWY_EXPORT(TargetName);
+HWY_EXPORT(KernelName);
 
 void AttentionCpu(ThreadPool& pool, const AttentionParams& params) {
+  STRUCTATTN_CHECK(params.kv.head_dim <= 256);
   const auto item = HWY_DYNAMIC_DISPATCH(AttentionItem);
-  const int64_t kv_heads = params.kv.kv_heads;
   // Late tiles of a long prompt cost most: they go first, so that no thread ends alone with one.
+  // Within a few tiles head by head, so that the keys of one head and the queries of all heads are
+  // still in the cache when they are needed again.
+  constexpr int64_t kTilesTogether = 8;
+  const int64_t kv_heads = params.kv.kv_heads;
   pool.ParallelFor(params.tile_count * kv_heads, [&](int64_t i) {
     thread_local AttentionScratch scratch;
-    const QueryTile& tile = params.tiles[params.tile_count - 1 - i / kv_heads];
-    item(params, tile, static_cast<int>(i % kv_heads), scratch);
+    const int64_t first = i / (kTilesTogether * kv_heads) * kTilesTogether;
+    const int64_t together = std::min(kTilesTogether, params.tile_count - first);
+    const int64_t within = i - first * kv_heads;
+    const QueryTile& tile = params.tiles[params.tile_count - 1 - first - within % together];
+    item(params, tile, static_cast<int>(within / together), scratch);
   });
 }
 
-std::string_view AttentionCpuName() {
-  static const std::string* name =
-      new std::string("cpu/" + std::string(HWY_DYNAMIC_DISPATCH(TargetName)()));
-  return *name;
-}
+std::string_view AttentionCpuName() { return HWY_DYNAMIC_DISPATCH(KernelName)(); }
 
 }  // namespace structattn
 #endif  // HWY_ONCE

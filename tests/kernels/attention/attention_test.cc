@@ -6,8 +6,10 @@
 
 #include <cmath>
 #include <set>
+#include <string>
 #include <vector>
 
+#include "hwy/targets.h"
 #include "tests/kernels/attention/paged_batch.h"
 
 namespace structattn {
@@ -179,6 +181,27 @@ TEST(AttentionTest, OneWrongVisibilityBitIsFound) {
   };
   for (const KeyInterval& wrong : wrong_first) EXPECT_GT(count_wrong_with(0, wrong), 0);
   for (const KeyInterval& wrong : wrong_second) EXPECT_GT(count_wrong_with(1, wrong), 0);
+}
+
+// Every instruction set that this machine can run, not only its best.
+TEST(AttentionTest, EveryInstructionSetEqualsReference) {
+  for (const int64_t target : {HWY_SCALAR, HWY_AVX2, HWY_AVX3, HWY_NEON}) {
+    if ((hwy::SupportedTargets() & target) == 0) continue;
+    SCOPED_TRACE(hwy::TargetName(target));
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(target);
+    EXPECT_EQ(AttentionKernelName(DeviceKind::kCpu), std::string("cpu/") + hwy::TargetName(target));
+    for (int seed = 0; seed < 12; ++seed) {
+      Random random(seed);
+      AttentionShape shape = RandomShape(random);
+      shape.kv_dtype = kDTypes[seed % 3];
+      const SequenceTensors sequence = RandomSequence(
+          random, shape, MakeStructure(RandomRule(random), RandomGroups(random, 75, 1 + seed)));
+      ExpectReference(shape, {{{&sequence, 0, 75}}}, {});
+    }
+    hwy::SetSupportedTargetsForTest(0);
+    hwy::GetChosenTarget().DeInit();
+  }
 }
 
 TEST(AttentionTest, KernelNameTellsTheInstructionSet) {
