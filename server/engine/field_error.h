@@ -12,7 +12,7 @@
 namespace structattn {
 
 struct FieldErrorDetail {
-  std::string field;   // Path in the request: "segments[3].paraphrase_index".
+  std::string field;   // "segments[3].paraphrase_index"; empty: no field is to blame.
   std::string reason;  // UPPER_SNAKE_CASE: "PARAPHRASE_INDEX_OUT_OF_RANGE".
 };
 

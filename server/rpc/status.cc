@@ -49,8 +49,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   google::rpc::ErrorInfo info;
   info.set_domain(kDomain);
   info.set_reason(absl::StatusCodeToString(status.code()));
-  if (field_error.has_value()) {
-    info.set_reason(field_error->reason);
+  if (field_error.has_value()) info.set_reason(field_error->reason);
+  if (field_error.has_value() && !field_error->field.empty()) {
     google::rpc::BadRequest bad_request;
     google::rpc::BadRequest::FieldViolation* violation = bad_request.add_field_violations();
     violation->set_field(CleanMessage(field_error->field));
