@@ -20,7 +20,7 @@ void RmsNormCuda(const KernelContext& context, const RmsNormParams& params);
 void RopeKvWriteCuda(const KernelContext& context, const RopeKvWriteParams& params);
 void SiluMulCuda(const KernelContext& context, const SiluMulParams& params);
 
-// For provenance: "cuda/..." or "none".
+// For provenance: "cuda/..."; empty in a build without CUDA kernels.
 std::string_view AttentionCudaName();
 
 }  // namespace structattn

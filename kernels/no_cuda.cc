@@ -21,6 +21,6 @@ void RmsNormCuda(const KernelContext&, const RmsNormParams&) { NotBuilt("RmsNorm
 void RopeKvWriteCuda(const KernelContext&, const RopeKvWriteParams&) { NotBuilt("RopeKvWrite"); }
 void SiluMulCuda(const KernelContext&, const SiluMulParams&) { NotBuilt("SiluMul"); }
 
-std::string_view AttentionCudaName() { return "none"; }
+std::string_view AttentionCudaName() { return ""; }
 
 }  // namespace structattn

@@ -12,10 +12,10 @@
 namespace structattn {
 
 struct RopeKvWriteParams {
-  const float* qkv = nullptr;  // [tokens, (heads + 2 kv_heads) * head_dim]: q, then k, then v.
-  void* query = nullptr;       // Out: [tokens, heads, head_dim]; float on CPU, KV's dtype on CUDA.
-  const float* cosine = nullptr;      // [tokens, head_dim / 2], of each token's position.
-  const float* sine = nullptr;        // Likewise.
+  const float* qkv = nullptr;     // [tokens, (heads + 2 kv_heads) * head_dim]: q, then k, then v.
+  float* query = nullptr;         // Out: [tokens, heads, head_dim]
+  const float* cosine = nullptr;  // [tokens, head_dim / 2], of each token's position.
+  const float* sine = nullptr;    // Likewise.
   const float* query_norm = nullptr;  // [head_dim] or null.
   const float* key_norm = nullptr;    // [head_dim] or null.
   float epsilon = 0.0f;               // Of the norms.

@@ -101,7 +101,7 @@ void RopeKvWriteTokens(const RopeKvWriteParams& params, int64_t begin, int64_t e
   const int64_t token_size = query_size + 2 * static_cast<int64_t>(params.kv.kv_heads) * head_dim;
   for (int64_t token = begin; token < end; ++token) {
     const float* query = params.qkv + token * token_size;
-    float* rotated = static_cast<float*>(params.query) + token * query_size;
+    float* rotated = params.query + token * query_size;
     Rotation rotation = {.cosine = params.cosine + token * half,
                          .sine = params.sine + token * half,
                          .norm = params.query_norm,

@@ -80,8 +80,7 @@ void Transformer::Reserve(int64_t rows) {
       .hidden = at::empty({rows, config_.hidden_size}, floats),
       .normed = at::empty({rows, config_.hidden_size}, stored),
       .qkv = at::empty({rows, query_columns + 2 * kv_columns}, floats),
-      .query =
-          at::empty({rows, query_columns}, context_.device == DeviceKind::kCpu ? floats : stored),
+      .query = at::empty({rows, query_columns}, floats),
       .attention = at::empty({rows, query_columns}, stored),
       .gate_up = at::empty({rows, 2 * config_.intermediate_size}, floats),
       .activated = at::empty({rows, config_.intermediate_size}, stored),
@@ -133,7 +132,7 @@ void Transformer::RunAttention(const LayerWeights& layer, const KvLayerView& kv,
   Normalize(w.hidden, layer.attention_norm, w.normed, inputs.rows);
   layer.qkv.Forward(context_, {.input = w.normed, .output = w.qkv, .rows = inputs.rows});
   RopeKvWrite(context_, {.qkv = w.qkv.const_data_ptr<float>(),
-                         .query = w.query.data_ptr(),
+                         .query = w.query.data_ptr<float>(),
                          .cosine = Data<float>(inputs.cosine),
                          .sine = Data<float>(inputs.sine),
                          .query_norm = FloatsOrNull(layer.query_norm),
@@ -144,7 +143,7 @@ void Transformer::RunAttention(const LayerWeights& layer, const KvLayerView& kv,
                          .heads = static_cast<int32_t>(config_.heads),
                          .tokens = inputs.rows});
   Attention(context_,
-            {.query = static_cast<const float*>(w.query.const_data_ptr()),
+            {.query = w.query.const_data_ptr<float>(),
              .output = w.attention.data_ptr(),
              .output_dtype = dtype_,
              .kv = kv,

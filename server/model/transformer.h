@@ -63,7 +63,7 @@ class Transformer final : public Decoder {
     at::Tensor hidden;     // [rows, hidden] float: the residual stream.
     at::Tensor normed;     // [rows, hidden] dtype.
     at::Tensor qkv;        // [rows, (heads + 2 kv_heads) head_dim] float.
-    at::Tensor query;      // [rows, heads, head_dim]; float on CPU, dtype on CUDA.
+    at::Tensor query;      // [rows, heads, head_dim] float.
     at::Tensor attention;  // [rows, heads, head_dim] dtype.
     at::Tensor gate_up;    // [rows, 2 intermediate] float.
     at::Tensor activated;  // [rows, intermediate] dtype.

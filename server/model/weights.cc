@@ -22,7 +22,7 @@ class WeightLoader {
   }
 
   at::Tensor Matrix(const std::string& name) const {
-    const LoadedMatrix matrix = checkpoint_.Read(name);
+    const LoadedMatrix matrix = checkpoint_.Read(name, context_.pool);
     return AsTensor(matrix.view)
         .to(at::TensorOptions().device(ToTorchDevice(context_.device)).dtype(ToScalarType(dtype_)),
             /*non_blocking=*/false, /*copy=*/true);
@@ -35,7 +35,8 @@ class WeightLoader {
     std::vector<MatrixView> views;
     std::vector<float> bias;
     for (const char* projection : projections) {
-      matrices.push_back(checkpoint_.Read(absl::StrCat(prefix, projection, ".weight")));
+      matrices.push_back(
+          checkpoint_.Read(absl::StrCat(prefix, projection, ".weight"), context_.pool));
       views.push_back(matrices.back().view);
       if (!has_bias) continue;
       const at::Tensor part = HostFloats(absl::StrCat(prefix, projection, ".bias"));
@@ -46,7 +47,7 @@ class WeightLoader {
   }
 
   LinearLayer Output(const std::string& name) const {
-    const LoadedMatrix matrix = checkpoint_.Read(name);
+    const LoadedMatrix matrix = checkpoint_.Read(name, context_.pool);
     return LinearLayer(context_, {&matrix.view, 1}, {}, dtype_);
   }
 
@@ -57,7 +58,7 @@ class WeightLoader {
   }
 
   at::Tensor HostFloats(const std::string& name) const {
-    const LoadedMatrix matrix = checkpoint_.Read(name);
+    const LoadedMatrix matrix = checkpoint_.Read(name, context_.pool);
     return AsTensor(matrix.view).flatten().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
   }
 

@@ -1,0 +1,228 @@
+// The decoder against itself: one prompt in any cut, any company and any number of threads gives
+// the same bits, and tokens that a row may not see do not change one bit of it. That its numbers
+// are right is held by the goldens from Hugging Face (tests/golden).
+#include "server/model/transformer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/engine/kv_cache.h"
+
+namespace structattn {
+namespace {
+
+constexpr int kBlockSize = 16;
+
+ModelConfig SmallConfig() {
+  return {.architecture = "qwen3",
+          .vocab_size = 97,
+          .hidden_size = 96,
+          .intermediate_size = 160,
+          .layers = 3,
+          .heads = 6,
+          .kv_heads = 2,
+          .head_dim = 32,
+          .context_length = 512,
+          .rms_norm_epsilon = 1e-6,
+          .rope_theta = 10000.0,
+          .tied_embeddings = true,
+          .qkv_bias = true,
+          .qk_norm = true};
+}
+
+// Random float tensors, the same for the same name.
+class RandomCheckpoint : public Checkpoint {
+ public:
+  explicit RandomCheckpoint(const ModelConfig& config) : config_(config) {
+    for (const TensorSpec& spec : ExpectedTensors(config_)) specs_.emplace(spec.name, spec);
+  }
+
+  const ModelConfig& config() const override { return config_; }
+  std::unique_ptr<Tokenizer> TakeTokenizer() override { return nullptr; }
+  const std::string& digest() const override { return digest_; }
+  int64_t parameters() const override { return 0; }
+  int64_t tensor_bytes() const override { return 0; }
+
+ private:
+  LoadedMatrix ReadTensor(std::string_view name, ThreadPool*) const override {
+    const TensorSpec& spec = specs_.at(std::string(name));
+    const size_t count = static_cast<size_t>(spec.rows * spec.columns);
+    LoadedMatrix matrix{.view = {.rows = spec.rows, .columns = spec.columns},
+                        .owned = std::make_unique<std::byte[]>(count * sizeof(float))};
+    std::mt19937_64 random(std::hash<std::string>()(spec.name));
+    const float scale = spec.rows == 1 ? 0.3f : 2.0f / std::sqrt(static_cast<float>(spec.columns));
+    std::normal_distribution<float> normal(spec.rows == 1 ? 1.0f : 0.0f, scale);
+    float* values = reinterpret_cast<float*>(matrix.owned.get());
+    for (size_t i = 0; i < count; ++i) values[i] = normal(random);
+    matrix.view.data = values;
+    return matrix;
+  }
+
+  const ModelConfig config_;
+  const std::string digest_;
+  std::map<std::string, TensorSpec> specs_;
+};
+
+// One sequence with its structure and its KV blocks.
+struct TestSequence {
+  Structure structure{RuleTable::Preset(RulePreset::kAnchored), PositionPolicy::kAligned};
+  VisibleIntervals intervals;
+  std::vector<int32_t> ids;
+  std::vector<int32_t> blocks;
+};
+
+using Logits = std::vector<float>;  // One row per token of a sequence, end to end.
+
+class TransformerTest : public testing::TestWithParam<DType> {
+ protected:
+  void Open(int threads) {
+    const ModelConfig config = SmallConfig();
+    transformer_ = std::make_unique<Transformer>(
+        config, GetParam(), std::make_unique<ThreadPool>(threads), DeviceKind::kCpu);
+    transformer_->Load(RandomCheckpoint(config), {});
+    kv_ = *AllocateKvCache({.layers = config.layers,
+                            .kv_heads = config.kv_heads,
+                            .head_dim = config.head_dim,
+                            .block_size = kBlockSize,
+                            .dtype = GetParam(),
+                            .memory_bytes = 8 << 20});
+    next_block_ = kv_.blocks;
+  }
+
+  // Groups 0, 1, 2, 3 and 0 again, `lengths` tokens each; ids from `seed`. Blocks are handed out
+  // backwards, so that neighbours in a sequence are not neighbours in memory.
+  TestSequence MakeSequence(const std::vector<int>& lengths, uint64_t seed) {
+    TestSequence sequence;
+    std::mt19937_64 random(seed);
+    for (size_t run = 0; run < lengths.size(); ++run) {
+      for (int i = 0; i < lengths[run]; ++i) {
+        sequence.structure.Append(static_cast<int>(run) % 4);
+        sequence.ids.push_back(static_cast<int32_t>(random() % 97));
+      }
+    }
+    sequence.intervals.Extend(sequence.structure);
+    for (size_t at = 0; at < sequence.ids.size(); at += kBlockSize) {
+      sequence.blocks.push_back(--next_block_);
+    }
+    return sequence;
+  }
+
+  // Adds tokens [begin, end) of the sequence to the batch; all their logits are wanted.
+  void Add(const TestSequence& sequence, int begin, int end, StepBatch* batch) {
+    const int32_t row_begin = static_cast<int32_t>(batch->tokens());
+    const int32_t index = static_cast<int32_t>(batch->block_tables.size()) / kStride;
+    for (int i = begin; i < end; ++i) {
+      batch->logit_rows.push_back(static_cast<int32_t>(batch->tokens()));
+      batch->token_ids.push_back(sequence.ids[i]);
+      batch->positions.push_back(sequence.structure.positions()[i]);
+      batch->slots.push_back(int64_t{sequence.blocks[i / kBlockSize]} * kBlockSize +
+                             i % kBlockSize);
+    }
+    batch->block_tables.resize((index + 1) * kStride, -1);
+    std::copy(sequence.blocks.begin(), sequence.blocks.end(),
+              batch->block_tables.begin() + index * kStride);
+    batch->block_table_stride = kStride;
+    AppendTiles({.structure = &sequence.structure,
+                 .intervals = &sequence.intervals,
+                 .sequence = index,
+                 .row_begin = row_begin,
+                 .query_begin = begin,
+                 .query_end = end},
+                kCpuTileRows, &batch->work);
+  }
+
+  Logits Run(const StepBatch& batch) {
+    Logits logits(batch.logit_rows.size() * transformer_->vocabulary_size());
+    transformer_->Forward(batch, kv_.layers, logits);
+    return logits;
+  }
+
+  // The logits of all tokens, computed in chunks that end at `cuts` and at the end.
+  Logits RunInChunks(const TestSequence& sequence, std::vector<int> cuts) {
+    cuts.push_back(static_cast<int>(sequence.ids.size()));
+    Logits all;
+    int begin = 0;
+    for (const int end : cuts) {
+      StepBatch batch;
+      Add(sequence, begin, end, &batch);
+      const Logits part = Run(batch);
+      all.insert(all.end(), part.begin(), part.end());
+      begin = end;
+    }
+    return all;
+  }
+
+  static testing::AssertionResult SameBits(const Logits& a, const Logits& b) {
+    if (a.size() != b.size()) return testing::AssertionFailure() << a.size() << " " << b.size();
+    for (size_t i = 0; i < a.size(); ++i) {
+      if (std::memcmp(&a[i], &b[i], sizeof(float)) != 0) {
+        return testing::AssertionFailure() << "row " << i / 97 << ": " << a[i] << " vs " << b[i];
+      }
+    }
+    return testing::AssertionSuccess();
+  }
+
+  static constexpr int kStride = 16;
+  const std::vector<int> lengths_ = {13, 21, 9, 30, 6};  // 79 tokens.
+  std::unique_ptr<Transformer> transformer_;
+  KvCache kv_;
+  int32_t next_block_ = 0;
+};
+
+TEST_P(TransformerTest, CachedDecodingEqualsRecomputing) {
+  Open(2);
+  const TestSequence sequence = MakeSequence(lengths_, 1);
+  const Logits whole = RunInChunks(sequence, {});
+  EXPECT_TRUE(SameBits(RunInChunks(sequence, {1, 17, 40, 41}), whole));
+  std::vector<int> token_by_token;
+  for (int i = 1; i < 79; ++i) token_by_token.push_back(i);
+  EXPECT_TRUE(SameBits(RunInChunks(sequence, token_by_token), whole));
+}
+
+TEST_P(TransformerTest, CompanyAndThreadsChangeNoBit) {
+  Open(1);
+  const TestSequence sequence = MakeSequence(lengths_, 1);
+  const Logits alone = RunInChunks(sequence, {});
+  Open(2);
+  const TestSequence other = MakeSequence({3, 40, 2, 50}, 2);
+  const TestSequence same = MakeSequence(lengths_, 1);
+  StepBatch batch;
+  Add(other, 0, 95, &batch);
+  Add(same, 0, 79, &batch);
+  const Logits together = Run(batch);
+  EXPECT_TRUE(
+      SameBits(Logits(together.end() - static_cast<int64_t>(alone.size()), together.end()), alone));
+}
+
+TEST_P(TransformerTest, InvisibleTokensChangeNoBitAndVisibleOnesDo) {
+  Open(2);
+  TestSequence sequence = MakeSequence(lengths_, 1);
+  const Logits before = RunInChunks(sequence, {});
+  sequence.ids[0] = (sequence.ids[0] + 1) % 97;    // Group 0: only group 0 sees it.
+  sequence.ids[35] = (sequence.ids[35] + 1) % 97;  // Group 2: groups 0 and 2 see it.
+  const Logits after = RunInChunks(sequence, {});
+  auto row = [](const Logits& logits, int t) {
+    return Logits(logits.begin() + t * 97, logits.begin() + (t + 1) * 97);
+  };
+  for (int t = 0; t < 79; ++t) {
+    const int group = sequence.structure.groups()[t];
+    const bool sees_change = group == 0 || (group == 2 && t >= 35);
+    EXPECT_EQ(!sees_change, static_cast<bool>(SameBits(row(before, t), row(after, t))))
+        << "token " << t << " of group " << group;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(DTypes, TransformerTest,
+                         testing::Values(DType::kFloat32, DType::kBfloat16, DType::kFloat16),
+                         [](const auto& info) { return std::string(Name(info.param)); });
+
+}  // namespace
+}  // namespace structattn
