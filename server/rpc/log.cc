@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "google/protobuf/stubs/logging.h"
 #include "spdlog/async.h"
 #include "spdlog/logger.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -24,6 +25,10 @@ void LogGrpc(gpr_log_func_args* args) {
   Log(level, "grpc", {{"message", args->message}});
 }
 
+void LogProtobuf(google::protobuf::LogLevel, const char*, int, const std::string& message) {
+  Log(spdlog::level::warn, "protobuf", {{"message", message}});
+}
+
 }  // namespace
 
 void StartLog(spdlog::level::level_enum level) {
@@ -35,10 +40,12 @@ void StartLog(spdlog::level::level_enum level) {
   logger->set_pattern(kPattern, spdlog::pattern_time_type::utc);
   spdlog::register_logger(std::move(logger));
   gpr_set_log_function(LogGrpc);
+  google::protobuf::SetLogHandler(LogProtobuf);
 }
 
 void StopLog() {
   gpr_set_log_function(nullptr);
+  google::protobuf::SetLogHandler(nullptr);
   spdlog::shutdown();
 }
 

@@ -15,8 +15,9 @@ namespace structattn {
 // {{"model", name}, {"prompt_tokens", 7}}; kept in this order.
 using LogFields = nlohmann::ordered_json;
 
-// Sends the log to stderr from `level` on, gRPC's own messages included. Called once, by main;
-// until then lines are lost. Names are spdlog's: trace, debug, info, warn, err, critical, off.
+// Sends the log to stderr from `level` on, gRPC's and Protobuf's own messages included. Called
+// once, by main; until then lines are lost. Names are spdlog's: trace, debug, info, warn, err,
+// critical, off.
 void StartLog(spdlog::level::level_enum level);
 
 // Writes what is queued and stops. Called last.

@@ -1,0 +1,220 @@
+// The table of bad_requests.h.
+#include "tests/server/rpc/bad_requests.h"
+
+#include <cmath>
+#include <limits>
+
+#include "tests/server/rpc/in_process_server.h"
+
+namespace structattn {
+namespace {
+
+using Request = v1::GenerateRequest;
+using Cases = std::vector<BadRequestCase>;
+
+v1::Segment* SegmentOf(Request* request, int index) {
+  return request->mutable_prompt()->mutable_segments(index);
+}
+
+// A table in which group g sees itself, for g below `rows`.
+v1::RuleTable* SelfTable(Request* request, int rows) {
+  v1::RuleTable* table = request->mutable_prompt()->mutable_rule()->mutable_table();
+  for (int group = 0; group < rows; ++group) table->add_visible()->add_groups(group);
+  return table;
+}
+
+void AddSegmentCases(Cases* cases) {
+  cases->push_back({"NoPrompt", [](Request* r) { r->clear_prompt(); }, "segments", "NO_SEGMENTS",
+                    "at least one"});
+  cases->push_back({"NoSegments", [](Request* r) { r->mutable_prompt()->clear_segments(); },
+                    "segments", "NO_SEGMENTS", "at least one"});
+  cases->push_back({"EmptyTextEverywhere",
+                    [](Request* r) {
+                      for (auto& segment : *r->mutable_prompt()->mutable_segments()) {
+                        segment.set_text("");
+                      }
+                    },
+                    "segments", "EMPTY_PROMPT", "no segment yields a token"});
+  cases->push_back({"ContentMissing", [](Request* r) { SegmentOf(r, 3)->clear_content(); },
+                    "segments[3]", "CONTENT_MISSING", "one of text, token_ids"});
+  cases->push_back({"TypeUnspecified", [](Request* r) { SegmentOf(r, 0)->clear_type(); },
+                    "segments[0].type", "UNKNOWN_ENUM_VALUE", "0 is none of INSTRUCTION"});
+  cases->push_back({"TypeUnknown",
+                    [](Request* r) { SegmentOf(r, 2)->set_type(v1::SegmentType(99)); },
+                    "segments[2].type", "UNKNOWN_ENUM_VALUE", "99 is none of INSTRUCTION"});
+  cases->push_back({"IndexOnNonQuestion",
+                    [](Request* r) { SegmentOf(r, 0)->set_paraphrase_index(0); },
+                    "segments[0].paraphrase_index", "PARAPHRASE_INDEX_NOT_ALLOWED", "question"});
+  cases->push_back({"IndexMissing", [](Request* r) { SegmentOf(r, 1)->clear_paraphrase_index(); },
+                    "segments[1].paraphrase_index", "PARAPHRASE_INDEX_MISSING", "0..62"});
+  cases->push_back({"IndexNegative", [](Request* r) { SegmentOf(r, 1)->set_paraphrase_index(-1); },
+                    "segments[1].paraphrase_index", "PARAPHRASE_INDEX_OUT_OF_RANGE", "-1"});
+  cases->push_back({"IndexTooLarge", [](Request* r) { SegmentOf(r, 2)->set_paraphrase_index(63); },
+                    "segments[2].paraphrase_index", "PARAPHRASE_INDEX_OUT_OF_RANGE",
+                    "63 is not in 0..62"});
+  cases->push_back({"GroupWithoutTable", [](Request* r) { SegmentOf(r, 2)->set_group(1); },
+                    "segments[2].group", "GROUP_WITHOUT_TABLE", "rule.table"});
+  cases->push_back({"TokenIdOutOfRange",
+                    [](Request* r) {
+                      for (auto& segment : *r->mutable_prompt()->mutable_segments()) {
+                        segment.mutable_token_ids()->add_ids(1);
+                      }
+                      SegmentOf(r, 1)->mutable_token_ids()->add_ids(fake::kVocabulary);
+                    },
+                    "segments[1].token_ids[1]", "TOKEN_ID_OUT_OF_RANGE", "97 is not in 0..96"});
+  cases->push_back({"TextAndIdsMixed",
+                    [](Request* r) { SegmentOf(r, 1)->mutable_token_ids()->add_ids(1); },
+                    "segments[1].token_ids", "MIXED_TEXT_AND_IDS", "per_segment"});
+  cases->push_back(
+      {"OverContextLength",
+       [](Request* r) { SegmentOf(r, 0)->set_text(std::string(kTestContextLength, 'x')); },
+       "segments", "PROMPT_TOO_LONG", "context length is 4096"});
+  cases->push_back({"FiveMebibytes",
+                    [](Request* r) { SegmentOf(r, 0)->set_text(std::string(5 << 20, 'x')); },
+                    "segments", "PROMPT_TOO_LARGE", "at most 1048576"});
+  cases->push_back({"TooManySegments",
+                    [](Request* r) {
+                      for (int i = 0; i < 5000; ++i) {
+                        *r->mutable_prompt()->add_segments() = r->prompt().segments(0);
+                      }
+                    },
+                    "segments", "TOO_MANY_SEGMENTS", "5004 given"});
+}
+
+void AddRuleCases(Cases* cases) {
+  cases->push_back(
+      {"PresetUnknown",
+       [](Request* r) { r->mutable_prompt()->mutable_rule()->set_preset(v1::RulePreset(7)); },
+       "rule.preset", "UNKNOWN_ENUM_VALUE", "7 is none of ANCHORED"});
+  cases->push_back({"PositionsUnknown",
+                    [](Request* r) { r->mutable_prompt()->set_positions(v1::PositionPolicy(9)); },
+                    "positions", "UNKNOWN_ENUM_VALUE", "9 is none of SEQUENTIAL"});
+  cases->push_back({"TokenizationUnknown",
+                    [](Request* r) { r->mutable_prompt()->set_tokenization(v1::Tokenization(9)); },
+                    "tokenization", "UNKNOWN_ENUM_VALUE", "9 is none of JOINT"});
+  cases->push_back({"GroupNotSelfVisible",
+                    [](Request* r) { SelfTable(r, 3)->mutable_visible(2)->clear_groups(); },
+                    "rule.table.visible[2]", "GROUP_NOT_SELF_VISIBLE", "does not see itself"});
+  cases->push_back({"TableTooSmall", [](Request* r) { SelfTable(r, 2); }, "rule.table.visible",
+                    "TABLE_TOO_SMALL", "uses group 2"});
+  cases->push_back({"TableEmpty", [](Request* r) { SelfTable(r, 0); }, "rule.table.visible",
+                    "TABLE_SIZE_OUT_OF_RANGE", "1..64"});
+  cases->push_back({"TableTooLarge", [](Request* r) { SelfTable(r, 65); }, "rule.table.visible",
+                    "TABLE_SIZE_OUT_OF_RANGE", "65 rows"});
+  cases->push_back({"TableGroupOutOfRange",
+                    [](Request* r) { SelfTable(r, 3)->mutable_visible(1)->add_groups(64); },
+                    "rule.table.visible[1].groups[1]", "GROUP_OUT_OF_RANGE", "64 is not in 0..63"});
+  cases->push_back({"GroupTooLarge",
+                    [](Request* r) {
+                      SelfTable(r, 3);
+                      SegmentOf(r, 0)->set_group(64);
+                    },
+                    "segments[0].group", "GROUP_OUT_OF_RANGE", "64 is not in 0..63"});
+  cases->push_back({"GeneratedGroupTooLarge", [](Request* r) { r->set_generated_group(64); },
+                    "generated_group", "GROUP_OUT_OF_RANGE", "0..63"});
+  cases->push_back({"GeneratedGroupNegative", [](Request* r) { r->set_generated_group(-1); },
+                    "generated_group", "GROUP_OUT_OF_RANGE", "0..63"});
+}
+
+// `set` is given each bad value in turn.
+void AddFloatCases(Cases* cases, const std::string& field, std::vector<float> bad,
+                   const std::function<void(v1::Sampling*, float)>& set) {
+  bad.push_back(std::nanf(""));
+  bad.push_back(std::numeric_limits<float>::infinity());
+  bad.push_back(-std::numeric_limits<float>::infinity());
+  for (size_t i = 0; i < bad.size(); ++i) {
+    std::string name = field + "_" + std::to_string(i);
+    for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+    cases->push_back({name, [=](Request* r) { set(r->mutable_sampling(), bad[i]); },
+                      "sampling." + field, "VALUE_OUT_OF_RANGE", "is not in"});
+  }
+}
+
+void AddSamplingCases(Cases* cases) {
+  using S = v1::Sampling;
+  AddFloatCases(cases, "temperature", {-0.1f, 101.0f, 1e30f}, &S::set_temperature);
+  AddFloatCases(cases, "top_p", {0.0f, -1.0f, 1.5f}, &S::set_top_p);
+  AddFloatCases(cases, "min_p", {-0.1f, 1.5f}, &S::set_min_p);
+  AddFloatCases(cases, "repetition_penalty", {0.0f, -1.0f, 200.0f}, &S::set_repetition_penalty);
+  AddFloatCases(cases, "presence_penalty", {-101.0f, 1e9f}, &S::set_presence_penalty);
+  AddFloatCases(cases, "frequency_penalty", {-101.0f, 1e9f}, &S::set_frequency_penalty);
+  AddFloatCases(cases, "logit_bias[3]", {-1001.0f, 1e9f},
+                [](S* s, float value) { (*s->mutable_logit_bias())[3] = value; });
+  cases->push_back({"TopKNegative", [](Request* r) { r->mutable_sampling()->set_top_k(-1); },
+                    "sampling.top_k", "VALUE_OUT_OF_RANGE", "-1"});
+  cases->push_back({"BiasOfUnknownToken",
+                    [](Request* r) { (*r->mutable_sampling()->mutable_logit_bias())[97] = 1; },
+                    "sampling.logit_bias[97]", "TOKEN_ID_OUT_OF_RANGE", "0..96"});
+  cases->push_back({"BiasOfNegativeToken",
+                    [](Request* r) { (*r->mutable_sampling()->mutable_logit_bias())[-5] = 1; },
+                    "sampling.logit_bias[-5]", "TOKEN_ID_OUT_OF_RANGE", "0..96"});
+  cases->push_back({"TooManyBiases",
+                    [](Request* r) {
+                      for (int i = 0; i < 1025; ++i) {
+                        (*r->mutable_sampling()->mutable_logit_bias())[i] = 1;
+                      }
+                    },
+                    "sampling.logit_bias", "TOO_MANY_ENTRIES", "at most 1024"});
+}
+
+void AddStoppingCases(Cases* cases) {
+  const auto max_tokens = [](int value) {
+    return [value](Request* r) { r->mutable_stopping()->set_max_tokens(value); };
+  };
+  cases->push_back(
+      {"MaxTokensZero", max_tokens(0), "stopping.max_tokens", "VALUE_OUT_OF_RANGE", "1..4096"});
+  cases->push_back({"MaxTokensNegative", max_tokens(-7), "stopping.max_tokens",
+                    "VALUE_OUT_OF_RANGE", "1..4096"});
+  cases->push_back({"MaxTokensHuge", max_tokens(std::numeric_limits<int>::max()),
+                    "stopping.max_tokens", "VALUE_OUT_OF_RANGE", "1..4096"});
+  cases->push_back({"TenThousandStopStrings",
+                    [](Request* r) {
+                      for (int i = 0; i < 10'000; ++i) r->mutable_stopping()->add_stop_strings("x");
+                    },
+                    "stopping.stop_strings", "TOO_MANY_ENTRIES", "10000 entries; at most 64"});
+  cases->push_back({"StopStringEmpty",
+                    [](Request* r) { r->mutable_stopping()->add_stop_strings(""); },
+                    "stopping.stop_strings[0]", "STOP_STRING_LENGTH_OUT_OF_RANGE", "1..1024"});
+  cases->push_back({"StopStringTooLong",
+                    [](Request* r) {
+                      r->mutable_stopping()->add_stop_strings("fine");
+                      r->mutable_stopping()->add_stop_strings(std::string(1025, 'x'));
+                    },
+                    "stopping.stop_strings[1]", "STOP_STRING_LENGTH_OUT_OF_RANGE", "1025 bytes"});
+  cases->push_back({"StopIdOutOfRange",
+                    [](Request* r) { r->mutable_stopping()->add_stop_token_ids(97); },
+                    "stopping.stop_token_ids[0]", "TOKEN_ID_OUT_OF_RANGE", "0..96"});
+  cases->push_back({"TooManyStopIds",
+                    [](Request* r) {
+                      for (int i = 0; i < 1025; ++i) r->mutable_stopping()->add_stop_token_ids(1);
+                    },
+                    "stopping.stop_token_ids", "TOO_MANY_ENTRIES", "at most 1024"});
+}
+
+void AddEnvelopeCases(Cases* cases) {
+  cases->push_back({"RequestIdTooLong",
+                    [](Request* r) { r->set_request_id(std::string(257, 'x')); }, "request_id",
+                    "REQUEST_ID_TOO_LONG", "at most 256"});
+  cases->push_back({"TimeoutNegative", [](Request* r) { r->set_timeout_ms(-1); }, "timeout_ms",
+                    "VALUE_OUT_OF_RANGE", "negative"});
+  cases->push_back({"TopLogprobsTooMany",
+                    [](Request* r) { r->mutable_output()->set_top_logprobs(21); },
+                    "output.top_logprobs", "VALUE_OUT_OF_RANGE", "0..20"});
+  cases->push_back({"TopLogprobsNegative",
+                    [](Request* r) { r->mutable_output()->set_top_logprobs(-1); },
+                    "output.top_logprobs", "VALUE_OUT_OF_RANGE", "0..20"});
+}
+
+}  // namespace
+
+std::vector<BadRequestCase> BadRequestCases() {
+  Cases cases;
+  AddSegmentCases(&cases);
+  AddRuleCases(&cases);
+  AddSamplingCases(&cases);
+  AddStoppingCases(&cases);
+  AddEnvelopeCases(&cases);
+  return cases;
+}
+
+}  // namespace structattn
