@@ -1,0 +1,229 @@
+// LinearCpu over the matrices of whole models, prompt- and decode-sized, beside what the machine
+// can do: its peak of multiply-adds and its read bandwidth, measured in the same run. Run by hand:
+// linear_bench [threads]. Checks sampled outputs before it times; never a test.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "kernels/linear/linear.h"
+#include "kernels/linear/linear_kernel.h"
+#include "tests/kernels/typed_buffer.h"
+
+namespace structattn {
+namespace {
+
+struct MatrixShape {
+  int64_t outputs;
+  int64_t inputs;
+};
+
+struct ModelShape {
+  const char* name;
+  int layers;
+  std::vector<MatrixShape> layer;
+};
+
+// Fused QKV, attention output, fused gate and up, down.
+const ModelShape kModels[] = {
+    {"SmolLM2-135M", 30, {{960, 576}, {576, 576}, {3072, 576}, {576, 1536}}},
+    {"Qwen2.5-0.5B", 24, {{1152, 896}, {896, 896}, {9728, 896}, {896, 4864}}},
+    {"Llama-2-7B", 1, {{12288, 4096}, {4096, 4096}, {22016, 4096}, {4096, 11008}}},
+};
+
+double Seconds(const std::function<void()>& body, int repeats) {
+  double best = 1e9;
+  for (int i = 0; i < repeats; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    body();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    best = std::min(best, took.count());
+  }
+  return best;
+}
+
+// Bytes per second that all threads together read from a buffer of `bytes`.
+double ReadBandwidth(ThreadPool& pool, int64_t bytes) {
+  const int64_t words = bytes / 8;
+  const std::vector<uint64_t> buffer(words, 1);
+  constexpr int64_t kItemWords = 32 * 1024;
+  const int64_t items = words / kItemWords;
+  std::vector<uint64_t> sums(items);
+  const double seconds = Seconds(
+      [&] {
+        pool.ParallelFor(items, [&](int64_t item) {
+          const uint64_t* from = buffer.data() + item * kItemWords;
+          uint64_t lanes[16] = {};
+          for (int64_t i = 0; i < kItemWords; i += 16) {
+            for (int j = 0; j < 16; ++j) lanes[j] += from[i + j];
+          }
+          sums[item] = std::accumulate(lanes, lanes + 16, uint64_t{0});
+        });
+      },
+      5);
+  const int64_t total = std::accumulate(sums.begin(), sums.end(), int64_t{0});
+  if (total != items * kItemWords) std::abort();
+  return static_cast<double>(items) * kItemWords * 8 / seconds;
+}
+
+#if defined(__x86_64__)
+constexpr int kPeakChains = 16;
+constexpr int64_t kPeakRounds = 4 << 20;
+
+__attribute__((target("avx512f"))) void Avx512Chains() {
+  __m512 sums[kPeakChains];
+  for (auto& sum : sums) sum = _mm512_set1_ps(1.0f);
+  __m512 factor = _mm512_set1_ps(0.5f);
+  for (int64_t i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 16
+    for (int c = 0; c < kPeakChains; ++c) sums[c] = _mm512_fmadd_ps(sums[c], factor, factor);
+    asm volatile("" : "+v"(factor));
+  }
+  for (auto& sum : sums) asm volatile("" : : "v"(sum));
+}
+
+__attribute__((target("avx512f,avx512bf16"))) void Bfloat16Chains() {
+  __m512 sums[kPeakChains];
+  for (auto& sum : sums) sum = _mm512_set1_ps(1.0f);
+  __m512i ones = _mm512_set1_epi32(0x3f803f80);
+  for (int64_t i = 0; i < kPeakRounds; ++i) {
+#pragma GCC unroll 16
+    for (int c = 0; c < kPeakChains; ++c) {
+      sums[c] = _mm512_dpbf16_ps(sums[c], (__m512bh)ones, (__m512bh)ones);
+    }
+    asm volatile("" : "+v"(ones));
+  }
+  for (auto& sum : sums) asm volatile("" : : "v"(sum));
+}
+#endif
+
+// Operations per second of all threads with nothing but multiply-adds; 0 where not measured.
+double PeakFlops(ThreadPool& pool, const LinearKernel& kernel) {
+#if defined(__x86_64__)
+  const bool pairs = kernel.inputs_per_step == 2;
+  if (kernel.name.substr(0, 6) != "avx512") return 0.0;
+  const double seconds = Seconds(
+      [&] {
+        pool.ParallelFor(pool.threads(),
+                         [&](int64_t) { pairs ? Bfloat16Chains() : Avx512Chains(); });
+      },
+      3);
+  return 2.0 * 16 * kernel.inputs_per_step * kPeakChains * kPeakRounds * pool.threads() / seconds;
+#else
+  (void)pool, (void)kernel;
+  return 0.0;
+#endif
+}
+
+struct Matrix {
+  MatrixShape shape;
+  PackedWeight weight;
+  TypedBuffer source;
+};
+
+void CheckSamples(ThreadPool& pool, const Matrix& matrix, const TypedBuffer& input) {
+  const auto [outputs, inputs] = matrix.shape;
+  std::vector<float> output(outputs);
+  LinearCpu(pool,
+            {.input = input.data(), .weight = &matrix.weight, .output = output.data(), .rows = 1});
+  for (int64_t n = 0; n < outputs; n += 97) {
+    double sum = 0.0;
+    double magnitude = 0.0;
+    for (int64_t k = 0; k < inputs; ++k) {
+      const double term = static_cast<double>(input.Get(k)) * matrix.source.Get(n * inputs + k);
+      sum += term;
+      magnitude += std::abs(term);
+    }
+    if (!(std::abs(output[n] - sum) <= 2.0 * inputs * 0x1p-24 * magnitude)) {
+      std::fprintf(stderr, "output %ld is %g instead of %g\n", static_cast<long>(n), output[n],
+                   sum);
+      std::exit(1);
+    }
+  }
+}
+
+// One pass over all layers, which share one set of outputs and inputs.
+void RunLayers(ThreadPool& pool, const std::vector<Matrix>& matrices, const TypedBuffer& input,
+               int64_t rows, std::vector<float>& output) {
+  for (const Matrix& matrix : matrices) {
+    LinearCpu(
+        pool,
+        {.input = input.data(), .weight = &matrix.weight, .output = output.data(), .rows = rows});
+  }
+}
+
+void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel) {
+  constexpr int64_t kMostRows = 384;
+  std::vector<Matrix> matrices;
+  double weights = 0.0;
+  int64_t most_inputs = 0;
+  int64_t most_outputs = 0;
+  double pack_seconds = 0.0;
+  for (int layer = 0; layer < model.layers; ++layer) {
+    for (const MatrixShape& shape : model.layer) {
+      // Few distinct values, quickly made; the first layer's sources are kept for the check.
+      std::vector<float> values(shape.outputs * shape.inputs);
+      uint32_t state = 12345u + layer;
+      for (float& value : values) {
+        state = state * 1664525u + 1013904223u;
+        value = static_cast<float>(static_cast<int>(state >> 24) - 128) / 64.0f;
+      }
+      Matrix matrix = {shape, {}, TypedBuffer(kernel.dtype, values)};
+      const MatrixView view = {values.data(), DType::kFloat32, shape.outputs, shape.inputs};
+      pack_seconds += Seconds(
+          [&] {
+            matrix.weight = PackedWeight::PackFor(kernel, {&view, 1}, pool);
+          },
+          1);
+      if (layer > 0) matrix.source = TypedBuffer(kernel.dtype, {});
+      matrices.push_back(std::move(matrix));
+      weights += static_cast<double>(shape.outputs) * shape.inputs;
+      most_inputs = std::max(most_inputs, shape.inputs);
+      most_outputs = std::max(most_outputs, shape.outputs);
+    }
+  }
+  const TypedBuffer input(kernel.dtype, RandomNormal(kMostRows * most_inputs, 1));
+  for (size_t i = 0; i < model.layer.size(); ++i) CheckSamples(pool, matrices[i], input);
+  std::vector<float> output(kMostRows * most_outputs);
+  const double bytes = weights * ByteSize(kernel.dtype);
+  const double bandwidth = ReadBandwidth(pool, static_cast<int64_t>(bytes));
+  const double peak = PeakFlops(pool, kernel);
+  std::printf("%s %s %s: %.0f M weights packed in %.3f s; peak %.0f GFLOP/s, reads %.1f GB/s\n",
+              model.name, std::string(kernel.name).c_str(), std::string(Name(kernel.dtype)).c_str(),
+              weights / 1e6, pack_seconds, peak / 1e9, bandwidth / 1e9);
+  for (const int64_t rows : {1, 2, 4, 8, 16, 64, 384}) {
+    RunLayers(pool, matrices, input, rows, output);
+    const double seconds =
+        Seconds([&] { RunLayers(pool, matrices, input, rows, output); }, rows >= 64 ? 3 : 7);
+    const double flops = 2.0 * weights * static_cast<double>(rows) / seconds;
+    std::printf("  M=%-4ld %8.1f GFLOP/s (%3.0f%% of peak) %7.1f GB/s (%3.0f%% of reads)\n",
+                static_cast<long>(rows), flops / 1e9, peak > 0.0 ? 100.0 * flops / peak : 0.0,
+                bytes / seconds / 1e9, 100.0 * bytes / seconds / bandwidth);
+  }
+}
+
+}  // namespace
+}  // namespace structattn
+
+int main(int argc, char** argv) {
+  structattn::ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 2);
+  const std::string only = argc > 2 ? argv[2] : "";  // Part of "kernel dtype model".
+  for (const structattn::ModelShape& model : structattn::kModels) {
+    for (const auto set : structattn::kLinearKernelSets) {
+      for (const structattn::LinearKernel& kernel : set()) {
+        const std::string label = std::string(kernel.name) + " " +
+                                  std::string(structattn::Name(kernel.dtype)) + " " + model.name;
+        if (label.find(only) != std::string::npos) BenchModel(pool, model, kernel);
+      }
+    }
+  }
+}
