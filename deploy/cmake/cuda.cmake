@@ -12,9 +12,12 @@ if(STRUCTATTN_CUDA)
     # Ampere, Ada, Hopper, Blackwell; the data centre's and the workstation's of each.
     set(CMAKE_CUDA_ARCHITECTURES 80 86 89 90 100 120 CACHE STRING "GPU architectures")
     enable_language(CUDA)
-    # CMake 3.25 does not know that this nvcc speaks C++20, so the flag is given by hand.
+    # CMake 3.25 does not know that this nvcc speaks C++20: tell it.
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA_EXTENSIONS OFF)
     add_compile_options(
-      "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr;--extended-lambda>")
+      "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;--extended-lambda>")
     set(STRUCTATTN_HAVE_CUDA ON)
   endif()
 endif()
