@@ -2,7 +2,10 @@
 // where its blocks lie, tile size, threads, and whatever it does not see.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "tests/kernels/attention/paged_batch.h"
@@ -137,19 +140,21 @@ TEST_P(AttentionInvarianceTest, PermutedInvisibleGroupsDoNotMatter) {
   }
 }
 
-// NaN or infinity in one token's key and value reaches exactly the rows that see it, not the
-// earlier rows of the same tile.
+// NaN in one token's key or value, or infinity in both, reaches exactly the rows that see it, not
+// the earlier rows of the same tile.
 TEST_P(AttentionInvarianceTest, OneBadKeyReachesOnlyThoseWhoSeeIt) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const SequenceTensors clean = Sequence(100);
   const int length = clean.structure.size();
   const std::vector<float> expected = Alone(clean);
-  for (const float bad :
-       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+  for (const auto& [bad_key, bad_value] :
+       {std::pair(kNan, 1.0f), std::pair(1.0f, kNan), std::pair(kInfinity, kInfinity)}) {
     SequenceTensors sequence = clean;
     const int key = Uniform(random_, 0, length - 1);
     const size_t width = size_t(shape_.kv_heads) * shape_.head_dim;
-    std::fill_n(sequence.key.begin() + key * width, width, bad);
-    std::fill_n(sequence.value.begin() + key * width, width, bad);
+    std::fill_n(sequence.key.begin() + key * width, width, bad_key);
+    std::fill_n(sequence.value.begin() + key * width, width, bad_value);
     const std::vector<float> output = Alone(sequence);
     for (int i = 0; i < length; ++i) {
       const auto row = std::span(output).subspan(i * RowElements(), RowElements());
