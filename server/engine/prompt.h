@@ -21,8 +21,8 @@ enum class Tokenization { kJoint, kPerSegment };
 struct Segment {
   SegmentType type;
   std::variant<std::string, std::vector<int32_t>> content;  // Text, or token ids.
-  std::optional<int32_t> paraphrase_index;
-  std::optional<int32_t> group;
+  std::optional<int32_t> paraphrase_index = {};
+  std::optional<int32_t> group = {};
   bool parse_special = false;
 };
 
