@@ -19,7 +19,8 @@ import tempfile
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import tokenizers  # noqa: E402
 
-from reference import Reference  # noqa: E402
+import gguf_files  # noqa: E402
+from segment_reference import Reference  # noqa: E402
 from text_generator import TextGenerator  # noqa: E402
 
 FIXTURES = pathlib.Path(__file__).parents[3] / "golden" / "tokenizers"
@@ -94,7 +95,15 @@ def metaspace_decoder():
     return document
 
 
+def scored_llama2():
+    """The merges that the scores of a GGUF file stand for."""
+    document = fixture("llama2")
+    document["model"]["merges"] = gguf_files.scored_merges(document["model"]["vocab"])
+    return document
+
+
 VARIANTS = {
+    "scored-llama2": scored_llama2,
     "metaspace-first": lambda: metaspace("first", False),
     "metaspace-always": lambda: metaspace("always", True),
     "metaspace-never": lambda: metaspace("never", True),
@@ -219,6 +228,9 @@ def compare_family(arguments, family):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "tokenizer.json"
         path.write_text(json.dumps(document), encoding="utf-8")
+        if family in gguf_files.PRE or family == "scored-llama2":
+            gguf = pathlib.Path(folder) / "vocabulary.gguf"
+            gguf_files.write(document, gguf, family)
         tools = [Tool(arguments.tool, path)] + ([Tool(arguments.tool, gguf)] if gguf else [])
         comparison = Comparison(document, path, tools, f"{family} {arguments.seed}")
         done = 0
