@@ -43,11 +43,12 @@ def additive_mask(visible, dtype):
     return mask[None, None]
 
 
-def forward(model, token_ids, positions, visible, cache=None):
-    """Raw logits [queries, vocabulary] of `token_ids`, whose visible keys are the rows given."""
+def forward(model, token_ids, positions, visible, cache=None, keep=1):
+    """Raw logits [keep, vocabulary] of the last `keep` of `token_ids`; `visible` [queries, keys]
+    says which keys each of them sees."""
     output = model(input_ids=torch.tensor([token_ids]), position_ids=torch.tensor([positions]),
                    attention_mask=additive_mask(visible, model.dtype),
-                   past_key_values=cache, use_cache=cache is not None)
+                   past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep)
     return output.logits[0]
 
 
@@ -87,9 +88,9 @@ def recompute(model, encoded, policy, generated):
     groups, positions = reference.extend(encoded, policy, len(generated))
     tokens = encoded.token_ids + generated
     visible = reference.visibility(groups, encoded.visible)
-    logits = forward(model, tokens, positions, visible)
+    logits = forward(model, tokens, positions, visible, keep=len(generated) + 1)
     decoded = Decoded([], [], [])
-    for row in logits[len(encoded.token_ids) - 1:-1]:
+    for row in logits[:-1]:
         _judge(row, decoded)
     return decoded
 
@@ -100,6 +101,6 @@ def forced_logprobs(model, encoded, policy, generated):
     groups, positions = reference.extend(encoded, policy, len(generated))
     tokens = encoded.token_ids + generated
     visible = reference.visibility(groups, encoded.visible)
-    rows = forward(model, tokens, positions, visible)[len(encoded.token_ids) - 1:-1]
+    rows = forward(model, tokens, positions, visible, keep=len(generated) + 1)[:-1]
     logprobs = torch.log_softmax(rows.double(), dim=-1)
     return logprobs[range(len(generated)), generated].tolist()

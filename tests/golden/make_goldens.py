@@ -14,6 +14,7 @@ A golden file is one header line, then one line per case:
 import argparse
 import json
 import pathlib
+import sys
 import tempfile
 
 import numpy
@@ -93,7 +94,8 @@ def make(name, folder):
     all_cases = cases.cases_of(name)
     check_mask_is_honoured(all_cases[-3], model, encoder)
     lines, prompts, worst = [], [], 0.0
-    for case in all_cases:
+    for number, case in enumerate(all_cases):
+        print(f"{name}: {number} of {len(all_cases)}", end="\r", file=sys.stderr, flush=True)
         encoded, line, difference = golden_of(case, model, encoder)
         lines.append(line)
         prompts.append(encoded)

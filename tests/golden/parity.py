@@ -8,7 +8,6 @@ and the standard library.
 """
 
 import argparse
-import contextlib
 import json
 import pathlib
 import subprocess
@@ -18,33 +17,9 @@ import tempfile
 import cases
 import compare
 import make_models
+from serving import serving
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-
-
-@contextlib.contextmanager
-def serving(binaries, models, log_path, dtype="float32"):
-    """Runs a server for {name: path}; yields its address. Its exit must be clean."""
-    command = [binaries / "structattn-server", "--listen", "127.0.0.1:0", "--dtype", dtype]
-    for name, path in models.items():
-        command += ["--model", f"{name}={path}"]
-    with open(log_path, "wb") as log:
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-    try:
-        line = server.stdout.readline().decode()
-        if not line.startswith("listening on "):
-            raise RuntimeError(f"the server said {line!r}; its log:\n" +
-                               pathlib.Path(log_path).read_text(errors="replace")[-3000:])
-        yield line.removeprefix("listening on ").strip()
-    finally:
-        server.terminate()
-        try:
-            code = server.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            code = server.wait()
-    if code != 0:
-        raise RuntimeError(f"the server ended with {code}, expected 0 after SIGTERM")
 
 
 def run_batch(binaries, address, model, lines, flags=()):
