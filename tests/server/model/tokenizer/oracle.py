@@ -54,8 +54,10 @@ def flags(name):
     tokens = [("<L>", {"lstrip": True}), ("<R>", {"rstrip": True}), ("<W>", {"single_word": True}),
               ("<LRW>", {"lstrip": True, "rstrip": True, "single_word": True}),
               ("<N>", {"normalized": True}), ("e\u0301t\u00e9", {"normalized": True}),
-              ("<NS>", {"normalized": True, "special": True}), ("<SL>", {"special": True, "lstrip": True}),
-              ("the", {"single_word": True}), ("<L><R>", {}), ("<NLR>", {"normalized": True, "lstrip": True,
+              ("<NS>", {"normalized": True, "special": True}), ("<SL>", {"special": True,
+                                                                         "lstrip": True}),
+              ("the", {"single_word": True}), ("<L><R>", {}), ("<NLR>", {"normalized": True,
+                                                                         "lstrip": True,
                                                                       "rstrip": True})]
     for content, given in tokens:
         known = document["model"]["vocab"].get(content)
