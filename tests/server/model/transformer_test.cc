@@ -22,20 +22,22 @@ namespace {
 constexpr int kBlockSize = 16;
 
 ModelConfig SmallConfig() {
-  return {.architecture = "qwen3",
-          .vocab_size = 97,
-          .hidden_size = 96,
-          .intermediate_size = 160,
-          .layers = 3,
-          .heads = 6,
-          .kv_heads = 2,
-          .head_dim = 32,
-          .context_length = 512,
-          .rms_norm_epsilon = 1e-6,
-          .rope_theta = 10000.0,
-          .tied_embeddings = true,
-          .qkv_bias = true,
-          .qk_norm = true};
+  ModelConfig config;
+  config.architecture = "qwen3";
+  config.vocab_size = 97;
+  config.hidden_size = 96;
+  config.intermediate_size = 160;
+  config.layers = 3;
+  config.heads = 6;
+  config.kv_heads = 2;
+  config.head_dim = 32;
+  config.context_length = 512;
+  config.rms_norm_epsilon = 1e-6;
+  config.rope_theta = 10000.0;
+  config.tied_embeddings = true;
+  config.qkv_bias = true;
+  config.qk_norm = true;
+  return config;
 }
 
 // Random float tensors, the same for the same name.
@@ -55,14 +57,14 @@ class RandomCheckpoint : public Checkpoint {
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool*) const override {
     const TensorSpec& spec = specs_.at(std::string(name));
     const size_t count = static_cast<size_t>(spec.rows * spec.columns);
-    LoadedMatrix matrix{.view = {.rows = spec.rows, .columns = spec.columns},
-                        .owned = std::make_unique<std::byte[]>(count * sizeof(float))};
+    LoadedMatrix matrix;
+    matrix.owned = std::make_unique<std::byte[]>(count * sizeof(float));
     std::mt19937_64 random(std::hash<std::string>()(spec.name));
     const float scale = spec.rows == 1 ? 0.3f : 2.0f / std::sqrt(static_cast<float>(spec.columns));
     std::normal_distribution<float> normal(spec.rows == 1 ? 1.0f : 0.0f, scale);
     float* values = reinterpret_cast<float*>(matrix.owned.get());
     for (size_t i = 0; i < count; ++i) values[i] = normal(random);
-    matrix.view.data = values;
+    matrix.view = {.data = values, .rows = spec.rows, .columns = spec.columns};
     return matrix;
   }
 
