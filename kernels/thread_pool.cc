@@ -19,16 +19,18 @@ inline void Pause() {
 #endif
 }
 
-// Watches `ready` for kSpin at most; true if it came.
+// Watches `ready` for kSpin at most; true if it came. Yields now and then: where threads outnumber
+// free cores, the one that is waited for may be queued behind this one.
 template <typename Ready>
 bool Spin(const Ready& ready) {
-  constexpr int kPausesPerClockRead = 16;
+  constexpr int kPausesPerYield = 16;
   const auto deadline = std::chrono::steady_clock::now() + ThreadPool::kSpin;
   do {
-    for (int i = 0; i < kPausesPerClockRead; ++i) {
+    for (int i = 0; i < kPausesPerYield; ++i) {
       if (ready()) return true;
       Pause();
     }
+    std::this_thread::yield();
   } while (std::chrono::steady_clock::now() < deadline);
   return ready();
 }
