@@ -5,8 +5,9 @@
 #include <immintrin.h>
 #endif
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -40,13 +41,20 @@ const ModelShape kModels[] = {
     {"Llama-2-7B", 1, {{12288, 4096}, {4096, 4096}, {22016, 4096}, {4096, 11008}}},
 };
 
-double Seconds(const std::function<void()>& body, int repeats) {
+// One thread: its CPU time, since a busy machine's wall time would measure the neighbours.
+double Now(const ThreadPool& pool) {
+  timespec time;
+  clock_gettime(pool.threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+// The best of `repeats` runs.
+double Seconds(const ThreadPool& pool, const std::function<void()>& body, int repeats) {
   double best = 1e9;
   for (int i = 0; i < repeats; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = Now(pool);
     body();
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, took.count());
+    best = std::min(best, Now(pool) - begin);
   }
   return best;
 }
@@ -59,6 +67,7 @@ double ReadBandwidth(ThreadPool& pool, int64_t bytes) {
   const int64_t items = words / kItemWords;
   std::vector<uint64_t> sums(items);
   const double seconds = Seconds(
+      pool,
       [&] {
         pool.ParallelFor(items, [&](int64_t item) {
           const uint64_t* from = buffer.data() + item * kItemWords;
@@ -112,6 +121,7 @@ double PeakFlops(ThreadPool& pool, const LinearKernel& kernel) {
   const bool pairs = kernel.inputs_per_step == 2;
   if (kernel.name.substr(0, 6) != "avx512") return 0.0;
   const double seconds = Seconds(
+      pool,
       [&] {
         pool.ParallelFor(pool.threads(),
                          [&](int64_t) { pairs ? Bfloat16Chains() : Avx512Chains(); });
@@ -161,50 +171,62 @@ void RunLayers(ThreadPool& pool, const std::vector<Matrix>& matrices, const Type
   }
 }
 
-void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel) {
-  constexpr int64_t kMostRows = 384;
-  std::vector<Matrix> matrices;
+struct PackedModel {
+  std::vector<Matrix> matrices;  // Sources are kept for the first layer only.
   double weights = 0.0;
-  int64_t most_inputs = 0;
-  int64_t most_outputs = 0;
   double pack_seconds = 0.0;
+};
+
+// Weights of few distinct values, quickly made.
+PackedModel PackModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel) {
+  PackedModel packed;
   for (int layer = 0; layer < model.layers; ++layer) {
     for (const MatrixShape& shape : model.layer) {
-      // Few distinct values, quickly made; the first layer's sources are kept for the check.
       std::vector<float> values(shape.outputs * shape.inputs);
       uint32_t state = 12345u + layer;
       for (float& value : values) {
         state = state * 1664525u + 1013904223u;
         value = static_cast<float>(static_cast<int>(state >> 24) - 128) / 64.0f;
       }
-      Matrix matrix = {shape, {}, TypedBuffer(kernel.dtype, values)};
+      const std::vector<float> kept = layer == 0 ? values : std::vector<float>();
+      Matrix matrix = {shape, {}, TypedBuffer(kernel.dtype, kept)};
       const MatrixView view = {values.data(), DType::kFloat32, shape.outputs, shape.inputs};
-      pack_seconds += Seconds(
+      packed.pack_seconds += Seconds(
+          pool,
           [&] {
             matrix.weight = PackedWeight::PackFor(kernel, {&view, 1}, pool);
           },
           1);
-      if (layer > 0) matrix.source = TypedBuffer(kernel.dtype, {});
-      matrices.push_back(std::move(matrix));
-      weights += static_cast<double>(shape.outputs) * shape.inputs;
-      most_inputs = std::max(most_inputs, shape.inputs);
-      most_outputs = std::max(most_outputs, shape.outputs);
+      packed.matrices.push_back(std::move(matrix));
+      packed.weights += static_cast<double>(shape.outputs) * static_cast<double>(shape.inputs);
     }
   }
+  return packed;
+}
+
+void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel) {
+  constexpr int64_t kMostRows = 384;
+  const PackedModel packed = PackModel(pool, model, kernel);
+  int64_t most_inputs = 0;
+  int64_t most_outputs = 0;
+  for (const MatrixShape& shape : model.layer) {
+    most_inputs = std::max(most_inputs, shape.inputs);
+    most_outputs = std::max(most_outputs, shape.outputs);
+  }
   const TypedBuffer input(kernel.dtype, RandomNormal(kMostRows * most_inputs, 1));
-  for (size_t i = 0; i < model.layer.size(); ++i) CheckSamples(pool, matrices[i], input);
+  for (size_t i = 0; i < model.layer.size(); ++i) CheckSamples(pool, packed.matrices[i], input);
   std::vector<float> output(kMostRows * most_outputs);
-  const double bytes = weights * ByteSize(kernel.dtype);
+  const double bytes = packed.weights * static_cast<double>(ByteSize(kernel.dtype));
   const double bandwidth = ReadBandwidth(pool, static_cast<int64_t>(bytes));
   const double peak = PeakFlops(pool, kernel);
   std::printf("%s %s %s: %.0f M weights packed in %.3f s; peak %.0f GFLOP/s, reads %.1f GB/s\n",
               model.name, std::string(kernel.name).c_str(), std::string(Name(kernel.dtype)).c_str(),
-              weights / 1e6, pack_seconds, peak / 1e9, bandwidth / 1e9);
+              packed.weights / 1e6, packed.pack_seconds, peak / 1e9, bandwidth / 1e9);
   for (const int64_t rows : {1, 2, 4, 8, 16, 64, 384}) {
-    RunLayers(pool, matrices, input, rows, output);
-    const double seconds =
-        Seconds([&] { RunLayers(pool, matrices, input, rows, output); }, rows >= 64 ? 3 : 7);
-    const double flops = 2.0 * weights * static_cast<double>(rows) / seconds;
+    const auto pass = [&] { RunLayers(pool, packed.matrices, input, rows, output); };
+    pass();
+    const double seconds = Seconds(pool, pass, rows >= 64 ? 3 : 7);
+    const double flops = 2.0 * packed.weights * static_cast<double>(rows) / seconds;
     std::printf("  M=%-4ld %8.1f GFLOP/s (%3.0f%% of peak) %7.1f GB/s (%3.0f%% of reads)\n",
                 static_cast<long>(rows), flops / 1e9, peak > 0.0 ? 100.0 * flops / peak : 0.0,
                 bytes / seconds / 1e9, 100.0 * bytes / seconds / bandwidth);
