@@ -17,8 +17,8 @@ constexpr char kPayloadType[] = "structattn/field_error";
 
 absl::Status FieldError(absl::StatusCode code, const FieldErrorDetail& detail,
                         std::string_view message) {
-  absl::Status status(code, absl::StrCat(detail.field, detail.field.empty() ? "" : ": ",
-                                         std::string(message)));
+  absl::Status status(
+      code, absl::StrCat(detail.field, detail.field.empty() ? "" : ": ", std::string(message)));
   status.SetPayload(kPayloadType, absl::Cord(absl::StrCat(detail.field, "\n", detail.reason)));
   return status;
 }

@@ -17,9 +17,7 @@ namespace structattn {
 // abseil's string view is its own type in some builds.
 inline absl::string_view ForAbsl(std::string_view text) { return {text.data(), text.size()}; }
 template <typename T>
-const T& ForAbsl(const T& value)
-  requires(!std::is_convertible_v<T, std::string_view>)
-{
+const T& ForAbsl(const T& value) requires(!std::is_convertible_v<T, std::string_view>) {
   return value;
 }
 

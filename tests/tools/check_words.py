@@ -25,7 +25,7 @@ HOSTS = {"www.apache.org", "arxiv.org", "example.com", "example.org", "json-sche
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
 HOST = re.compile(r"https?://([^/\s:\"'`)>]+)")
 # Folders in which a person's or a machine's own files live, at the start of a path.
-MACHINE_PATH = re.compile(r"(?<![\w.$}/*-])/(?:home|Users|root|work|mnt|media)/\w")
+MACHINE_PATH = re.compile(r"(?<![\w.$}/*-])/(?:home|Users|work|mnt|media)/\w")
 
 
 def violations_of(path: str, text: str) -> list[str]:

@@ -78,7 +78,7 @@ def test_header_that_includes_nothing_closes_no_circle(plant):
 
 
 @pytest.mark.parametrize("line", [
-    "// TO" "DO: later", "# FIX" "ME", "cd /ho" "me/somebody/x", 'x = "/ro' 'ot/model"',
+    "// TO" "DO: later", "# FIX" "ME", "cd /ho" "me/somebody/x", 'x = "/mn' 't/model"',
     "see https://" "mirror.invalid/simple",
 ])
 def test_finds_word(plant, line):

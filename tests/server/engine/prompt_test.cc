@@ -168,7 +168,7 @@ Segment WithGroup(Segment segment, int32_t group) {
   return segment;
 }
 
-std::vector<RefusalCase> RefusalCases() {
+std::vector<RefusalCase> SegmentRefusalCases() {
   const Segment text = Text(SegmentType::kContext, "c");
   const Segment empty = Text(SegmentType::kContext, "");
   return {
@@ -200,6 +200,12 @@ std::vector<RefusalCase> RefusalCases() {
        "segments[0].paraphrase_index",
        "PARAPHRASE_INDEX_OUT_OF_RANGE",
        "63 is not in 0..62"},
+  };
+}
+
+std::vector<RefusalCase> GroupAndLimitRefusalCases() {
+  const Segment text = Text(SegmentType::kContext, "c");
+  return {
       {"GroupUnderPreset",
        {.segments = {WithGroup(text, 1)}},
        "segments[0].group",
@@ -289,8 +295,11 @@ TEST_P(PromptRefusalTest, NamesFieldReasonAndNumbers) {
   EXPECT_EQ(status.message().find(c.field), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, PromptRefusalTest, testing::ValuesIn(RefusalCases()),
-                         [](const auto& info) { return std::string(info.param.name); });
+constexpr auto kNameOfCase = [](const auto& info) { return std::string(info.param.name); };
+INSTANTIATE_TEST_SUITE_P(Segments, PromptRefusalTest, testing::ValuesIn(SegmentRefusalCases()),
+                         kNameOfCase);
+INSTANTIATE_TEST_SUITE_P(GroupsAndLimits, PromptRefusalTest,
+                         testing::ValuesIn(GroupAndLimitRefusalCases()), kNameOfCase);
 
 }  // namespace
 }  // namespace structattn

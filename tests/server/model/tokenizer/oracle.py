@@ -200,16 +200,18 @@ class Comparison:
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in lists]
         segments = [self.reference.attribute(ids, case, parse_special)
                     for ids, case in zip(expected, cases)]
+        encoded = list(zip(cases, expected, segments))
         for tool in self.tools:
-            self.compare(tool, cases, expected, segments, lists, texts, parse_special)
+            self.compare(tool, encoded, list(zip(lists, texts)), parse_special)
 
-    def compare(self, tool, cases, expected, segments, lists, texts, parse_special):
-        for case in cases:
+    def compare(self, tool, encoded, decoded, parse_special):
+        """encoded: (case, ids, segment of each id or None); decoded: (ids, text)."""
+        for case, _, _ in encoded:
             tool.encode(case, parse_special)
-        for ids in lists:
+        for ids, _ in decoded:
             tool.decode(ids)
         answers = tool.run()
-        for case, ids, owners in zip(cases, expected, segments):
+        for case, ids, owners in encoded:
             our_ids, our_owners = answers.tokens()
             self.counts["texts"] += 1
             self.counts["tokens"] += len(ids)
@@ -218,7 +220,7 @@ class Comparison:
                 self.report("ids", case, ids, our_ids)
             elif owners is not None and our_owners != owners:
                 self.report("segments", case, ids, owners, our_owners)
-        for ids, text in zip(lists, texts):
+        for ids, text in decoded:
             self.counts["decoded"] += 1
             our_text = answers.text()
             if our_text != text:
