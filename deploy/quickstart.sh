@@ -79,6 +79,8 @@ start_server() {
   address=$(sed -n 's/^listening on //p' "$work/server.out")
 }
 
+# Lets clones in different folders share what ccache holds.
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
 "$root/deploy/setup.sh"
 mkdir -p "$work"
 build

@@ -32,6 +32,8 @@ broken() {
 }
 trap 'broken "tests/run.sh line $LINENO: $BASH_COMMAND"' ERR
 
+# Lets clones in different folders share what ccache holds.
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
 deploy/setup.sh || broken "deploy/setup.sh"
 mkdir -p build/release
 say "building (log: build/release/build.log)"
