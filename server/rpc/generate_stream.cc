@@ -2,6 +2,7 @@
 // with mutex_ held; the engine is never called with it held.
 #include "server/rpc/generate_stream.h"
 
+#include <string>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -133,6 +134,7 @@ void GenerateStream::LogRequest() {
                       {"request_id", labels_.request_id},
                       {"model", served_ != nullptr ? served_->name : labels_.model},
                       {"code", absl::StatusCodeToString(code)}};
+  if (!outcome_->ok()) fields["error"] = std::string(outcome_->message());
   if (finish_.has_value()) {
     fields.update({{"finish_reason", FinishReasonName(finish_->reason)},
                    {"prompt_tokens", finish_->prompt_tokens},

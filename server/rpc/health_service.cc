@@ -2,6 +2,7 @@
 // with the mutex held.
 #include "server/rpc/health_service.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -25,21 +26,22 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
     Pump();
   }
 
+  // After the newest status has been written.
   void End(const grpc::Status& status) {
-    if (std::exchange(finished_, true)) return;
-    Finish(status);
+    if (!end_.has_value()) end_ = status;
+    Pump();
   }
 
   void OnWriteDone(bool ok) override {
     std::lock_guard lock(service_->mutex_);
     writing_ = false;
-    if (!ok) return End(grpc::Status::CANCELLED);
-    Pump();
+    if (ok) return Pump();
+    Leave();
   }
 
   void OnCancel() override {
     std::lock_guard lock(service_->mutex_);
-    End(grpc::Status::CANCELLED);
+    Leave();
   }
 
   void OnDone() override {
@@ -48,19 +50,33 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
   }
 
  private:
+  // The client is gone: nothing more is written.
+  void Leave() {
+    client_gone_ = true;
+    End(grpc::Status::CANCELLED);
+  }
+
   void Pump() {
-    if (writing_ || finished_ || (sent_any_ && wanted_ == response_.status())) return;
-    response_.set_status(wanted_);
-    writing_ = sent_any_ = true;
-    StartWrite(&response_);
+    if (writing_ || finished_) return;
+    const bool is_new = !sent_any_ || wanted_ != response_.status();
+    if (is_new && !client_gone_) {
+      response_.set_status(wanted_);
+      writing_ = sent_any_ = true;
+      StartWrite(&response_);
+    } else if (end_.has_value()) {
+      finished_ = true;
+      Finish(*end_);
+    }
   }
 
   HealthService* const service_;
   const std::string name_;
   HealthCheckResponse response_;  // In flight while writing_.
   Status wanted_ = HealthCheckResponse::SERVICE_UNKNOWN;
+  std::optional<grpc::Status> end_;  // Set once the stream shall end.
   bool sent_any_ = false;
   bool writing_ = false;
+  bool client_gone_ = false;
   bool finished_ = false;
 };
 

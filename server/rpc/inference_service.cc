@@ -41,11 +41,12 @@ grpc::ServerUnaryReactor* InferenceService::Inspect(grpc::CallbackServerContext*
                                                     const v1::InspectRequest* request,
                                                     v1::InspectResponse* response) {
   const absl::Status status = FillInspect(*request, response);
-  Log(spdlog::level::info, "request",
-      {{"method", "Inspect"},
-       {"model", request->model().substr(0, kMaxLoggedBytes)},
-       {"code", absl::StatusCodeToString(status.code())},
-       {"prompt_tokens", response->tokens_size()}});
+  LogFields fields = {{"method", "Inspect"},
+                      {"model", request->model().substr(0, kMaxLoggedBytes)},
+                      {"code", absl::StatusCodeToString(status.code())},
+                      {"prompt_tokens", response->tokens_size()}};
+  if (!status.ok()) fields["error"] = std::string(status.message());
+  Log(spdlog::level::info, "request", fields);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
   return reactor;

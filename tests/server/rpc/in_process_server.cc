@@ -33,6 +33,9 @@ InProcessServer::InProcessServer(const TestServerOptions& options)
   if (options.open) server_->Open();
   grpc::ChannelArguments arguments;
   arguments.SetInt("grpc.use_local_subchannel_pool", 1);
+  // A fixed, small window, so that a client that does not read is felt by the server.
+  arguments.SetInt("grpc.http2.bdp_probe", 0);
+  arguments.SetInt("grpc.http2.lookahead_bytes", 64 << 10);
   channel_ =
       grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), arguments);
   inference_ = v1::InferenceService::NewStub(channel_);
@@ -71,8 +74,14 @@ int64_t InProcessServer::StepsOf(const std::string& name) {
   return steps_[name];
 }
 
+bool InProcessServer::ReachesSteps(const std::string& name, int64_t steps) {
+  const absl::Time give_up = absl::Now() + absl::Seconds(60);
+  while (StepsOf(name) < steps && absl::Now() < give_up) absl::SleepFor(absl::Milliseconds(5));
+  return StepsOf(name) >= steps;
+}
+
 bool InProcessServer::BecomesIdle(const std::string& name) {
-  const absl::Duration quiet = absl::Milliseconds(50) + 5 * options_.step_time;
+  const absl::Duration quiet = absl::Milliseconds(200) + 5 * options_.step_time;
   const absl::Time give_up = absl::Now() + absl::Seconds(20);
   while (absl::Now() < give_up) {
     const int64_t before = StepsOf(name);

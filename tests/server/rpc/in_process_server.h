@@ -54,6 +54,8 @@ class InProcessServer {
 
   // Steps that the named model has run.
   int64_t StepsOf(const std::string& name);
+  // True once it has run that many.
+  bool ReachesSteps(const std::string& name, int64_t steps);
   // True once the model has run no step for a while.
   bool BecomesIdle(const std::string& name);
 

@@ -196,15 +196,14 @@ TEST(Generate, ASlowReaderGetsEverythingInFewMessages) {
   const auto reader = server.inference().Generate(&context, request);
   v1::GenerateResponse response;
   ASSERT_TRUE(reader->Read(&response));
-  ASSERT_TRUE(server.BecomesIdle("m"));  // The engine never waits for the reader.
-  EXPECT_GE(server.StepsOf("m"), 4000);
+  ASSERT_TRUE(server.ReachesSteps("m", 4000));  // The engine never waits for the reader.
   StreamResult result;
   result.responses.push_back(response);
   while (reader->Read(&response)) result.responses.push_back(response);
   EXPECT_TRUE(reader->Finish().ok());
   ASSERT_TRUE(result.InOrder());
   EXPECT_EQ(result.TokenIds().size(), 4000u);
-  EXPECT_LT(result.responses.size(), 3500u);
+  EXPECT_LT(result.responses.size(), 2000u);
 }
 
 TEST(Generate, SixtyFourAtATimeAnswerAsEachAlone) {

@@ -125,7 +125,7 @@ TEST_F(ModelRootTest, UnloadWaitsForRunningRequests) {
   const auto reader = server.inference().Generate(&context, GoodRequest(200));
   v1::GenerateResponse response;
   ASSERT_TRUE(reader->Read(&response));
-  std::thread unload([&] { EXPECT_TRUE(Unload(&server, "m").ok()); });
+  std::jthread unload([&] { EXPECT_TRUE(Unload(&server, "m").ok()); });
   int tokens = 0;
   while (reader->Read(&response)) tokens += response.chunk().token_ids_size();
   EXPECT_TRUE(reader->Finish().ok());

@@ -113,7 +113,7 @@ TEST(Health, WatchHearsChangesAndEndsWithTheDrain) {
   ASSERT_TRUE(reader->Read(&response));
   EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
   const absl::Time begin = absl::Now();
-  std::thread drain([&] { server.server().Drain(absl::Now() + absl::Seconds(30)); });
+  std::jthread drain([&] { server.server().Drain(absl::Now() + absl::Seconds(30)); });
   ASSERT_TRUE(reader->Read(&response));
   EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
   EXPECT_FALSE(reader->Read(&response));
@@ -146,7 +146,7 @@ TEST(Drain, FinishesRunningStreamsAndRefusesNewOnes) {
   server.server().AnnounceDrain();
   EXPECT_TRUE(RunGenerate(server.inference(), GoodRequest(2)).InOrder());  // Still taken.
   bool all_done = false;
-  std::thread drain([&] { all_done = server.server().Drain(absl::Now() + absl::Seconds(60)); });
+  std::jthread drain([&] { all_done = server.server().Drain(absl::Now() + absl::Seconds(60)); });
   StreamResult late;
   do {
     late = RunGenerate(server.inference(), GoodRequest(2));
@@ -169,7 +169,7 @@ TEST(Drain, PastItsDeadlineStreamsEndAsCancelled) {
   ASSERT_TRUE(reader->Read(&response));
   const absl::Time begin = absl::Now();
   bool all_done = true;
-  std::thread drain(
+  std::jthread drain(
       [&] { all_done = server.server().Drain(absl::Now() + absl::Milliseconds(200)); });
   while (reader->Read(&response)) {
   }
