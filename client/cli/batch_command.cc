@@ -109,15 +109,6 @@ class Batch {
   std::atomic<bool> unreachable_{false};
 };
 
-ExitCode RunBatch(Session& session, const BatchOptions& options) {
-  try {
-    return Batch(session, options).Run();
-  } catch (const PromptError& error) {
-    ReportError(DescribeError(error), {});
-    return ExitCode::kUsage;
-  }
-}
-
 }  // namespace
 
 void AddBatchCommand(CLI::App& app, Session& session) {
@@ -132,7 +123,7 @@ void AddBatchCommand(CLI::App& app, Session& session) {
   command->add_flag("--resume", options->resume,
                     "Keep the answers that the output file already holds");
   AddRequestFlags(*command, options->request);
-  command->callback([options, &session] { session.exit_code = RunBatch(session, *options); });
+  command->callback([options, &session] { session.exit_code = Batch(session, *options).Run(); });
 }
 
 }  // namespace structattn::client

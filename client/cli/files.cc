@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -42,10 +43,12 @@ std::string ReadFile(const std::string& path) {
   if (path == "-") {
     return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
   }
+  std::error_code ignored;
   std::ifstream file(path, std::ios::binary);
   std::stringstream contents;
   if (file) contents << file.rdbuf();
-  if (!file) throw CLI::FileError(path + ": cannot be read");
+  if (!file || std::filesystem::is_directory(path, ignored))
+    throw CLI::FileError(path + ": cannot be read");
   return contents.str();
 }
 

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "client/cli/commands.h"
@@ -90,14 +91,17 @@ ExitCode RunOne(Session& session, const InspectOptions& options) {
   return ExitCode::kOk;
 }
 
-Json InspectLine(Session& session, const std::string& line, const v1::Prompt& defaults) {
+// The result line, or nothing when the server has gone.
+std::optional<Json> InspectLine(Session& session, const std::string& line,
+                                const v1::Prompt& defaults) {
   try {
     const PromptInput input = ParsePrompt(line, defaults);
     v1::InspectResponse response;
     const grpc::Status status = Inspect(session, input, &response);
     if (status.ok()) return InspectionJson(input, response);
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-      session.exit_code = ExitCode::kUnreachable;
+      ReportError(DescribeError(status), input.prompt);
+      return std::nullopt;
     }
     return ErrorJson(input.id, DescribeError(status));
   } catch (const PromptError& error) {
@@ -110,12 +114,9 @@ ExitCode RunMany(Session& session, const InspectOptions& options) {
   const v1::Prompt defaults = PromptDefaults(options.structure);
   OrderedOutput output({.path = options.output_file, .resume = false, .inputs = lines});
   for (size_t i = 0; i < lines.size() && !session.interrupt.raised(); ++i) {
-    const Json result = InspectLine(session, lines[i], defaults);
-    if (session.exit_code == ExitCode::kUnreachable) {
-      std::fprintf(stderr, "error: %s\n", result["error"]["message"].get<std::string>().c_str());
-      return ExitCode::kUnreachable;
-    }
-    output.Put(i, result);
+    const std::optional<Json> result = InspectLine(session, lines[i], defaults);
+    if (!result) return ExitCode::kUnreachable;
+    output.Put(i, *result);
   }
   output.Close();
   if (session.interrupt.raised()) return ExitCode::kInterrupted;

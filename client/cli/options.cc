@@ -2,11 +2,12 @@
 #include "client/cli/options.h"
 
 #include <charconv>
+#include <utility>
 
 namespace structattn::client {
 namespace {
 
-void ParseLogitBias(const std::string& text, v1::Sampling* sampling) {
+std::pair<int32_t, float> ParseLogitBias(const std::string& text, const std::string& field) {
   const size_t equals = text.find('=');
   int32_t id = 0;
   float value = 0;
@@ -15,8 +16,23 @@ void ParseLogitBias(const std::string& text, v1::Sampling* sampling) {
   const bool ok = equals != std::string::npos &&
                   std::from_chars(begin, begin + equals, id).ptr == begin + equals &&
                   std::from_chars(begin + equals + 1, end, value).ptr == end;
-  if (!ok) throw PromptError("logit_bias", "\"" + text + "\" is not of the form ID=VALUE");
-  (*sampling->mutable_logit_bias())[id] = value;
+  if (!ok) throw PromptError(field, "\"" + text + "\" is not of the form ID=VALUE");
+  return {id, value};
+}
+
+// Makes what `parse` refuses a usage error of the flag.
+template <typename Parse>
+CLI::Validator AcceptedBy(Parse parse) {
+  return CLI::Validator(
+      [parse](const std::string& word) {
+        try {
+          parse(word, "");
+        } catch (const PromptError& error) {
+          return std::string(error.what());
+        }
+        return std::string();
+      },
+      "");
 }
 
 void FillSampling(const RequestOptions& options, v1::Sampling* sampling) {
@@ -28,16 +44,22 @@ void FillSampling(const RequestOptions& options, v1::Sampling* sampling) {
   if (options.presence_penalty) sampling->set_presence_penalty(*options.presence_penalty);
   if (options.frequency_penalty) sampling->set_frequency_penalty(*options.frequency_penalty);
   if (options.seed) sampling->set_seed(*options.seed);
-  for (const std::string& bias : options.logit_bias) ParseLogitBias(bias, sampling);
+  for (const std::string& bias : options.logit_bias) {
+    const auto [id, value] = ParseLogitBias(bias, "sampling.logit_bias");
+    (*sampling->mutable_logit_bias())[id] = value;
+  }
 }
 
 }  // namespace
 
 void AddStructureFlags(CLI::App& app, StructureOptions& options) {
   app.add_option("--rule", options.rule,
-                 "Visibility for prompts without their own: anchored, shared, isolated, causal");
-  app.add_option("--positions", options.positions, "sequential or aligned");
-  app.add_option("--tokenization", options.tokenization, "joint or per_segment");
+                 "Visibility for prompts without their own: anchored, shared, isolated, causal")
+      ->check(AcceptedBy(ParseRulePreset));
+  app.add_option("--positions", options.positions, "sequential or aligned")
+      ->check(AcceptedBy(ParsePositions));
+  app.add_option("--tokenization", options.tokenization, "joint or per_segment")
+      ->check(AcceptedBy(ParseTokenization));
 }
 
 void AddRequestFlags(CLI::App& app, RequestOptions& options) {
@@ -51,7 +73,8 @@ void AddRequestFlags(CLI::App& app, RequestOptions& options) {
   app.add_option("--presence-penalty", options.presence_penalty, "0 is off");
   app.add_option("--frequency-penalty", options.frequency_penalty, "0 is off");
   app.add_option("--seed", options.seed, "Key of the random numbers");
-  app.add_option("--logit-bias", options.logit_bias, "ID=VALUE, added to that token's logit");
+  app.add_option("--logit-bias", options.logit_bias, "ID=VALUE, added to that token's logit")
+      ->check(AcceptedBy(ParseLogitBias));
   app.add_option("--stop", options.stop, "Stop string; may be given several times");
   app.add_option("--stop-token-id", options.stop_token_ids, "May be given several times");
   app.add_flag("--ignore-eos", options.ignore_eos, "Go on past end-of-sequence tokens");

@@ -49,7 +49,7 @@ struct RequestOptions {
 void AddStructureFlags(CLI::App& app, StructureOptions& options);
 void AddRequestFlags(CLI::App& app, RequestOptions& options);
 
-// Throw PromptError for words that are unknown.
+// Words that are unknown were refused when the flags were parsed.
 v1::Prompt PromptDefaults(const StructureOptions& options);
 v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOptions& options,
                                 const PromptInput& input);

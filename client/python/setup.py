@@ -4,11 +4,14 @@ Run by pip; everything else is in pyproject.toml.
 """
 
 import pathlib
+import sys
 
 import setuptools
 from setuptools.command.build_py import build_py
 
-import generate_stubs
+# Under pip the folder of this file is not on the path.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import generate_stubs  # noqa: E402
 
 
 class BuildWithStubs(build_py):
