@@ -32,7 +32,8 @@ class Server:
             command += ["--model", f"{name}={path}"]
         self.log_path = pathlib.Path(log_path)
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE,
+                                            stderr=log)
         line = self.process.stdout.readline().decode()
         if not line.startswith("listening on "):
             self.kill()
