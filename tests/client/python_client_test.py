@@ -112,27 +112,28 @@ def test_leaving_the_loop_cancels_on_the_server(client, server):
     assert server.log_events("request")[before]["code"] == "CANCELLED"
 
 
-@pytest.mark.parametrize("change, options, code, field, reason", [
-    ({"segments": []}, {}, "INVALID_ARGUMENT", "segments", "NO_SEGMENTS"),
+@pytest.mark.parametrize("change, options, error", [
+    ({"segments": []}, {},
+     ("INVALID_ARGUMENT", "segments", "NO_SEGMENTS")),
     ({"segments": [{"type": "question", "text": "a", "paraphrase_index": 63}]}, {},
-     "INVALID_ARGUMENT", "segments[0].paraphrase_index", "PARAPHRASE_INDEX_OUT_OF_RANGE"),
-    ({"segments": [{"type": "context", "text": "a", "group": 1}]}, {}, "INVALID_ARGUMENT",
-     "segments[0].group", "GROUP_WITHOUT_TABLE"),
-    ({"rule": {"visible": [[0, 1, 2], [0], [2]]}}, {}, "INVALID_ARGUMENT",
-     "rule.table.visible[1]", "GROUP_NOT_SELF_VISIBLE"),
-    ({}, {"temperature": float("nan")}, "INVALID_ARGUMENT", "sampling.temperature",
-     "VALUE_OUT_OF_RANGE"),
-    ({}, {"stop_strings": ["x"] * 10000}, "INVALID_ARGUMENT", "stopping.stop_strings",
-     "TOO_MANY_ENTRIES"),
-    ({}, {"model": "other"}, "NOT_FOUND", "model", "MODEL_NOT_FOUND"),
-    ({}, {"max_tokens": 0}, "INVALID_ARGUMENT", "stopping.max_tokens", "VALUE_OUT_OF_RANGE"),
+     ("INVALID_ARGUMENT", "segments[0].paraphrase_index", "PARAPHRASE_INDEX_OUT_OF_RANGE")),
+    ({"segments": [{"type": "context", "text": "a", "group": 1}]}, {},
+     ("INVALID_ARGUMENT", "segments[0].group", "GROUP_WITHOUT_TABLE")),
+    ({"rule": {"visible": [[0, 1, 2], [0], [2]]}}, {},
+     ("INVALID_ARGUMENT", "rule.table.visible[1]", "GROUP_NOT_SELF_VISIBLE")),
+    ({}, {"temperature": float("nan")},
+     ("INVALID_ARGUMENT", "sampling.temperature", "VALUE_OUT_OF_RANGE")),
+    ({}, {"stop_strings": ["x"] * 10000},
+     ("INVALID_ARGUMENT", "stopping.stop_strings", "TOO_MANY_ENTRIES")),
+    ({}, {"model": "other"}, ("NOT_FOUND", "model", "MODEL_NOT_FOUND")),
+    ({}, {"max_tokens": 0},
+     ("INVALID_ARGUMENT", "stopping.max_tokens", "VALUE_OUT_OF_RANGE")),
 ])
-def test_errors_carry_code_field_and_reason(structattn, client, change, options, code, field,
-                                            reason):
+def test_errors_carry_code_field_and_reason(structattn, client, change, options, error):
     with pytest.raises(structattn.StructattnError) as caught:
         client.generate({**PROMPT, **change}, **options)
-    assert (caught.value.code, caught.value.field) == (code, field)
-    assert caught.value.reason == reason
+    assert (caught.value.code, caught.value.field, caught.value.reason) == error
+    code, field, _ = error
     assert field in caught.value.message and code in str(caught.value)
 
 
