@@ -29,7 +29,7 @@ def nobody():
 
 @pytest.fixture
 def refusing():
-    """refusing(code) is a server that ends every call with it; None ends them with OK, unanswered."""
+    """refusing(code) is a server that ends every call with it; None: with OK and no answer."""
     servers = []
 
     def start(code):

@@ -1,7 +1,7 @@
 """`structattn generate | inspect | models` against a running server, seen as their users see them.
 
-Collected by pytest (tests/run.sh); fixtures in tests/conftest.py, `batch` in cli_batch_test.py. Never
-looks into the client's code; what the words mean is judged by tests/golden/reference.py.
+Collected by pytest (tests/run.sh); fixtures in tests/conftest.py; cli_batch_test.py has `batch`.
+Never looks into the client's code; what is right is judged by tests/golden/reference.py.
 """
 
 import base64
