@@ -35,5 +35,8 @@ def test_random_model(bin_dir, small_server, name):
 @pytest.mark.parametrize("name", cases.REAL_MODELS)
 def test_real_model(bin_dir, models_dir, tmp_path, name):
     models = parity.model_folders([name], models_dir, tmp_path)
+    header = cases.read_jsonl(cases.golden_path(name))[0]
+    assert make_models.weights_digest(models[name]) == header["weights_sha256"], (
+        "these are not the weights that the goldens were made with")
     with parity.serving(bin_dir, models, tmp_path / "server.log") as address:
         check(bin_dir, address, name)
