@@ -89,6 +89,10 @@ int Serve(const ServerOptions& options, StopSignal* stop) {
   absl::SleepFor(options.drain_delay);
   const bool all_done = (*server)->Drain(absl::Now() + options.drain_timeout);
   Log(spdlog::level::info, "stop", {{"all_requests_done", all_done}});
+  if ((*server)->changing_models()) {  // Nobody waits for a load that nobody will use.
+    StopLog();
+    std::_Exit(kExitDrained);
+  }
   return kExitDrained;
 }
 

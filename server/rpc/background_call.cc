@@ -23,6 +23,11 @@ bool BackgroundQueue::Post(std::function<void()> job) {
   return true;
 }
 
+bool BackgroundQueue::busy() {
+  std::lock_guard lock(mutex_);
+  return running_;
+}
+
 void BackgroundQueue::Run() {
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -30,9 +35,11 @@ void BackgroundQueue::Run() {
     if (stopping_) return;
     const std::function<void()> job = std::move(jobs_.front());
     jobs_.pop_front();
+    running_ = true;
     lock.unlock();
     job();
     lock.lock();
+    running_ = false;
   }
 }
 

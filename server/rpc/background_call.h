@@ -30,6 +30,9 @@ class BackgroundQueue {
   // False, and the job is dropped, when kMaxWaiting already wait.
   bool Post(std::function<void()> job);
 
+  // A job is running.
+  bool busy();
+
   static constexpr size_t kMaxWaiting = 16;
 
  private:
@@ -38,6 +41,7 @@ class BackgroundQueue {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> jobs_;  // Guarded by mutex_.
+  bool running_ = false;                    // Guarded by mutex_.
   bool stopping_ = false;                   // Guarded by mutex_.
   std::thread thread_;
 };

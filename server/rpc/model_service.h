@@ -23,6 +23,8 @@ class ModelService final : public v1::ModelService::CallbackService {
   ModelService(ModelRegistry* registry, std::string model_root)
       : registry_(registry), model_root_(std::move(model_root)) {}
 
+  // A model is being loaded or unloaded.
+  bool busy() { return background_.busy(); }
   // Waits for the change that is being made; later ones are refused.
   void Stop() { background_.Stop(); }
 

@@ -48,6 +48,9 @@ class RpcServer {
   // True when nothing had to be cancelled.
   bool Drain(absl::Time deadline);
 
+  // A client's load or unload still runs; the destructor waits for it.
+  bool changing_models() { return models_.busy(); }
+
  private:
   RpcServer(const RpcServerOptions& options, ModelRegistry* registry);
 
