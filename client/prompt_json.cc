@@ -151,6 +151,8 @@ Json ParseText(std::string_view text) {
     return Json::parse(text, bounded);
   } catch (const Json::parse_error& error) {
     throw PromptError("", "not JSON: byte " + std::to_string(error.byte));
+  } catch (const Json::exception&) {  // A number that no double holds.
+    throw PromptError("", "not JSON: a number is out of range");
   }
 }
 

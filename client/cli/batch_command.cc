@@ -21,9 +21,11 @@ namespace structattn::client {
 namespace {
 
 constexpr int kMaxConcurrency = 1024;
-// A full queue is waited for; a server that is away for longer than this has gone.
-constexpr int kUnavailableRetries = 5;
+// A full queue is waited for. A server that has answered before and is away may be restarting: it
+// gets some 25 s, in delays that double; one that never answered gets one.
+constexpr int kUnavailableRetries = 7;
 constexpr std::chrono::milliseconds kRetryDelay{200};
+constexpr std::chrono::milliseconds kInterruptCheck{50};
 
 struct BatchOptions {
   RequestOptions request;
@@ -85,17 +87,27 @@ class Batch {
       Generation generation;
       const grpc::Status status = client_.Generate(context, request, {}, &generation);
       if (session_.interrupt.raised()) return std::nullopt;
+      if (status.error_code() != grpc::StatusCode::UNAVAILABLE) reached_ = true;
       if (status.ok()) return GenerationJson(input, generation);
       const std::optional<std::chrono::milliseconds> delay = GetErrorDetail(status).retry_delay;
       if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-        if (++unavailable > kUnavailableRetries) {
+        if (++unavailable > (reached_ ? kUnavailableRetries : 1)) {
           if (!unreachable_.exchange(true)) ReportError(DescribeError(status), input.prompt);
           return std::nullopt;
         }
       } else if (!delay) {  // The server does not ask to come again: this prompt has failed.
         return ErrorJson(input.id, DescribeError(status));
       }
-      std::this_thread::sleep_for(delay.value_or(kRetryDelay));
+      const int doublings = std::max(unavailable - 1, 0);
+      Sleep(delay.value_or(kRetryDelay * (1 << doublings)));
+    }
+  }
+
+  // Ends early when interrupted.
+  void Sleep(std::chrono::milliseconds duration) const {
+    const auto end = std::chrono::steady_clock::now() + duration;
+    while (!session_.interrupt.raised() && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::min(duration, kInterruptCheck));
     }
   }
 
@@ -106,6 +118,7 @@ class Batch {
   const std::vector<std::string> lines_;
   OrderedOutput output_;
   std::atomic<size_t> next_{0};
+  std::atomic<bool> reached_{false};  // The server has answered at least once.
   std::atomic<bool> unreachable_{false};
 };
 
@@ -123,7 +136,13 @@ void AddBatchCommand(CLI::App& app, Session& session) {
   command->add_flag("--resume", options->resume,
                     "Keep the answers that the output file already holds");
   AddRequestFlags(*command, options->request);
-  command->callback([options, &session] { session.exit_code = Batch(session, *options).Run(); });
+  command->callback([options, &session] {
+    std::error_code ignored;
+    if (std::filesystem::equivalent(options->input_file, options->output_file, ignored)) {
+      throw CLI::ValidationError("--output", "is the input file");
+    }
+    session.exit_code = Batch(session, *options).Run();
+  });
 }
 
 }  // namespace structattn::client

@@ -96,8 +96,14 @@ ExitCode RunGenerate(Session& session, const GenerateOptions& options) {
   } else {
     PrintSummary(generation);
   }
-  return generation.finished.reason() == v1::FINISH_REASON_DEADLINE ? ExitCode::kDeadline
-                                                                    : ExitCode::kOk;
+  switch (generation.finished.reason()) {
+    case v1::FINISH_REASON_DEADLINE:
+      return ExitCode::kDeadline;
+    case v1::FINISH_REASON_CANCELLED:  // The server went down before the answer was complete.
+      return ExitCode::kServerError;
+    default:
+      return ExitCode::kOk;
+  }
 }
 
 }  // namespace

@@ -115,6 +115,7 @@ ExitCode RunMany(Session& session, const InspectOptions& options) {
   OrderedOutput output({.path = options.output_file, .resume = false, .inputs = lines});
   for (size_t i = 0; i < lines.size() && !session.interrupt.raised(); ++i) {
     const std::optional<Json> result = InspectLine(session, lines[i], defaults);
+    if (session.interrupt.raised()) break;
     if (!result) return ExitCode::kUnreachable;
     output.Put(i, *result);
   }

@@ -1,11 +1,14 @@
 // See options.h.
 #include "client/cli/options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
 namespace structattn::client {
 namespace {
+
+constexpr size_t kMaxRequestIdBytes = 256;
 
 std::pair<int32_t, float> ParseLogitBias(const std::string& text, const std::string& field) {
   const size_t equals = text.find('=');
@@ -48,6 +51,14 @@ void FillSampling(const RequestOptions& options, v1::Sampling* sampling) {
     const auto [id, value] = ParseLogitBias(bias, "sampling.logit_bias");
     (*sampling->mutable_logit_bias())[id] = value;
   }
+}
+
+// The id labels the server's log lines, which take so many bytes; the result has all of it. Cut
+// between characters.
+std::string ShortId(const std::string& id) {
+  size_t length = std::min(id.size(), kMaxRequestIdBytes);
+  while (length < id.size() && length > 0 && (id[length] & 0xC0) == 0x80) --length;
+  return id.substr(0, length);
 }
 
 }  // namespace
@@ -101,7 +112,7 @@ v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOption
                                 const PromptInput& input) {
   v1::GenerateRequest request;
   if (input.id.is_string()) {
-    request.set_request_id(input.id.get<std::string>());
+    request.set_request_id(ShortId(input.id.get<std::string>()));
   } else if (!input.id.is_null()) {
     request.set_request_id(input.id.dump());
   }

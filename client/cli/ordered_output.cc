@@ -21,6 +21,11 @@ Json ParseOrNull(const std::string& line) {
 
 }  // namespace
 
+bool IsFailure(const Json& result) {
+  return result.contains("error") ||
+         (result.contains("finish_reason") && result["finish_reason"] == "cancelled");
+}
+
 Json IdOf(const std::string& line) {
   const Json json = ParseOrNull(line);
   return json.is_object() && json.contains("id") ? json["id"] : Json();
@@ -31,18 +36,49 @@ OrderedOutput::OrderedOutput(const Options& options)
       inputs_(options.inputs),
       done_(options.inputs.size(), false),
       lines_(options.inputs.size()) {
-  const std::string previous = path_ + kPreviousSuffix;
-  std::error_code ignored;
   if (options.resume) {
-    LoadPrevious(previous);
+    LoadPrevious(path_ + kPreviousSuffix);
     LoadPrevious(path_);
-    if (std::filesystem::exists(path_, ignored)) std::filesystem::rename(path_, previous, ignored);
+    if (finished_ > 0) SavePrevious();
   } else {
-    std::filesystem::remove(previous, ignored);
+    std::error_code ignored;
+    std::filesystem::remove(path_ + kPreviousSuffix, ignored);
   }
-  file_.reset(std::fopen(path_.c_str(), "wb"));
-  if (file_ == nullptr) throw CLI::FileError(path_ + ": cannot be written");
+  file_ = OpenForWriting(path_);
   Flush();
+}
+
+OrderedOutput::File OrderedOutput::OpenForWriting(const std::string& path) {
+  File file(std::fopen(path.c_str(), "wb"));
+  if (file == nullptr) throw CLI::FileError(path + ": cannot be written");
+  return file;
+}
+
+void OrderedOutput::CloseOrThrow(File file, const std::string& path) {
+  const bool failed = std::ferror(file.get()) != 0;
+  if (std::fclose(file.release()) != 0 || failed) {
+    throw CLI::FileError(path + ": cannot be written to its end");
+  }
+}
+
+void OrderedOutput::SavePrevious() const {
+  const std::string previous = path_ + kPreviousSuffix;
+  const std::string unfinished = previous + ".tmp";
+  File file = OpenForWriting(unfinished);
+  for (size_t i = 0; i < lines_.size(); ++i) {
+    std::fprintf(file.get(), "%s\n", lines_[i] ? lines_[i]->c_str() : Missing(i).c_str());
+  }
+  CloseOrThrow(std::move(file), unfinished);
+  std::error_code error;
+  std::filesystem::rename(unfinished, previous, error);
+  if (error) throw CLI::FileError(previous + ": cannot be written");
+}
+
+std::string OrderedOutput::Missing(size_t index) const {
+  const ErrorText error{.code = CodeName(grpc::StatusCode::CANCELLED),
+                        .message = "the run ended before this prompt was answered",
+                        .field = ""};
+  return Line(ErrorJson(IdOf(inputs_[index]), error));
 }
 
 void OrderedOutput::LoadPrevious(const std::string& path) {
@@ -50,7 +86,7 @@ void OrderedOutput::LoadPrevious(const std::string& path) {
   std::string line;
   for (size_t i = 0; i < inputs_.size() && std::getline(file, line); ++i) {
     const Json result = ParseOrNull(line);
-    const bool success = result.is_object() && result.contains("id") && !result.contains("error");
+    const bool success = result.is_object() && result.contains("id") && !IsFailure(result);
     if (!success || result["id"] != IdOf(inputs_[i])) continue;
     if (!done_[i]) ++finished_;
     done_[i] = true;
@@ -65,7 +101,7 @@ void OrderedOutput::Put(size_t index, const Json& result) {
   const std::lock_guard lock(mutex_);
   lines_[index] = std::move(line);
   ++finished_;
-  if (result.contains("error")) ++failed_;
+  if (IsFailure(result)) ++failed_;
   Flush();
   ShowProgress();
 }
@@ -92,7 +128,13 @@ void OrderedOutput::Close() {
   const std::lock_guard lock(mutex_);
   Flush();
   const bool complete = next_ == lines_.size();
-  file_.reset();
+  size_t end = lines_.size();
+  while (end > next_ && !lines_[end - 1]) --end;
+  for (size_t i = next_; i < end; ++i) {
+    if (!lines_[i]) lines_[i] = Missing(i);
+  }
+  Flush();
+  CloseOrThrow(std::move(file_), path_);
   std::error_code ignored;
   if (complete) std::filesystem::remove(path_ + kPreviousSuffix, ignored);
 }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -92,6 +93,53 @@ TEST_F(OrderedOutputTest, ARunKilledWhileResumingLosesNothing) {
   OrderedOutput output = Open(true);
   EXPECT_TRUE(output.IsDone(1));
   EXPECT_FALSE(output.IsDone(0));
+}
+
+TEST_F(OrderedOutputTest, EveryResumeKeepsWhatAnyRunBeforeHasFinished) {
+  {
+    OrderedOutput output = Open(false);
+    output.Put(0, Failure(0));
+    for (int i = 1; i < 4; ++i) output.Put(i, Result(i, "kept"));
+    output.Close();
+  }
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    OrderedOutput output = Open(true);
+    for (int i = 1; i < 4; ++i) EXPECT_TRUE(output.IsDone(i)) << attempt << " " << i;
+    if (attempt != 1) output.Close();  // The second is killed before it can close.
+  }
+}
+
+TEST_F(OrderedOutputTest, ResultsBehindAGapSurviveAnInterrupt) {
+  {
+    OrderedOutput output = Open(false);
+    output.Put(0, Result(0, "a"));
+    output.Put(2, Result(2, "c"));
+    output.Close();
+  }
+  EXPECT_NE(Contents().find("CANCELLED"), std::string::npos);
+  OrderedOutput output = Open(true);
+  EXPECT_TRUE(output.IsDone(0));
+  EXPECT_FALSE(output.IsDone(1));
+  EXPECT_TRUE(output.IsDone(2));
+  EXPECT_FALSE(output.IsDone(3));
+}
+
+TEST_F(OrderedOutputTest, AnswersThatTheServerCutOffAreFailures) {
+  Json cut = Result(0, "half");
+  cut["finish_reason"] = "cancelled";
+  {
+    OrderedOutput output = Open(false);
+    output.Put(0, cut);
+    EXPECT_EQ(output.failed(), 1u);
+    output.Close();
+  }
+  EXPECT_FALSE(Open(true).IsDone(0));
+}
+
+TEST_F(OrderedOutputTest, AFullDiskIsAnError) {
+  OrderedOutput output({.path = "/dev/full", .resume = false, .inputs = inputs_});
+  output.Put(0, Result(0, "a"));
+  EXPECT_THROW(output.Close(), CLI::FileError);
 }
 
 TEST_F(OrderedOutputTest, ResumeIgnoresResultsOfOtherPrompts) {

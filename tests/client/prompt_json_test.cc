@@ -92,6 +92,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         RefusalCase{"", "", "not JSON"}, RefusalCase{"[]", "", "object"},
         RefusalCase{"{\"segments\": [", "", "not JSON"}, RefusalCase{"{}", "segments", "missing"},
+        RefusalCase{R"({"segments": [], "answers": [1e999]})", "", "out of range"},
         RefusalCase{R"({"segments": {}})", "segments", "array"},
         RefusalCase{R"({"segments": [1]})", "segments[0]", "object"},
         RefusalCase{R"({"segments": [], "extra": 1})", "extra", "unknown field"},

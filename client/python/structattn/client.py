@@ -113,8 +113,11 @@ class Client:
     def __init__(self, address: str = "127.0.0.1:50051", model: str = ""):
         """address is HOST:PORT; model is needed only when the server has several."""
         self._model = model
-        self._channel = grpc.insecure_channel(
-            address, options=[("grpc.max_receive_message_length", MAX_RECEIVE_BYTES)])
+        options = [("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+                   ("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 20_000)]
+        if address.startswith(("127.", "localhost:", "[::1]")):
+            options.append(("grpc.enable_http_proxy", 0))  # No proxy reaches these addresses.
+        self._channel = grpc.insecure_channel(address, options=options)
         self._inference = inference_service_pb2_grpc.InferenceServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
