@@ -8,6 +8,12 @@
 #include "server/engine/field_error.h"
 
 namespace structattn {
+namespace {
+
+// Names longer than any model's are cut in messages: messages are logged.
+constexpr size_t kMaxQuotedBytes = 64;
+
+}  // namespace
 
 ModelRegistry::~ModelRegistry() { entries_.clear(); }  // Returning leases uses the other members.
 
@@ -77,7 +83,7 @@ absl::Status ModelRegistry::NotFound(std::string_view name) const {
   for (const auto& [loaded, entry] : entries_) names.push_back(absl::StrCat("\"", loaded, "\""));
   return FieldError(
       absl::StatusCode::kNotFound, {"model", "MODEL_NOT_FOUND"},
-      absl::StrCat("model \"", std::string(name), "\": ",
+      absl::StrCat("model \"", std::string(name.substr(0, kMaxQuotedBytes)), "\": ",
                    names.empty() ? "no model is loaded"
                                  : absl::StrCat("loaded are ", absl::StrJoin(names, ", "))));
 }

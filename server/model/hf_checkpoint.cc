@@ -4,6 +4,7 @@
 
 #include <map>
 #include <set>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -116,6 +117,14 @@ absl::Status HfCheckpoint::AddTokenizer(std::string_view json, const std::string
   if (tokenizer_->vocabulary_size() > config_.vocab_size) {
     return Refuse(path, ": ", tokenizer_->vocabulary_size(), " token ids, the model embeds only ",
                   config_.vocab_size, " (model.embed_tokens.weight)");
+  }
+  for (const std::span<const int32_t> ids :
+       {tokenizer_->special_prefix(), tokenizer_->special_suffix()}) {
+    for (const int32_t id : ids) {
+      if (id < config_.vocab_size) continue;
+      return Refuse(path, ": post_processor: token id ", id, ", the model embeds only ",
+                    config_.vocab_size, " (model.embed_tokens.weight)");
+    }
   }
   return absl::OkStatus();
 }

@@ -27,6 +27,7 @@ constexpr int kMaxStopStrings = 64;
 constexpr size_t kMaxStopStringBytes = 1024;
 constexpr int kMaxStopTokenIds = 1024;
 constexpr int32_t kDefaultMaxTokens = 128;
+constexpr int kMaxDecodedSegments = RequestLimits{}.max_segments;
 
 // [low, high], or (low, high].
 struct Range {
@@ -214,9 +215,25 @@ PromptLimits LimitsFor(const Model& model, const RequestLimits& limits) {
           .max_segments = limits.max_segments};
 }
 
+// Before anything is made of them: a message of the allowed size can hold millions of either.
+absl::Status CheckCounts(const v1::Prompt& prompt) {
+  if (prompt.segments_size() > kMaxDecodedSegments) {
+    return InvalidField("segments", "TOO_MANY_SEGMENTS",
+                        absl::StrCat(prompt.segments_size(), " given; at most ",
+                                     kMaxDecodedSegments, " are allowed"));
+  }
+  const int rows = prompt.rule().table().visible_size();
+  if (rows > kMaxGroups) {
+    return InvalidField("rule.table.visible", "TABLE_SIZE_OUT_OF_RANGE",
+                        absl::StrCat(rows, " rows; 1..", kMaxGroups, " are allowed"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Prompt> DecodePrompt(const v1::Prompt& prompt) {
+  STRUCTATTN_RETURN_IF_ERROR(CheckCounts(prompt));
   Prompt decoded;
   decoded.segments.reserve(prompt.segments_size());
   for (int i = 0; i < prompt.segments_size(); ++i) {
@@ -283,14 +300,13 @@ absl::StatusOr<SamplingParams> DecodeSampling(const v1::Sampling& sampling,
 absl::StatusOr<StoppingParams> DecodeStopping(const v1::Stopping& stopping,
                                               const ModelConfig& config) {
   StoppingParams decoded;
-  decoded.max_tokens = static_cast<int32_t>(
-      stopping.has_max_tokens() ? stopping.max_tokens()
-                                : std::min<int64_t>(kDefaultMaxTokens, config.context_length));
-  if (decoded.max_tokens < 1 || decoded.max_tokens > config.context_length) {
+  const int32_t wanted = stopping.has_max_tokens() ? stopping.max_tokens() : kDefaultMaxTokens;
+  if (wanted < 1) {
     return InvalidField("stopping.max_tokens", "VALUE_OUT_OF_RANGE",
-                        absl::StrCat(decoded.max_tokens, " is not in 1..", config.context_length,
-                                     " (the model's context length)"));
+                        absl::StrCat(wanted, " is not 1 or more"));
   }
+  // More than the context holds is no error: the answer is cut short there.
+  decoded.max_tokens = static_cast<int32_t>(std::min<int64_t>(wanted, config.context_length));
   STRUCTATTN_RETURN_IF_ERROR(CheckStopStrings(stopping));
   STRUCTATTN_RETURN_IF_ERROR(CheckStopTokenIds(stopping, config.vocab_size));
   decoded.stop_strings.assign(stopping.stop_strings().begin(), stopping.stop_strings().end());

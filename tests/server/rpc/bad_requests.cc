@@ -161,12 +161,10 @@ void AddStoppingCases(Cases* cases) {
   const auto max_tokens = [](int value) {
     return [value](Request* r) { r->mutable_stopping()->set_max_tokens(value); };
   };
-  cases->push_back(
-      {"MaxTokensZero", max_tokens(0), "stopping.max_tokens", "VALUE_OUT_OF_RANGE", "1..4096"});
+  cases->push_back({"MaxTokensZero", max_tokens(0), "stopping.max_tokens", "VALUE_OUT_OF_RANGE",
+                    "0 is not 1 or more"});
   cases->push_back({"MaxTokensNegative", max_tokens(-7), "stopping.max_tokens",
-                    "VALUE_OUT_OF_RANGE", "1..4096"});
-  cases->push_back({"MaxTokensHuge", max_tokens(std::numeric_limits<int>::max()),
-                    "stopping.max_tokens", "VALUE_OUT_OF_RANGE", "1..4096"});
+                    "VALUE_OUT_OF_RANGE", "-7 is not 1 or more"});
   cases->push_back({"TenThousandStopStrings",
                     [](Request* r) {
                       for (int i = 0; i < 10'000; ++i) r->mutable_stopping()->add_stop_strings("x");

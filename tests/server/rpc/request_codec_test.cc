@@ -116,6 +116,14 @@ TEST(DecodeGenerateRequest, TheDefaultOfMaxTokensFitsASmallContext) {
   EXPECT_EQ(decoded->stopping.max_tokens, 40);
 }
 
+TEST(DecodeGenerateRequest, MaxTokensBeyondTheContextAreCutToIt) {
+  v1::GenerateRequest request = GoodRequest();
+  request.mutable_stopping()->set_max_tokens(std::numeric_limits<int32_t>::max());
+  const absl::StatusOr<Request> decoded = DecodeGenerateRequest(request, *TestModel(), {});
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->stopping.max_tokens, TestModel()->config.context_length);
+}
+
 TEST(DecodeSampling, EdgesOfRangesAreAllowed) {
   v1::Sampling sampling;
   for (float temperature : {0.0f, std::numeric_limits<float>::denorm_min(), 100.0f}) {
