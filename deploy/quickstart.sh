@@ -63,7 +63,8 @@ build() {
 # Sets `address`. The server prints one line on standard output, once it answers.
 start_server() {
   local name
-  name=$(basename "$model" .gguf)
+  # Names of models: at most 64 letters, digits, dots, dashes and underscores.
+  name=$(basename "$model" .gguf | tr -c "A-Za-z0-9._\n-" - | cut -c1-64)
   say "starting the server with $name (log: $work/server.log)"
   : >"$work/server.out"
   nohup "$bin/structattn-server" --model "$name=$model" --listen "127.0.0.1:$port" \
