@@ -295,5 +295,22 @@ TEST(HfCheckpointTest, RefusesAVocabularyThatDoesNotFit) {
               HasSubstr("/tokenizer.json: 257 token ids, the model embeds only 256"));
 }
 
+TEST(HfCheckpointTest, RefusesSpecialTokensBeyondTheEmbedding) {
+  const TempDirectory directory;
+  WriteTinyModel(directory);
+  Json tokenizer = Json::parse(TinyTokenizer());
+  tokenizer["post_processor"] = {
+      {"type", "TemplateProcessing"},
+      {"single",
+       {{{"SpecialToken", {{"id", "<s>"}, {"type_id", 0}}}},
+        {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+      {"pair", Json::array()},
+      {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {4000000}}, {"tokens", {"<s>"}}}}}}};
+  directory.Write("tokenizer.json", tokenizer.dump());
+  EXPECT_THAT(
+      ErrorOf(directory.path()),
+      HasSubstr("/tokenizer.json: post_processor: token id 4000000, the model embeds only"));
+}
+
 }  // namespace
 }  // namespace structattn
