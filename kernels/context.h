@@ -7,7 +7,9 @@
 
 namespace structattn {
 
-enum class DeviceKind { kCpu, kCuda };
+// kEmulated: the CUDA sources on the host (tests/simt), with tensors in host memory. Only in programs
+// of the tests.
+enum class DeviceKind { kCpu, kCuda, kEmulated };
 
 struct KernelContext {
   DeviceKind device = DeviceKind::kCpu;

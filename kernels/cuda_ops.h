@@ -1,9 +1,7 @@
-// The CUDA side of every op, called only by the op's seam (norm/rms_norm.cc, ...). Defined in the
-// op's *_cuda.cu, or in no_cuda.cc where the build has no CUDA compiler.
+// The CUDA side of every op as one table, and where to find it. Called by the op's seam
+// (norm/rms_norm.cc, ...) only.
 #ifndef STRUCTATTN_KERNELS_CUDA_OPS_H_
 #define STRUCTATTN_KERNELS_CUDA_OPS_H_
-
-#include <string_view>
 
 #include "kernels/activation/silu_mul.h"
 #include "kernels/attention/attention.h"
@@ -14,14 +12,28 @@
 
 namespace structattn {
 
-void AttentionCuda(const KernelContext& context, const AttentionParams& params);
-void EmbeddingCuda(const KernelContext& context, const EmbeddingParams& params);
-void RmsNormCuda(const KernelContext& context, const RmsNormParams& params);
-void RopeKvWriteCuda(const KernelContext& context, const RopeKvWriteParams& params);
-void SiluMulCuda(const KernelContext& context, const SiluMulParams& params);
+struct CudaOps {
+  void (*attention)(const KernelContext&, const AttentionParams&);
+  void (*embedding)(const KernelContext&, const EmbeddingParams&);
+  void (*rms_norm)(const KernelContext&, const RmsNormParams&);
+  void (*rope_kv_write)(const KernelContext&, const RopeKvWriteParams&);
+  void (*silu_mul)(const KernelContext&, const SiluMulParams&);
+  const char* attention_name;  // For provenance.
+};
 
-// For provenance: "cuda/..."; empty in a build without CUDA kernels.
-std::string_view AttentionCudaName();
+// The kernels built by nvcc; null in a build without CUDA compiler (no_cuda.cc).
+const CudaOps* CompiledCudaOps();
+
+// The same sources on the host emulator. Defined in programs of the tests that link tests/simt;
+// elsewhere the function's address is null.
+[[gnu::weak]] const CudaOps* EmulatedCudaOps();
+
+// The table of a device that is not the CPU. Asking for one that this program lacks is a broken
+// invariant: options refuse such a device before a model is loaded.
+const CudaOps& CudaOpsFor(DeviceKind device);
+
+// Whether this program has kernels for the device.
+bool HasOps(DeviceKind device);
 
 }  // namespace structattn
 

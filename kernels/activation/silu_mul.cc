@@ -7,12 +7,8 @@
 namespace structattn {
 
 void SiluMul(const KernelContext& context, const SiluMulParams& params) {
-  switch (context.device) {
-    case DeviceKind::kCpu:
-      return SiluMulCpu(*context.pool, params);
-    case DeviceKind::kCuda:
-      return SiluMulCuda(context, params);
-  }
+  if (context.device == DeviceKind::kCpu) return SiluMulCpu(*context.pool, params);
+  CudaOpsFor(context.device).silu_mul(context, params);
 }
 
 }  // namespace structattn

@@ -2,8 +2,9 @@
 // Called once per layer by server/model/decoder. Reads no key outside the work-list's intervals.
 //
 // The bits of one output row depend only on its query, and on its visible keys and values in order:
-// not on tile, batch, block placement, block size, chunking or number of threads. A row that sees
-// no key is zero.
+// not on tile, batch, block placement, block size, chunking or number of threads. (On CUDA also on
+// its list: tokens of a prompt are tiles, generated ones are split over keys.) A row that sees no
+// key is zero.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_
 #define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_
 
@@ -40,13 +41,39 @@ struct AttentionParams {
   // Block ids of sequence s: block_tables[s * block_table_stride + index / block_size].
   const int32_t* block_tables = nullptr;
   int32_t block_table_stride = 0;
+  // A work-list made for the device's Tiling.
   const QueryTile* tiles = nullptr;
   int32_t tile_count = 0;
   const KeyInterval* intervals = nullptr;
+  const QueryTile* generated = nullptr;
+  int32_t generated_count = 0;
+  const KeySplit* splits = nullptr;
+  int32_t split_count = 0;
+  // CUDA: PartialFloats(work.partials, heads, head_dim) floats that a call may overwrite.
+  float* partials = nullptr;
 };
 
 // Rows of a query tile the CPU kernel works best with: a multiple of its register block.
 inline constexpr int kCpuTileRows = 24;
+// Rows of a tile of the CUDA kernel: query tokens x query heads of one KV head.
+inline constexpr int kCudaTileRows = 64;
+
+// How a device wants the queries of a step cut.
+struct Tiling {
+  int tile_tokens = kCpuTileRows;  // Query tokens of a tile, at most.
+  // 0: generated tokens are tiles like those of the prompt. Otherwise they go to
+  // WorkList::generated, so many branches of a family together.
+  int branches_together = 0;
+};
+
+// `ratio`: query heads of one KV head.
+Tiling AttentionTiling(DeviceKind device, int ratio);
+
+// Floats of `partials` partial results: per query head the largest score, the sum and the weighted
+// values of one split.
+constexpr int64_t PartialFloats(int32_t partials, int32_t heads, int32_t head_dim) {
+  return int64_t{partials} * heads * (head_dim + 2);
+}
 
 void Attention(const KernelContext& context, const AttentionParams& params);
 

@@ -10,6 +10,12 @@
 namespace structattn {
 namespace {
 
+// Of WorkList::intervals.
+struct IntervalRange {
+  int32_t begin;
+  int32_t end;
+};
+
 // Adds keys [begin, end) behind the last interval, or to it when they touch.
 void AppendKeys(int32_t begin, int32_t end, std::vector<KeyInterval>* intervals) {
   if (!intervals->empty() && intervals->back().end == begin) {
@@ -19,15 +25,40 @@ void AppendKeys(int32_t begin, int32_t end, std::vector<KeyInterval>* intervals)
   }
 }
 
-// Copies the part of `source` before `bound` behind the work-list's intervals.
-void CopyIntervals(std::span<const KeyInterval> source, int32_t bound,
-                   std::vector<KeyInterval>* target) {
+// Keys of `intervals` with index < `bound`, for bounds that never decrease: amortised O(1).
+class KeyCounter {
+ public:
+  KeyCounter() = default;
+  explicit KeyCounter(const IntervalRange& range) : range_(range), next_(range.begin) {}
+
+  int32_t CountBelow(int32_t bound, std::span<const KeyInterval> intervals) {
+    for (; next_ < range_.end && intervals[next_].end <= bound; ++next_) {
+      passed_ += intervals[next_].end - intervals[next_].begin;
+    }
+    if (next_ == range_.end) return passed_;
+    return passed_ + std::max(bound - intervals[next_].begin, 0);
+  }
+
+  const IntervalRange& range() const { return range_; }
+
+ private:
+  IntervalRange range_ = {};
+  int32_t next_ = 0;    // The first interval that does not lie below the last bound.
+  int32_t passed_ = 0;  // Keys of those before it.
+};
+
+// Copies the part of `source` before `bound` behind the work-list's intervals; where it lies then.
+IntervalRange CopyIntervals(std::span<const KeyInterval> source, int32_t bound,
+                            std::vector<KeyInterval>* target) {
+  const int32_t begin = static_cast<int32_t>(target->size());
   const auto end =
       std::partition_point(source.begin(), source.end(),
                            [bound](KeyInterval interval) { return interval.begin < bound; });
-  if (end == source.begin()) return;
-  target->insert(target->end(), source.begin(), end);
-  target->back().end = std::min(target->back().end, bound);
+  if (end != source.begin()) {
+    target->insert(target->end(), source.begin(), end);
+    target->back().end = std::min(target->back().end, bound);
+  }
+  return {.begin = begin, .end = static_cast<int32_t>(target->size())};
 }
 
 }  // namespace
@@ -75,8 +106,8 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
   const VisibleIntervals& visible = *queries.intervals;
   STRUCTATTN_CHECK(tile_size > 0 && queries.query_begin >= 0);
   STRUCTATTN_CHECK(queries.query_end <= visible.size());
-  std::array<KeyInterval, kMaxGroups> copied;  // By owner: range in work->intervals.
-  uint64_t owners = 0;                         // Whose list is copied.
+  std::array<KeyCounter, kMaxGroups> lists;  // By owner, once its list is copied.
+  uint64_t copied = 0;                       // Owners whose list is.
 
   const std::span<const Run> runs = structure.runs();
   auto run = std::partition_point(runs.begin(), runs.end(), [&queries](const Run& candidate) {
@@ -84,27 +115,59 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
   });
   int32_t begin = queries.query_begin;
   while (begin < queries.query_end) {
-    const int owner = visible.Owner(run->group);
+    const int group = run->group;
+    const int owner = visible.Owner(group);
     int32_t end = begin;  // Of the part with one rule row, which may span several runs.
     for (; run != runs.end() && end < queries.query_end && visible.Owner(run->group) == owner;
          ++run) {
       end = std::min(run->end, queries.query_end);
     }
-    if ((owners >> owner & 1) == 0) {
-      owners |= uint64_t{1} << owner;
-      copied[owner].begin = static_cast<int32_t>(work->intervals.size());
-      CopyIntervals(visible.ForGroup(owner), queries.query_end, &work->intervals);
-      copied[owner].end = static_cast<int32_t>(work->intervals.size());
+    if ((copied >> owner & 1) == 0) {
+      copied |= uint64_t{1} << owner;
+      lists[owner] =
+          KeyCounter(CopyIntervals(visible.ForGroup(owner), queries.query_end, &work->intervals));
     }
+    const IntervalRange& range = lists[owner].range();
     for (; begin < end; begin += tile_size) {
       work->tiles.push_back({.sequence = queries.sequence,
                              .row_begin = queries.row_begin + (begin - queries.query_begin),
                              .query_begin = begin,
                              .query_count = std::min(tile_size, end - begin),
-                             .interval_begin = copied[owner].begin,
-                             .interval_end = copied[owner].end});
+                             .interval_begin = range.begin,
+                             .interval_end = range.end,
+                             .keys_before = lists[owner].CountBelow(begin, work->intervals),
+                             .sees_itself = structure.rule().Sees(group, group)});
     }
     begin = end;
+  }
+}
+
+void AppendGenerated(const BranchFamily& family, int branches_together, WorkList* work) {
+  STRUCTATTN_CHECK(branches_together > 0);
+  const int32_t first = static_cast<int32_t>(work->generated.size());
+  const int32_t count = static_cast<int32_t>(family.branches.size());
+  for (const SequenceQueries& branch : family.branches) {
+    STRUCTATTN_CHECK(branch.query_end - branch.query_begin == 1);
+    AppendTiles(branch, 1, work);
+    QueryTile tile = work->tiles.back();
+    work->tiles.pop_back();
+    STRUCTATTN_CHECK(family.shared_keys <= tile.keys());
+    tile.partial_begin = work->partials;
+    work->partials += (tile.keys() + kSplitKeys - 1) / kSplitKeys;
+    work->generated.push_back(tile);
+  }
+  const int32_t shared = count > 1 ? family.shared_keys / kSplitKeys * kSplitKeys : 0;
+  for (int32_t begin = 0; begin < count; begin += branches_together) {
+    const int32_t together = std::min(branches_together, count - begin);
+    for (int32_t rank = 0; rank < shared; rank += kSplitKeys) {
+      work->splits.push_back(
+          {.tile_begin = first + begin, .tile_count = together, .rank_begin = rank});
+    }
+  }
+  for (int32_t tile = first; tile < first + count; ++tile) {
+    for (int32_t rank = shared; rank < work->generated[tile].keys(); rank += kSplitKeys) {
+      work->splits.push_back({.tile_begin = tile, .tile_count = 1, .rank_begin = rank});
+    }
   }
 }
 

@@ -29,15 +29,42 @@ struct QueryTile {
   int32_t query_count;     // 1..tile size.
   int32_t interval_begin;  // Range in WorkList::intervals: sorted, disjoint, not touching.
   int32_t interval_end;
+  int32_t keys_before = 0;    // Keys of its intervals with index < query_begin.
+  int32_t sees_itself = 0;    // 1 iff its tokens see their own group; 0 only for refused rules.
+  int32_t partial_begin = 0;  // Of a generated tile: its first partial result, one a split.
+
+  // The rank of a key is its place among the keys of the intervals. Row r sees the ranks below
+  // this.
+  int32_t KeysOfRow(int32_t row) const { return keys_before + sees_itself * (row + 1); }
+  int32_t keys() const { return KeysOfRow(query_count - 1); }
+};
+
+// Keys of one split when few queries meet many keys (split-K, "flash decoding"): fixed, and counted
+// from the start of the row's own visible keys, so that no bit depends on anything else.
+inline constexpr int32_t kSplitKeys = 256;
+
+// Ranks [rank_begin, rank_begin + kSplitKeys) of `tile_count` generated tiles, which all see the
+// same keys there, in the same cache slots: branches read what they share once.
+struct KeySplit {
+  int32_t tile_begin;  // Range in WorkList::generated.
+  int32_t tile_count;
+  int32_t rank_begin;  // A multiple of kSplitKeys.
 };
 
 struct WorkList {
   std::vector<QueryTile> tiles;
   std::vector<KeyInterval> intervals;
+  // Where the device splits keys (Tiling): one-token tiles, and the splits of their keys.
+  std::vector<QueryTile> generated;
+  std::vector<KeySplit> splits;
+  int32_t partials = 0;  // Partial results of all generated tiles.
 
   void Clear() {
     tiles.clear();
     intervals.clear();
+    generated.clear();
+    splits.clear();
+    partials = 0;
   }
 };
 
@@ -86,6 +113,17 @@ struct SequenceQueries {
 // Appends to `work` the tiles of `queries`, cut where the rule's row changes and at `tile_size`
 // rows counted from there. Each list of intervals is copied once per call, cut at query_end.
 void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work);
+
+// Branches whose block tables begin with the same blocks, and how many of their first visible keys
+// (ranks) are the same tokens in the same slots. A sequence of its own is a family of one.
+struct BranchFamily {
+  std::span<const SequenceQueries> branches;  // One token each.
+  int32_t shared_keys = 0;
+};
+
+// Appends to `work` one generated tile per branch and the splits of their keys: splits that lie
+// within the shared keys once for up to `branches_together` branches, the others per branch.
+void AppendGenerated(const BranchFamily& family, int branches_together, WorkList* work);
 
 }  // namespace structattn
 

@@ -7,12 +7,8 @@
 namespace structattn {
 
 void Embedding(const KernelContext& context, const EmbeddingParams& params) {
-  switch (context.device) {
-    case DeviceKind::kCpu:
-      return EmbeddingCpu(*context.pool, params);
-    case DeviceKind::kCuda:
-      return EmbeddingCuda(context, params);
-  }
+  if (context.device == DeviceKind::kCpu) return EmbeddingCpu(*context.pool, params);
+  CudaOpsFor(context.device).embedding(context, params);
 }
 
 }  // namespace structattn

@@ -1,29 +1,33 @@
 // Embedding gather on CUDA: one block a row.
-#include "kernels/cuda_launch.cuh"
-#include "kernels/cuda_ops.h"
+#include "kernels/cuda/ops.cuh"
 
-namespace structattn {
+namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kThreads = 256;
-
 template <typename T>
-__global__ void EmbeddingKernel(EmbeddingParams p) {
-  const int64_t row = blockIdx.x;
-  const T* from = static_cast<const T*>(p.table) + int64_t{p.ids[row]} * p.columns;
-  float* to = p.output + row * p.columns;
-  for (int64_t c = threadIdx.x; c < p.columns; c += kThreads) to[c] = Widen(from[c]);
-}
+struct EmbeddingKernel {
+  using Params = EmbeddingParams;
+  static constexpr const char* kName = "embedding";
+  static constexpr int kThreads = 256;
+  static constexpr int kMinBlocks = 1;
+  static constexpr int kMaxSharedBytes = 0;
+
+  static __device__ void Run(const Params& p) {
+    const int64_t row = BlockX();
+    const T* from = static_cast<const T*>(p.table) + int64_t{LoadGlobal(p.ids + row)} * p.columns;
+    float* to = p.output + row * p.columns;
+    for (int64_t c = ThreadIndex(); c < p.columns; c += kThreads) {
+      StoreGlobal(to + c, Widen(LoadGlobal(from + c)));
+    }
+  }
+};
 
 }  // namespace
 
-void EmbeddingCuda(const KernelContext& context, const EmbeddingParams& params) {
-  if (params.rows == 0) return;
-  WithStorage(params.table_dtype, [&](auto storage) {
-    EmbeddingKernel<decltype(storage)><<<static_cast<unsigned>(params.rows), kThreads, 0,
-                                         static_cast<cudaStream_t>(context.stream)>>>(params);
+void Embedding(const KernelContext& context, const EmbeddingParams& params) {
+  WithStorage(params.table_dtype, [&]<typename T>(T) {
+    Launch<EmbeddingKernel<T>>(context, {.grid_x = static_cast<unsigned>(params.rows)}, params);
   });
-  CheckLaunch("embedding");
 }
 
-}  // namespace structattn
+}  // namespace structattn::STRUCTATTN_CUDA_NAMESPACE

@@ -7,12 +7,8 @@
 namespace structattn {
 
 void RmsNorm(const KernelContext& context, const RmsNormParams& params) {
-  switch (context.device) {
-    case DeviceKind::kCpu:
-      return RmsNormCpu(*context.pool, params);
-    case DeviceKind::kCuda:
-      return RmsNormCuda(context, params);
-  }
+  if (context.device == DeviceKind::kCpu) return RmsNormCpu(*context.pool, params);
+  CudaOpsFor(context.device).rms_norm(context, params);
 }
 
 }  // namespace structattn

@@ -7,12 +7,8 @@
 namespace structattn {
 
 void RopeKvWrite(const KernelContext& context, const RopeKvWriteParams& params) {
-  switch (context.device) {
-    case DeviceKind::kCpu:
-      return RopeKvWriteCpu(*context.pool, params);
-    case DeviceKind::kCuda:
-      return RopeKvWriteCuda(context, params);
-  }
+  if (context.device == DeviceKind::kCpu) return RopeKvWriteCpu(*context.pool, params);
+  CudaOpsFor(context.device).rope_kv_write(context, params);
 }
 
 }  // namespace structattn

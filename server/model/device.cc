@@ -10,7 +10,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/attention/attention.h"
+#include "kernels/cuda_ops.h"
 
 namespace structattn {
 namespace {
@@ -21,7 +21,7 @@ bool HasNvidiaDriver() {
 }
 
 absl::Status LoadTorchCuda() {
-  if (AttentionKernelName(DeviceKind::kCuda).empty()) {
+  if (!HasOps(DeviceKind::kCuda)) {
     return absl::FailedPreconditionError("device cuda: this build has no CUDA kernels");
   }
   if (!HasNvidiaDriver()) {

@@ -1,0 +1,26 @@
+// Grid and shared memory of one launch. Made by an op's plain host function, which launcher, host
+// emulator and occupancy check share.
+#ifndef STRUCTATTN_KERNELS_CUDA_LAUNCH_SHAPE_H_
+#define STRUCTATTN_KERNELS_CUDA_LAUNCH_SHAPE_H_
+
+#include <cstdint>
+
+namespace structattn {
+
+struct LaunchShape {
+  unsigned grid_x = 1;  // Up to 2^31 - 1; y and z up to 65,535.
+  unsigned grid_y = 1;
+  unsigned grid_z = 1;
+  int shared_bytes = 0;
+
+  bool empty() const { return grid_x == 0 || grid_y == 0 || grid_z == 0; }
+};
+
+// Blocks of `per_block` items that cover `items`.
+constexpr unsigned BlocksFor(int64_t items, int64_t per_block) {
+  return static_cast<unsigned>((items + per_block - 1) / per_block);
+}
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_KERNELS_CUDA_LAUNCH_SHAPE_H_

@@ -1,0 +1,26 @@
+// The launchers of all ops, declared once per namespace (nvcc's and the emulator's). Defined in
+// each op's *_cuda.cu, gathered by ops.cu.
+#ifndef STRUCTATTN_KERNELS_CUDA_OPS_CUH_
+#define STRUCTATTN_KERNELS_CUDA_OPS_CUH_
+
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda_ops.h"
+
+namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
+
+void Attention(const KernelContext& context, const AttentionParams& params);
+void Embedding(const KernelContext& context, const EmbeddingParams& params);
+void RmsNorm(const KernelContext& context, const RmsNormParams& params);
+void RopeKvWrite(const KernelContext& context, const RopeKvWriteParams& params);
+void SiluMul(const KernelContext& context, const SiluMulParams& params);
+
+inline constexpr CudaOps kOps = {.attention = &Attention,
+                                 .embedding = &Embedding,
+                                 .rms_norm = &RmsNorm,
+                                 .rope_kv_write = &RopeKvWrite,
+                                 .silu_mul = &SiluMul,
+                                 .attention_name = "cuda/flash-mma"};
+
+}  // namespace structattn::STRUCTATTN_CUDA_NAMESPACE
+
+#endif  // STRUCTATTN_KERNELS_CUDA_OPS_CUH_
