@@ -17,7 +17,10 @@ if(STRUCTATTN_CUDA)
     set(CMAKE_CUDA_STANDARD 20)
     set(CMAKE_CUDA_EXTENSIONS OFF)
     add_compile_options(
-      "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;--extended-lambda>")
+      "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;--extended-lambda>"
+      # A kernel that spills registers or puts an array into local memory, on any architecture, is
+      # refused here. Debug code (-G) does both by design and is never built.
+      "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Xptxas -warn-spills,-warn-lmem-usage,-Werror>")
     set(STRUCTATTN_HAVE_CUDA ON)
   endif()
 endif()

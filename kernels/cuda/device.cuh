@@ -200,9 +200,12 @@ void Launch(const KernelContext& context, const LaunchShape& shape,
       Entry<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, Kernel::kMaxSharedBytes);
   cudaError_t error = allowed;
   if (error == cudaSuccess) {
-    Entry<Kernel><<<dim3(shape.grid_x, shape.grid_y, shape.grid_z), Kernel::kThreads,
-                    shape.shared_bytes, static_cast<cudaStream_t>(context.stream)> > >(params);
-    error = cudaGetLastError();
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(shape.grid_x, shape.grid_y, shape.grid_z);
+    config.blockDim = dim3(Kernel::kThreads);
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.stream = static_cast<cudaStream_t>(context.stream);
+    error = cudaLaunchKernelEx(&config, Entry<Kernel>, params);
   }
   if (error != cudaSuccess) {
     throw std::runtime_error(std::string(Kernel::kName) + ": " + cudaGetErrorString(error));
