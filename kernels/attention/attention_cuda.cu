@@ -1,19 +1,49 @@
 // Attention on CUDA: which kernels a call launches, and with which shapes.
 #include <stdexcept>
+#include <string>
 
+#include "kernels/attention/flash_attention.cuh"
+#include "kernels/attention/merge_splits.cuh"
 #include "kernels/attention/row_attention.cuh"
 #include "kernels/cuda/ops.cuh"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {
 
+template <typename Kernel>
+void LaunchFor(const KernelContext& context, const typename Kernel::Params& params) {
+  Launch<Kernel>(context, Kernel::Shape(params), params);
+}
+
+template <typename T, int kDims>
+void LaunchFlash(const KernelContext& context, const AttentionParams& p) {
+  LaunchFor<FlashAttentionKernel<T, kDims, false>>(context, p);
+  LaunchFor<FlashAttentionKernel<T, kDims, true>>(context, p);
+  LaunchFor<MergeSplitsKernel<T, kDims>>(context, p);
+}
+
+template <typename T>
+void LaunchFlash(const KernelContext& context, const AttentionParams& p) {
+  switch (p.kv.head_dim) {
+    case 64:
+      return LaunchFlash<T, 64>(context, p);
+    case 80:
+      return LaunchFlash<T, 80>(context, p);
+    case 96:
+      return LaunchFlash<T, 96>(context, p);
+    case 128:
+      return LaunchFlash<T, 128>(context, p);
+    default:
+      throw std::runtime_error("attention: head_dim " + std::to_string(p.kv.head_dim) +
+                               ": supported on CUDA are 64, 80, 96, 128");
+  }
+}
+
 template <int kDimsPerLane>
 void LaunchRows(const KernelContext& context, const AttentionParams& p) {
   using Kernel = RowAttentionKernel<kDimsPerLane>;
-  const RowAttentionParams tiles = {p, p.tiles, p.tile_count};
-  const RowAttentionParams generated = {p, p.generated, p.generated_count};
-  Launch<Kernel>(context, Kernel::Shape(tiles), tiles);
-  Launch<Kernel>(context, Kernel::Shape(generated), generated);
+  LaunchFor<Kernel>(context, {p, p.tiles, p.tile_count});
+  LaunchFor<Kernel>(context, {p, p.generated, p.generated_count});
 }
 
 }  // namespace
@@ -22,9 +52,18 @@ void Attention(const KernelContext& context, const AttentionParams& params) {
   if (params.output_dtype != params.kv.dtype) {
     throw std::runtime_error("attention: output and KV differ in dtype; CUDA takes only one");
   }
-  if (params.kv.head_dim <= 64) return LaunchRows<2>(context, params);
-  if (params.kv.head_dim <= 128) return LaunchRows<4>(context, params);
-  return LaunchRows<8>(context, params);
+  if (params.heads / params.kv.kv_heads > kCudaTileRows) {
+    throw std::runtime_error("attention: more than 64 query heads of one KV head; CUDA takes 64");
+  }
+  switch (params.kv.dtype) {
+    case DType::kFloat32:
+      return params.kv.head_dim <= 128 ? LaunchRows<4>(context, params)
+                                       : LaunchRows<8>(context, params);
+    case DType::kBfloat16:
+      return LaunchFlash<Bfloat16>(context, params);
+    case DType::kFloat16:
+      return LaunchFlash<Float16>(context, params);
+  }
 }
 
 }  // namespace structattn::STRUCTATTN_CUDA_NAMESPACE

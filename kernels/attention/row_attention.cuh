@@ -6,6 +6,7 @@
 #define STRUCTATTN_KERNELS_ATTENTION_ROW_ATTENTION_CUH_
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/key_cursor.cuh"
 #include "kernels/cuda/device.cuh"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
@@ -54,15 +55,6 @@ struct RowAttentionKernel {
       SeeVisibleKeys(p, tile, {.index = tile.query_begin + r, .head = head}, row);
       Store(p, row, static_cast<float*>(p.output) + offset);
     }
-  }
-
-  static __device__ QueryTile LoadTile(const QueryTile* from) {
-    return {.sequence = LoadGlobal(&from->sequence),
-            .row_begin = LoadGlobal(&from->row_begin),
-            .query_begin = LoadGlobal(&from->query_begin),
-            .query_count = LoadGlobal(&from->query_count),
-            .interval_begin = LoadGlobal(&from->interval_begin),
-            .interval_end = LoadGlobal(&from->interval_end)};
   }
 
   struct Query {

@@ -35,8 +35,8 @@ struct QueryTile {
 
   // The rank of a key is its place among the keys of the intervals. Row r sees the ranks below
   // this.
-  int32_t KeysOfRow(int32_t row) const { return keys_before + sees_itself * (row + 1); }
-  int32_t keys() const { return KeysOfRow(query_count - 1); }
+  constexpr int32_t KeysOfRow(int32_t row) const { return keys_before + sees_itself * (row + 1); }
+  constexpr int32_t keys() const { return KeysOfRow(query_count - 1); }
 };
 
 // Keys of one split when few queries meet many keys (split-K, "flash decoding"): fixed, and counted

@@ -76,10 +76,14 @@ __device__ inline void StoreShared(int offset, V value) {
 // ---- Asynchronous copies of 16 bytes from global to shared memory. With `valid` false the bytes
 // become zero and `from` is not read.
 __device__ inline void CopyAsync16(int offset, const void* from, bool valid) {
-  const int bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(SharedAddress(offset)),
-               "l"(__cvta_generic_to_global(from)), "r"(bytes)
-               : "memory");
+  asm volatile(
+      "{\n"
+      "  .reg .pred ignore;\n"
+      "  setp.eq.s32 ignore, %2, 0;\n"
+      "  cp.async.cg.shared.global [%0], [%1], 16, ignore;\n"
+      "}\n" ::"r"(SharedAddress(offset)),
+      "l"(__cvta_generic_to_global(from)), "r"(static_cast<int>(valid))
+      : "memory");
 }
 // Ends a group of copies of this thread; a group may be empty.
 __device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
@@ -217,6 +221,13 @@ void Launch(const KernelContext& context, const LaunchShape& shape,
 #endif  // STRUCTATTN_DEVICE_HEADER
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
+
+inline constexpr float kLog2E = 1.4426950408889634f;  // exp(x) = 2^(x log2(e))
+
+struct alignas(8) FloatPair {
+  float x;
+  float y;
+};
 
 // Sum, or largest, over the warp in every lane; the same order each time. All lanes take part.
 __device__ inline float WarpSum(float value) {

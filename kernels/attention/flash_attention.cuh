@@ -1,0 +1,282 @@
+// Structured attention on tensor cores for 16-bit storage (after FlashAttention-2, Dao 2023). A
+// block holds up to 64 query rows (tokens x query heads of one KV head) and walks the keys that
+// they see in tiles of 64 ranks: the slots of the next tiles are looked up through intervals and
+// block table while the current one is multiplied, so scattered keys cost what dense ones do, and
+// no other key is read. Launched by attention_cuda.cu: over the tiles of prompts, and (kSplit) over
+// the splits of generated tokens, whose partial results merge_splits.cuh puts together.
+//
+// A row sees a prefix of its tile's ranks, so its bits depend on its own visible keys alone: tiles
+// of keys beyond it add zeros to sums and leave its largest score as it is.
+#ifndef STRUCTATTN_KERNELS_ATTENTION_FLASH_ATTENTION_CUH_
+#define STRUCTATTN_KERNELS_ATTENTION_FLASH_ATTENTION_CUH_
+
+#include "kernels/attention/attention.h"
+#include "kernels/attention/flash_softmax.cuh"
+#include "kernels/attention/flash_tile.cuh"
+#include "kernels/attention/key_cursor.cuh"
+#include "kernels/cuda/device.cuh"
+
+namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
+
+// Where a partial result of a query head lies: largest score, sum, output [head_dim].
+__device__ inline int64_t PartialOffset(const AttentionParams& p, int partial, int head) {
+  return (int64_t{partial} * p.heads + head) * (p.kv.head_dim + 2);
+}
+
+template <typename T, int kDims, bool kSplit>
+struct FlashAttentionKernel {
+  using Params = AttentionParams;
+  using Layout = TileLayout<kDims>;
+  static constexpr const char* kName = kSplit ? "attention (split)" : "attention (tile)";
+  static constexpr int kWarps = kCudaTileRows / 16;
+  static constexpr int kThreads = kWarps * kWarpSize;
+  static constexpr int kMinBlocks = kDims <= 64 ? 3 : 2;
+
+  static constexpr int kCopies =
+      Layout::kKeys * Layout::kChunks / kThreads;  // Of a thread and tile.
+  static_assert(kCopies * kThreads == Layout::kKeys * Layout::kChunks);
+
+  // Shared memory: two tiles of keys, two of values, and the cache rows of two tiles' keys (-1:
+  // none).
+  static constexpr int kKeyOffset = 0;
+  static constexpr int kValueOffset = 2 * Layout::kBytes;
+  static constexpr int kRowOffset = 4 * Layout::kBytes;
+  static constexpr int kMaxSharedBytes = kRowOffset + 2 * Layout::kKeys * int{sizeof(int)};
+  static_assert(kMaxSharedBytes <= 99 * 1024, "sm_86, sm_89 and sm_120 allow no more");
+
+  static LaunchShape Shape(const Params& p) {
+    const int64_t items = kSplit ? p.split_count : p.tile_count;
+    return {.grid_x = static_cast<unsigned>(items * p.kv.kv_heads),
+            .shared_bytes = kMaxSharedBytes};
+  }
+
+  // What a block works on.
+  struct Work {
+    QueryTile tile;  // kSplit: the first of them.
+    int item;        // Index of the tile or split.
+    int kv_head;
+    int ratio;       // Query heads of a KV head.
+    int rows;        // Query rows, at most kCudaTileRows.
+    int rank_begin;  // Ranks [rank_begin, rank_end) of the tile's keys.
+    int rank_end;
+    int full_tiles;  // Leading tiles of keys that all rows see whole.
+    int key_tiles;
+  };
+
+  // One of the block's query rows.
+  struct Row {
+    int64_t query;  // Elements from the start of query and output.
+    int head;
+    int seen;     // Ranks before this are visible.
+    int partial;  // kSplit: where the result goes. -1 for a row that is none.
+
+    __device__ bool exists() const { return partial >= 0; }
+  };
+
+  static __device__ Work FindWork(const Params& p) {
+    Work work;
+    work.item = BlockX() / p.kv.kv_heads;
+    work.kv_head = BlockX() % p.kv.kv_heads;
+    work.ratio = p.heads / p.kv.kv_heads;
+    int common;  // Ranks that all rows see.
+    if constexpr (kSplit) {
+      const KeySplit* split = p.splits + work.item;
+      work.tile = LoadTile(p.generated + LoadGlobal(&split->tile_begin));
+      work.rows = LoadGlobal(&split->tile_count) * work.ratio;
+      work.rank_begin = LoadGlobal(&split->rank_begin);
+      work.rank_end = min(work.tile.keys(), work.rank_begin + kSplitKeys);
+      common = work.rank_end;
+    } else {
+      work.tile = LoadTile(p.tiles + work.item);
+      work.rows = work.tile.query_count * work.ratio;
+      work.rank_begin = 0;
+      work.rank_end = work.tile.keys();
+      common = work.tile.KeysOfRow(0);
+    }
+    work.full_tiles = (common - work.rank_begin) / Layout::kKeys;
+    work.key_tiles = (work.rank_end - work.rank_begin + Layout::kKeys - 1) / Layout::kKeys;
+    return work;
+  }
+
+  static __device__ Row FindRow(const Params& p, const Work& work, int r) {
+    if (r >= work.rows) return {.query = 0, .head = 0, .seen = 0, .partial = -1};
+    const int token = r / work.ratio;
+    const int head = work.kv_head * work.ratio + r - token * work.ratio;
+    int64_t batch_row = work.tile.row_begin + token;
+    int seen = work.tile.KeysOfRow(token);
+    int partial = 0;
+    if constexpr (kSplit) {
+      const QueryTile* tile = p.generated + LoadGlobal(&p.splits[work.item].tile_begin) + token;
+      batch_row = LoadGlobal(&tile->row_begin);
+      seen = work.rank_end;
+      partial = LoadGlobal(&tile->partial_begin) + work.rank_begin / kSplitKeys;
+    }
+    return {.query = (batch_row * p.heads + head) * kDims,
+            .head = head,
+            .seen = seen,
+            .partial = partial};
+  }
+
+  // The lane's first row, g; its second is 8 further down.
+  static __device__ int FirstRow() { return WarpIndex() * 16 + LaneIndex() / 4; }
+
+  static __device__ void LoadQuery(const Params& p, const Work& work,
+                                   QueryFragments<T, kDims>& query) {
+    const int column = 2 * (LaneIndex() % 4);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const Row row = FindRow(p, work, FirstRow() + 8 * i);
+      const float* from = p.query + row.query + column;
+#pragma unroll
+      for (int n = 0; n < kDims / 8; ++n) {
+        FloatPair pair = {0.0f, 0.0f};
+        if (row.exists()) pair = LoadGlobal(reinterpret_cast<const FloatPair*>(from + n * 8));
+        query.a[n / 2][n % 2 * 2 + i] = NarrowPair<T>(pair.x, pair.y);
+      }
+    }
+  }
+
+  // Writes the cache rows of tile t's keys into the table of its stage; the first 64 threads do.
+  static __device__ void FindCacheRows(const Params& p, const Work& work, int t,
+                                       KeyCursor& cursor) {
+    if (ThreadIndex() >= Layout::kKeys) return;
+    const int rank = work.rank_begin + t * Layout::kKeys + ThreadIndex();
+    const int row = rank < work.rank_end ? cursor.RowOf(p.kv, work.kv_head, rank) : -1;
+    StoreShared<int>(RowTable(t) + ThreadIndex() * int{sizeof(int)}, row);
+  }
+
+  static __device__ int RowTable(int t) {
+    return kRowOffset + t % 2 * Layout::kKeys * int{sizeof(int)};
+  }
+  static __device__ int KeyTile(int t) { return kKeyOffset + t % 2 * Layout::kBytes; }
+  static __device__ int ValueTile(int t) { return kValueOffset + t % 2 * Layout::kBytes; }
+
+  // Starts to copy tile t of `cache` (the layer's keys or values) to shared offset `to`, as one
+  // group. Sixteen bytes a thread and turn; threads next to each other copy chunks of one key.
+  static __device__ void CopyTile(const void* cache, const Work& work, int t, int to) {
+    if (t < work.key_tiles) {
+      const int table = RowTable(t);
+#pragma unroll
+      for (int n = 0; n < kCopies; ++n) {
+        const Chunk chunk = FindChunk(n);
+        const int row = LoadShared<int>(table + chunk.key * int{sizeof(int)});
+        const char* from = static_cast<const char*>(cache) + chunk.index * 16;
+        CopyAsync16(to + Layout::Offset(chunk.key, chunk.index),
+                    from + int64_t{row} * (kDims * int{sizeof(T)}), row >= 0);
+      }
+    }
+    CommitCopies();
+  }
+
+  struct Chunk {
+    int key;
+    int index;  // In the key's row.
+  };
+
+  // What this thread copies in turn n.
+  static __device__ Chunk FindChunk(int n) {
+    if constexpr (kThreads % Layout::kChunks == 0) {  // The same chunk in every turn.
+      return {.key = ThreadIndex() / Layout::kChunks + n * (kThreads / Layout::kChunks),
+              .index = ThreadIndex() % Layout::kChunks};
+    } else {
+      const int i = ThreadIndex() + n * kThreads;
+      return {.key = i / Layout::kChunks, .index = i % Layout::kChunks};
+    }
+  }
+
+  // What a warp has computed so far.
+  struct State {
+    QueryFragments<T, kDims> query;
+    OutputFragments<kDims> output = {};
+    SoftmaxState softmax;
+  };
+
+  // Meets tile t of the keys. Under way on entry: the groups of its keys and of its values; on exit
+  // those of tile t + 1. kMasked: some row may not see all of the tile.
+  template <bool kMasked>
+  static __device__ void MeetTile(const Params& p, const Work& work, int t, const int (&seen)[2],
+                                  KeyCursor& cursor, State& state) {
+    const bool has_rows = WarpIndex() * 16 < work.rows;
+    ScoreFragments scores;
+    WaitCopies<1>();
+    BlockBarrier();  // Keys of t are there for all; nobody reads those of t - 1 any more.
+    CopyTile(p.kv.key, work, t + 1, KeyTile(t + 1));
+    if (has_rows) {
+      Scores<T, kDims>(state.query, KeyTile(t), scores);
+      if constexpr (kMasked) {
+        const int begin = work.rank_begin + t * Layout::kKeys;
+        MaskScores({seen[0] - begin, seen[1] - begin}, scores);
+      }
+      UpdateSoftmax<kMasked, kDims>(p.scale * kLog2E, scores, state.softmax, state.output);
+    }
+    WaitCopies<1>();
+    BlockBarrier();  // Likewise the values.
+    CopyTile(p.kv.value, work, t + 1, ValueTile(t + 1));
+    if (t + 2 < work.key_tiles) FindCacheRows(p, work, t + 2, cursor);
+    if (has_rows) AddValues<T, kDims>(scores, ValueTile(t), state.output);
+  }
+
+  // Sum 0 means that the row saw no key: zero.
+  static __device__ void StoreOutput(const Params& p, const Work& work, const State& state) {
+    const int column = 2 * (LaneIndex() % 4);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float sum = QuadSum(state.softmax.sum[i]);
+      const float inverse = sum > 0.0f ? 1.0f / sum : 0.0f;
+      const Row row = FindRow(p, work, FirstRow() + 8 * i);
+      if (!row.exists()) continue;
+      T* to = static_cast<T*>(p.output) + row.query + column;
+#pragma unroll
+      for (int n = 0; n < kDims / 8; ++n) {
+        const float(&c)[4] = state.output.c[n];
+        StoreGlobal(reinterpret_cast<uint32_t*>(to + n * 8),
+                    NarrowPair<T>(c[2 * i] * inverse, c[2 * i + 1] * inverse));
+      }
+    }
+  }
+
+  static __device__ void StorePartial(const Params& p, const Work& work, const State& state) {
+    const int column = 2 * (LaneIndex() % 4);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float sum = QuadSum(state.softmax.sum[i]);
+      const Row row = FindRow(p, work, FirstRow() + 8 * i);
+      if (!row.exists()) continue;
+      float* to = p.partials + PartialOffset(p, row.partial, row.head);
+      if (column == 0) {
+        StoreGlobal(reinterpret_cast<FloatPair*>(to), {state.softmax.largest[i], sum});
+      }
+#pragma unroll
+      for (int n = 0; n < kDims / 8; ++n) {
+        const float(&c)[4] = state.output.c[n];
+        StoreGlobal(reinterpret_cast<FloatPair*>(to + 2 + n * 8 + column),
+                    {c[2 * i], c[2 * i + 1]});
+      }
+    }
+  }
+
+  static __device__ void Run(const Params& p) {
+    const Work work = FindWork(p);
+    const int seen[2] = {FindRow(p, work, FirstRow()).seen, FindRow(p, work, FirstRow() + 8).seen};
+    KeyCursor cursor(p, work.tile);
+    FindCacheRows(p, work, 0, cursor);
+    FindCacheRows(p, work, 1, cursor);
+    BlockBarrier();
+    CopyTile(p.kv.key, work, 0, KeyTile(0));
+    CopyTile(p.kv.value, work, 0, ValueTile(0));
+    State state;
+    LoadQuery(p, work, state.query);
+    int t = 0;
+    for (; t < work.full_tiles; ++t) MeetTile<false>(p, work, t, seen, cursor, state);
+    for (; t < work.key_tiles; ++t) MeetTile<true>(p, work, t, seen, cursor, state);
+    if constexpr (kSplit) {
+      StorePartial(p, work, state);
+    } else {
+      StoreOutput(p, work, state);
+    }
+  }
+};
+
+}  // namespace structattn::STRUCTATTN_CUDA_NAMESPACE
+
+#endif  // STRUCTATTN_KERNELS_ATTENTION_FLASH_ATTENTION_CUH_

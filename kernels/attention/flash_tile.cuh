@@ -1,0 +1,103 @@
+// One tile of 64 keys in shared memory, and what a warp computes with it on tensor cores: scores of
+// its 16 query rows, and the weighted sum of values. Used by flash_attention.cuh; knows no paging,
+// no structure and no softmax.
+//
+// Fragments (PTX ISA, m16n8k16; g = lane / 4, t = lane % 4): of the 16 rows a lane holds g and g +
+// 8, of eight columns 2t and 2t + 1.
+#ifndef STRUCTATTN_KERNELS_ATTENTION_FLASH_TILE_CUH_
+#define STRUCTATTN_KERNELS_ATTENTION_FLASH_TILE_CUH_
+
+#include "kernels/cuda/device.cuh"
+
+namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
+
+// The place of 16-byte chunks in a tile [64 keys, kDims] of 16-bit elements, such that eight chunks
+// of one column in consecutive rows, and eight of one row, lie in different banks: rows of a
+// multiple of 128 bytes are swizzled by XOR with the row, others padded to an odd number of chunks.
+template <int kDims>
+struct TileLayout {
+  static constexpr int kKeys = 64;
+  static constexpr int kChunks = kDims / 8;
+  static constexpr bool kSwizzled = kDims % 64 == 0;
+  static constexpr int kRowBytes = (kSwizzled ? kChunks : kChunks | 1) * 16;
+  static constexpr int kBytes = kKeys * kRowBytes;
+
+  static __device__ int Offset(int key, int chunk) {
+    return key * kRowBytes + (kSwizzled ? chunk ^ (key & 7) : chunk) * 16;
+  }
+  // Offset(key, chunk + 2 * pairs), from Offset(key, chunk) with an even chunk or the one after it.
+  static __device__ int Plus(int offset, int pairs) {
+    return kSwizzled ? offset ^ (pairs * 32) : offset + pairs * 32;
+  }
+};
+
+// Sixteen query rows of a warp as the left operand, rounded to T.
+template <typename T, int kDims>
+struct QueryFragments {
+  uint32_t a[kDims / 16][4];
+};
+
+// [16 rows, 64 keys]
+struct ScoreFragments {
+  float c[8][4];
+};
+
+// [16 rows, kDims]
+template <int kDims>
+struct OutputFragments {
+  float c[kDims / 8][4];
+};
+
+// Scores of the keys in the tile at shared offset `keys`.
+template <typename T, int kDims>
+__device__ inline void Scores(const QueryFragments<T, kDims>& query, int keys,
+                              ScoreFragments& scores) {
+  using Layout = TileLayout<kDims>;
+  // Matrices 0 and 1: eight keys, both halves of 16 dims; 2 and 3: the next eight keys.
+  const int key = LaneIndex() / 16 * 8 + LaneIndex() % 8;
+  const int first = Layout::Offset(key, LaneIndex() / 8 % 2);
+#pragma unroll
+  for (int n = 0; n < 8; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) scores.c[n][i] = 0.0f;
+  }
+#pragma unroll
+  for (int k = 0; k < kDims / 16; ++k) {
+    const int offset = keys + Layout::Plus(first, k);
+#pragma unroll
+    for (int n = 0; n < 8; n += 2) {
+      uint32_t b[4];
+      LoadMatrices(offset + n * 8 * Layout::kRowBytes, b);
+      MultiplyAccumulate<T>(scores.c[n], query.a[k], b[0], b[1]);
+      MultiplyAccumulate<T>(scores.c[n + 1], query.a[k], b[2], b[3]);
+    }
+  }
+}
+
+// Adds the values in the tile at shared offset `values`, weighted by `weights` rounded to T.
+template <typename T, int kDims>
+__device__ inline void AddValues(const ScoreFragments& weights, int values,
+                                 OutputFragments<kDims>& output) {
+  using Layout = TileLayout<kDims>;
+  // Matrices 0 and 1: 16 keys of eight dims; 2 and 3: of the next eight dims.
+  const int key = LaneIndex() % 16;
+  const int first = Layout::Offset(key, LaneIndex() / 16);
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const float(&low)[4] = weights.c[2 * k];
+    const float(&high)[4] = weights.c[2 * k + 1];
+    const uint32_t a[4] = {NarrowPair<T>(low[0], low[1]), NarrowPair<T>(low[2], low[3]),
+                           NarrowPair<T>(high[0], high[1]), NarrowPair<T>(high[2], high[3])};
+#pragma unroll
+    for (int n = 0; n < kDims / 8; n += 2) {
+      uint32_t b[4];
+      LoadMatricesTransposed(values + Layout::Plus(first, n / 2) + k * 16 * Layout::kRowBytes, b);
+      MultiplyAccumulate<T>(output.c[n], a, b[0], b[1]);
+      MultiplyAccumulate<T>(output.c[n + 1], a, b[2], b[3]);
+    }
+  }
+}
+
+}  // namespace structattn::STRUCTATTN_CUDA_NAMESPACE
+
+#endif  // STRUCTATTN_KERNELS_ATTENTION_FLASH_TILE_CUH_
