@@ -1,37 +1,48 @@
-// silu(gate) * up on CUDA: one thread an element.
+// silu(gate) * up on CUDA: four elements a thread, each read and written once.
 #include "kernels/cuda/ops.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {
 
-template <typename T>
+template <typename T, int kWidth>
 struct SiluMulKernel {
   using Params = SiluMulParams;
   static constexpr const char* kName = "silu_mul";
   static constexpr int kThreads = 256;
-  static constexpr int kMinBlocks = 1;
+  static constexpr int kMinBlocks = 4;
   static constexpr int kMaxSharedBytes = 0;
 
+  static LaunchShape Shape(const Params& p) {
+    return {.grid_x = static_cast<unsigned>(p.rows) * BlocksFor(p.columns, kThreads * kWidth)};
+  }
+
   static __device__ void Run(const Params& p) {
-    const int64_t index = int64_t{BlockX()} * kThreads + ThreadIndex();
-    if (index >= p.rows * p.columns) return;
-    const int64_t row = index / p.columns;
-    const int64_t column = index % p.columns;
-    const float* gate_up = p.gate_up + row * 2 * p.columns;
-    const float gate = LoadGlobal(gate_up + column);
-    const float silu = gate / (1.0f + expf(-gate));
-    StoreGlobal(static_cast<T*>(p.output) + index,
-                Narrow<T>(silu * LoadGlobal(gate_up + p.columns + column)));
+    const auto [row, column] = PlaceInRows<kThreads, kWidth>(p.columns);
+    if (column >= p.columns) return;
+    const float* gate_up = p.gate_up + row * 2 * p.columns + column;
+    float gate[kWidth];
+    float up[kWidth];
+    LoadFloats(gate_up, gate);
+    LoadFloats(gate_up + p.columns, up);
+    float product[kWidth];
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) product[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+    StoreFloats(static_cast<T*>(p.output) + row * p.columns + column, product);
   }
 };
 
 }  // namespace
 
 void SiluMul(const KernelContext& context, const SiluMulParams& params) {
+  const bool aligned =
+      IsVectorAligned(params.gate_up, params.columns, sizeof(float)) &&
+      IsVectorAligned(params.output, params.columns, ByteSize(params.output_dtype));
   WithStorage(params.output_dtype, [&]<typename T>(T) {
-    using Kernel = SiluMulKernel<T>;
-    Launch<Kernel>(context, {.grid_x = BlocksFor(params.rows * params.columns, Kernel::kThreads)},
-                   params);
+    WithWidth(aligned, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
+      using Kernel = SiluMulKernel<T, kWidth>;
+      Launch<Kernel>(context, Kernel::Shape(params), params);
+    });
   });
 }
 

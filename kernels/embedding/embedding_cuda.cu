@@ -1,32 +1,43 @@
-// Embedding gather on CUDA: one block a row.
+// Embedding gather on CUDA: four elements a thread.
 #include "kernels/cuda/ops.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {
 
-template <typename T>
+template <typename T, int kWidth>
 struct EmbeddingKernel {
   using Params = EmbeddingParams;
   static constexpr const char* kName = "embedding";
-  static constexpr int kThreads = 256;
-  static constexpr int kMinBlocks = 1;
+  static constexpr int kThreads = 128;
+  static constexpr int kMinBlocks = 8;
   static constexpr int kMaxSharedBytes = 0;
 
+  static LaunchShape Shape(const Params& p) {
+    return {.grid_x = static_cast<unsigned>(p.rows) * BlocksFor(p.columns, kThreads * kWidth)};
+  }
+
   static __device__ void Run(const Params& p) {
-    const int64_t row = BlockX();
-    const T* from = static_cast<const T*>(p.table) + int64_t{LoadGlobal(p.ids + row)} * p.columns;
-    float* to = p.output + row * p.columns;
-    for (int64_t c = ThreadIndex(); c < p.columns; c += kThreads) {
-      StoreGlobal(to + c, Widen(LoadGlobal(from + c)));
-    }
+    const auto [row, column] = PlaceInRows<kThreads, kWidth>(p.columns);
+    if (column >= p.columns) return;
+    const int64_t from = LoadGlobal(p.ids + row) * p.columns + column;
+    float values[kWidth];
+    LoadFloats(static_cast<const T*>(p.table) + from, values);
+    StoreFloats(p.output + row * p.columns + column, values);
   }
 };
 
 }  // namespace
 
 void Embedding(const KernelContext& context, const EmbeddingParams& params) {
+  const bool aligned =
+      IsVectorAligned(params.table, params.columns, ByteSize(params.table_dtype)) &&
+      IsVectorAligned(params.output, params.columns, sizeof(float));
   WithStorage(params.table_dtype, [&]<typename T>(T) {
-    Launch<EmbeddingKernel<T>>(context, {.grid_x = static_cast<unsigned>(params.rows)}, params);
+    WithWidth(aligned, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
+      using Kernel = EmbeddingKernel<T, kWidth>;
+      Launch<Kernel>(context, Kernel::Shape(params), params);
+    });
   });
 }
 

@@ -1,33 +1,75 @@
-// RMS norm on CUDA: one warp a row.
+// RMS norm on CUDA: one block a row. A row of up to kHeldColumns elements is read once and kept in
+// registers between the sum and the product; the rest of a longer row is read a second time.
 #include "kernels/cuda/ops.cuh"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kRowsPerBlock = 4;
-
-template <typename T>
+template <typename T, int kWidth>
 struct RmsNormKernel {
   using Params = RmsNormParams;
   static constexpr const char* kName = "rms_norm";
-  static constexpr int kThreads = kRowsPerBlock * kWarpSize;
-  static constexpr int kMinBlocks = 1;
-  static constexpr int kMaxSharedBytes = 0;
+  static constexpr int kThreads = 128;
+  static constexpr int kMinBlocks = 8;
+  static constexpr int kMaxSharedBytes = BlockReduction<float, kThreads>::kSharedBytes;
+  static constexpr int kHeld = 8;  // Vectors of a thread.
+  static constexpr int64_t kStep = int64_t{kThreads} * kWidth;
+  static constexpr int64_t kHeldColumns = kHeld * kStep;
+
+  static LaunchShape Shape(const Params& p) {
+    return {.grid_x = static_cast<unsigned>(p.rows), .shared_bytes = kMaxSharedBytes};
+  }
+
+  static __device__ float SumOfSquares(const float (&values)[kWidth], float sum) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sum += values[i] * values[i];
+    return sum;
+  }
+
+  static __device__ void Scale(T* to, float scale, float (&values)[kWidth], const float* weight) {
+    float weights[kWidth];
+    LoadFloats(weight, weights);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) values[i] = values[i] * scale * weights[i];
+    StoreFloats(to, values);
+  }
 
   static __device__ void Run(const Params& p) {
-    const int64_t row = int64_t{BlockX()} * kRowsPerBlock + WarpIndex();
-    if (row >= p.rows) return;  // The same for all lanes of the warp.
+    const int64_t row = BlockX();
     const float* input = p.input + row * p.columns;
-    float squares = 0.0f;
-    for (int64_t c = LaneIndex(); c < p.columns; c += kWarpSize) {
-      const float value = LoadGlobal(input + c);
-      squares += value * value;
-    }
-    const float mean = WarpSum(squares) / static_cast<float>(p.columns);
-    const float scale = 1.0f / sqrtf(mean + p.epsilon);
     T* output = static_cast<T*>(p.output) + row * p.columns;
-    for (int64_t c = LaneIndex(); c < p.columns; c += kWarpSize) {
-      StoreGlobal(output + c, Narrow<T>(LoadGlobal(input + c) * scale * LoadGlobal(p.weight + c)));
+    const int64_t first = int64_t{ThreadIndex()} * kWidth;
+
+    float held[kHeld][kWidth];
+    float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      if (first + i * kStep < p.columns) LoadFloats(input + first + i * kStep, held[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      if (first + i * kStep < p.columns) squares = SumOfSquares(held[i], squares);
+    }
+    for (int64_t c = first + kHeldColumns; c < p.columns; c += kStep) {
+      float values[kWidth];
+      LoadFloats(input + c, values);
+      squares = SumOfSquares(values, squares);
+    }
+
+    BlockReduction<float, kThreads> reduction(0);
+    const float mean = reduction.Sum(squares) / static_cast<float>(p.columns);
+    const float scale = 1.0f / sqrtf(mean + p.epsilon);
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int64_t c = first + i * kStep;
+      if (c < p.columns) Scale(output + c, scale, held[i], p.weight + c);
+    }
+    for (int64_t c = first + kHeldColumns; c < p.columns; c += kStep) {
+      float values[kWidth];
+      LoadFloats(input + c, values);
+      Scale(output + c, scale, values, p.weight + c);
     }
   }
 };
@@ -35,8 +77,15 @@ struct RmsNormKernel {
 }  // namespace
 
 void RmsNorm(const KernelContext& context, const RmsNormParams& params) {
+  const bool aligned =
+      IsVectorAligned(params.input, params.columns, sizeof(float)) &&
+      IsVectorAligned(params.weight, params.columns, sizeof(float)) &&
+      IsVectorAligned(params.output, params.columns, ByteSize(params.output_dtype));
   WithStorage(params.output_dtype, [&]<typename T>(T) {
-    Launch<RmsNormKernel<T>>(context, {.grid_x = BlocksFor(params.rows, kRowsPerBlock)}, params);
+    WithWidth(aligned, [&]<int kWidth>(std::integral_constant<int, kWidth>) {
+      using Kernel = RmsNormKernel<T, kWidth>;
+      Launch<Kernel>(context, Kernel::Shape(params), params);
+    });
   });
 }
 

@@ -1,107 +1,162 @@
-// Rotary embedding, q/k norm and the KV write on CUDA: one warp a (token, head) of q, k and v.
+// Rotary embedding, q/k norm and the KV write on CUDA. A thread holds four dims of the first half
+// of a head and the four of the second half that they are rotated with; 8, 16 or 32 neighbouring
+// lanes share a head of q, k or v.
+#include <stdexcept>
+
 #include "kernels/cuda/ops.cuh"
+#include "kernels/cuda/vector.cuh"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kHeadsPerBlock = 4;
-
-// What one warp works on.
-struct HeadTask {
-  int64_t token;
-  int head;            // Within its kind.
-  const float* input;  // [head_dim]
-  const float* norm;   // [head_dim] or null.
-  float scale = 1.0f;  // 1 / root mean square, when there is a norm.
+struct RopeKvWriteKernelParams {
+  RopeKvWriteParams op;
+  int lanes_per_head;  // A power of two; times 2 x kVectorWidth at least head_dim.
 };
 
-__device__ float Normalized(const HeadTask& task, int dim) {
-  const float value = LoadGlobal(task.input + dim);
-  return task.norm == nullptr ? value : value * task.scale * LoadGlobal(task.norm + dim);
-}
-
-// All lanes take part.
-__device__ void SetScale(const RopeKvWriteParams& p, HeadTask& task) {
-  if (task.norm == nullptr) return;
-  float squares = 0.0f;
-  for (int dim = LaneIndex(); dim < p.kv.head_dim; dim += kWarpSize) {
-    const float value = LoadGlobal(task.input + dim);
-    squares += value * value;
-  }
-  task.scale = 1.0f / sqrtf(WarpSum(squares) / static_cast<float>(p.kv.head_dim) + p.epsilon);
-}
-
-template <typename Out>
-__device__ void Rotate(const RopeKvWriteParams& p, const HeadTask& task, Out* output) {
-  const int half = p.kv.head_dim / 2;
-  for (int i = LaneIndex(); i < half; i += kWarpSize) {
-    const float cosine = LoadGlobal(p.cosine + task.token * half + i);
-    const float sine = LoadGlobal(p.sine + task.token * half + i);
-    const float first = Normalized(task, i);
-    const float second = Normalized(task, half + i);
-    StoreGlobal(output + i, Narrow<Out>(first * cosine - second * sine));
-    StoreGlobal(output + half + i, Narrow<Out>(second * cosine + first * sine));
-  }
-}
-
-// Where a token's key or value of one head lies: [block, head, offset, head_dim].
-__device__ int64_t CacheOffset(const RopeKvWriteParams& p, int64_t token, int head) {
-  const int64_t slot = LoadGlobal(p.slots + token);
-  const int64_t block = slot / p.kv.block_size;
-  const int64_t offset = slot % p.kv.block_size;
-  return ((block * p.kv.kv_heads + head) * p.kv.block_size + offset) * p.kv.head_dim;
-}
-
-// Of one token, one of q, k or v.
-template <typename T>
-__device__ void WriteHead(const RopeKvWriteParams& p, int head, HeadTask task) {
-  if (head < p.heads) {
-    task.norm = p.query_norm;
-    SetScale(p, task);
-    Rotate(p, task, p.query + (task.token * p.heads + head) * p.kv.head_dim);
-    return;
-  }
-  task.head = (head - p.heads) % p.kv.kv_heads;
-  const int64_t offset = CacheOffset(p, task.token, task.head);
-  if (head < p.heads + p.kv.kv_heads) {
-    task.norm = p.key_norm;
-    SetScale(p, task);
-    Rotate(p, task, static_cast<T*>(p.kv.key) + offset);
-    return;
-  }
-  T* value = static_cast<T*>(p.kv.value) + offset;
-  for (int dim = LaneIndex(); dim < p.kv.head_dim; dim += kWarpSize) {
-    StoreGlobal(value + dim, Narrow<T>(LoadGlobal(task.input + dim)));
-  }
-}
+// What one thread works on; two vectors of one head of one token.
+struct HeadPart {
+  int head;   // q, then k, then v.
+  int dim;    // Of the first vector; the second is head_dim / 2 further.
+  bool used;  // Lanes past a head, and heads past the last, only take part in the shuffles.
+};
 
 template <typename T>
 struct RopeKvWriteKernel {
-  using Params = RopeKvWriteParams;
+  using Params = RopeKvWriteKernelParams;
   static constexpr const char* kName = "rope_kv_write";
-  static constexpr int kThreads = kHeadsPerBlock * kWarpSize;
-  static constexpr int kMinBlocks = 1;
+  static constexpr int kThreads = 128;
+  static constexpr int kMinBlocks = 8;
   static constexpr int kMaxSharedBytes = 0;
+  static constexpr int kWidth = kVectorWidth;
 
-  static __device__ void Run(const Params& p) {
-    const int all_heads = p.heads + 2 * p.kv.kv_heads;
-    const int64_t index = int64_t{BlockX()} * kHeadsPerBlock + WarpIndex();
-    if (index >= p.tokens * all_heads) return;  // The same for all lanes of the warp.
-    const int head = static_cast<int>(index % all_heads);
-    WriteHead<T>(p, head,
-                 {.token = index / all_heads,
-                  .head = head,
-                  .input = p.qkv + index * p.kv.head_dim,
-                  .norm = nullptr});
+  static LaunchShape Shape(const Params& p) {
+    return {.grid_x = static_cast<unsigned>(p.op.tokens),
+            .grid_y = BlocksFor(int64_t{AllHeads(p.op)} * p.lanes_per_head, kThreads)};
+  }
+
+  static constexpr int AllHeads(const RopeKvWriteParams& p) {
+    return p.heads + 2 * p.kv.kv_heads;
+  }
+
+  static __device__ void Run(const Params& params) {
+    const RopeKvWriteParams& p = params.op;
+    const int64_t token = BlockX();
+    const int thread = BlockY() * kThreads + ThreadIndex();
+    HeadPart part = {.head = thread / params.lanes_per_head,
+                     .dim = thread % params.lanes_per_head * kWidth,
+                     .used = false};
+    const int half = p.kv.head_dim / 2;
+    part.used = part.head < AllHeads(p) && part.dim < half;
+
+    float first[kWidth] = {};
+    float second[kWidth] = {};
+    if (part.used) {
+      const float* input = p.qkv + (token * AllHeads(p) + part.head) * p.kv.head_dim + part.dim;
+      LoadFloats(input, first);
+      LoadFloats(input + half, second);
+    }
+    if (p.query_norm != nullptr || p.key_norm != nullptr) {
+      Normalize(params, part, first, second);
+    }
+    if (!part.used) return;
+    if (part.head < p.heads + p.kv.kv_heads) Rotate(p, token * half + part.dim, first, second);
+    if (part.head < p.heads) {
+      float* query = p.query + (token * p.heads + part.head) * p.kv.head_dim + part.dim;
+      StoreFloats(query, first);
+      StoreFloats(query + half, second);
+      return;
+    }
+    T* kept = CachePlace(p, token, part.head - p.heads) + part.dim;
+    StoreFloats(kept, first);
+    StoreFloats(kept + half, second);
+  }
+
+  // All lanes take part. A head without norm, of v or of a model with only one of the two, stays.
+  static __device__ void Normalize(const Params& params, const HeadPart& part,
+                                   float (&first)[kWidth], float (&second)[kWidth]) {
+    const RopeKvWriteParams& p = params.op;
+    float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) squares += first[i] * first[i] + second[i] * second[i];
+    for (int lanes = params.lanes_per_head / 2; lanes > 0; lanes /= 2) {
+      squares += ShuffleXor(squares, lanes);
+    }
+    const float* norm = part.head < p.heads                   ? p.query_norm
+                        : part.head < p.heads + p.kv.kv_heads ? p.key_norm
+                                                              : nullptr;
+    if (!part.used || norm == nullptr) return;
+    const float scale = 1.0f / sqrtf(squares / static_cast<float>(p.kv.head_dim) + p.epsilon);
+    float weights[kWidth];
+    LoadFloats(norm + part.dim, weights);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) first[i] = first[i] * scale * weights[i];
+    LoadFloats(norm + p.kv.head_dim / 2 + part.dim, weights);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) second[i] = second[i] * scale * weights[i];
+  }
+
+  // `angle`: index of the first dim's angle.
+  static __device__ void Rotate(const RopeKvWriteParams& p, int64_t angle, float (&first)[kWidth],
+                                float (&second)[kWidth]) {
+    float cosine[kWidth];
+    float sine[kWidth];
+    LoadFloats(p.cosine + angle, cosine);
+    LoadFloats(p.sine + angle, sine);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float x = first[i];
+      const float y = second[i];
+      first[i] = x * cosine[i] - y * sine[i];
+      second[i] = y * cosine[i] + x * sine[i];
+    }
+  }
+
+  // Where a token's key or value lies, [block, kv_head, offset, head_dim]. `head`: k, then v.
+  static __device__ T* CachePlace(const RopeKvWriteParams& p, int64_t token, int head) {
+    const int64_t slot = LoadGlobal(p.slots + token);
+    const int64_t block = slot / p.kv.block_size;
+    const int64_t offset = slot % p.kv.block_size;
+    const bool is_key = head < p.kv.kv_heads;
+    T* const cache = static_cast<T*>(is_key ? p.kv.key : p.kv.value);
+    const int kv_head = is_key ? head : head - p.kv.kv_heads;
+    return cache + ((block * p.kv.kv_heads + kv_head) * p.kv.block_size + offset) * p.kv.head_dim;
   }
 };
+
+void RequireAligned(const void* base, size_t element_bytes, const char* name) {
+  if (IsVectorAligned(base, kVectorWidth, element_bytes)) return;
+  throw std::runtime_error(std::string("rope_kv_write: ") + name + " is not aligned to " +
+                           std::to_string(kVectorWidth * element_bytes) + " bytes");
+}
+
+// Rows are whole heads, so aligned bases make every access aligned.
+void RequireAligned(const RopeKvWriteParams& p) {
+  if (p.kv.head_dim % (2 * kVectorWidth) != 0 || p.kv.head_dim > 2 * kVectorWidth * kWarpSize) {
+    throw std::runtime_error("rope_kv_write: head_dim " + std::to_string(p.kv.head_dim) +
+                             ": CUDA takes multiples of 8 up to 256");
+  }
+  RequireAligned(p.qkv, sizeof(float), "qkv");
+  RequireAligned(p.query, sizeof(float), "query");
+  RequireAligned(p.cosine, sizeof(float), "cosine");
+  RequireAligned(p.sine, sizeof(float), "sine");
+  RequireAligned(p.query_norm, sizeof(float), "query_norm");
+  RequireAligned(p.key_norm, sizeof(float), "key_norm");
+  RequireAligned(p.kv.key, ByteSize(p.kv.dtype), "key");
+  RequireAligned(p.kv.value, ByteSize(p.kv.dtype), "value");
+}
 
 }  // namespace
 
 void RopeKvWrite(const KernelContext& context, const RopeKvWriteParams& params) {
-  const int64_t tasks = params.tokens * (params.heads + 2 * params.kv.kv_heads);
+  RequireAligned(params);
+  const int vectors = params.kv.head_dim / (2 * kVectorWidth);
+  const RopeKvWriteKernelParams p = {.op = params,
+                                     .lanes_per_head = vectors <= 8    ? 8
+                                                       : vectors <= 16 ? 16
+                                                                       : kWarpSize};
   WithStorage(params.kv.dtype, [&]<typename T>(T) {
-    Launch<RopeKvWriteKernel<T>>(context, {.grid_x = BlocksFor(tasks, kHeadsPerBlock)}, params);
+    Launch<RopeKvWriteKernel<T>>(context, RopeKvWriteKernel<T>::Shape(p), p);
   });
 }
 
