@@ -115,10 +115,11 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
   });
   int32_t begin = queries.query_begin;
   while (begin < queries.query_end) {
-    const int group = run->group;
-    const int owner = visible.Owner(group);
+    const int owner = visible.Owner(run->group);
+    const bool sees_itself = structure.rule().Sees(owner, run->group);
     int32_t end = begin;  // Of the part with one rule row, which may span several runs.
-    for (; run != runs.end() && end < queries.query_end && visible.Owner(run->group) == owner;
+    for (; run != runs.end() && end < queries.query_end && visible.Owner(run->group) == owner &&
+           structure.rule().Sees(owner, run->group) == sees_itself;
          ++run) {
       end = std::min(run->end, queries.query_end);
     }
@@ -136,7 +137,7 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
                              .interval_begin = range.begin,
                              .interval_end = range.end,
                              .keys_before = lists[owner].CountBelow(begin, work->intervals),
-                             .sees_itself = structure.rule().Sees(group, group)});
+                             .sees_itself = sees_itself});
     }
     begin = end;
   }

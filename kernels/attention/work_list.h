@@ -19,8 +19,9 @@ struct KeyInterval {
   int32_t end;
 };
 
-// Consecutive query tokens of one sequence whose groups have the same row in the rule table. Row r
-// of the tile is the token with index query_begin + r; it sees the keys of its intervals with index
+// Consecutive query tokens of one sequence whose groups have the same row in the rule table, and
+// which all see each other or (under rules that are refused) all do not. Row r of the tile is the
+// token with index query_begin + r; it sees the keys of its intervals with index
 // <= its own (the causal bound; keys of later tiles may already be listed and are cut by it).
 struct QueryTile {
   int32_t sequence;        // Index into the batch's sequences (block tables).
@@ -30,7 +31,7 @@ struct QueryTile {
   int32_t interval_begin;  // Range in WorkList::intervals: sorted, disjoint, not touching.
   int32_t interval_end;
   int32_t keys_before = 0;    // Keys of its intervals with index < query_begin.
-  int32_t sees_itself = 0;    // 1 iff its tokens see their own group; 0 only for refused rules.
+  int32_t sees_itself = 0;    // 1 iff its tokens see each other; 0 only for refused rules.
   int32_t partial_begin = 0;  // Of a generated tile: its first partial result, one a split.
 
   // The rank of a key is its place among the keys of the intervals. Row r sees the ranks below

@@ -19,7 +19,8 @@ constexpr int kSeeds = 300;
 
 using Pair = std::pair<int, int>;  // Query index, key index.
 
-// The first pair of the tile's rows on which the listed intervals and MaySee differ.
+// The first pair of the tile's rows on which the listed intervals and MaySee differ; (query, size)
+// when only the number of keys does.
 std::optional<Pair> FirstDisagreement(const Structure& structure, const WorkList& work,
                                       const QueryTile& tile) {
   for (int query = tile.query_begin; query < tile.query_begin + tile.query_count; ++query) {
@@ -28,9 +29,12 @@ std::optional<Pair> FirstDisagreement(const Structure& structure, const WorkList
       const int end = std::min(work.intervals[n].end, query + 1);
       for (int key = work.intervals[n].begin; key < end; ++key) listed[key] = true;
     }
+    int seen = 0;
     for (int key = 0; key < structure.size(); ++key) {
       if (listed[key] != MaySee(structure, query, key)) return Pair(query, key);
+      seen += listed[key];
     }
+    if (tile.KeysOfRow(query - tile.query_begin) != seen) return Pair(query, structure.size());
   }
   return std::nullopt;
 }
@@ -181,6 +185,76 @@ TEST(WorkListTest, OneWrongBoundIsFound) {
       work.intervals = right;
     }
   }
+}
+
+// Branches of one prompt: each rank of each branch lies in exactly one split, splits within the
+// shared keys hold several branches, and partial results do not overlap.
+TEST(WorkListTest, GeneratedTokensAreSplitAtFixedRanks) {
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Random random(seed);
+    const int branches = Uniform(random, 1, 7);
+    const int together = Uniform(random, 1, 4);
+    const Structure trunk = MakeStructure(RuleTable::Preset(RulePreset::kShared),
+                                          RandomGroups(random, Uniform(random, 1, 1500), 4));
+    std::vector<Structure> structures(branches, trunk);
+    std::vector<VisibleIntervals> visible(branches);
+    std::vector<SequenceQueries> queries;
+    for (int b = 0; b < branches; ++b) {
+      structures[b].Append(0);
+      visible[b].Extend(structures[b]);
+      queries.push_back({.structure = &structures[b],
+                         .intervals = &visible[b],
+                         .sequence = b,
+                         .row_begin = b,
+                         .query_begin = trunk.size(),
+                         .query_end = trunk.size() + 1});
+    }
+    WorkList work;
+    work.partials = 3;  // Of other sequences.
+    AppendGenerated({queries, Uniform(random, 0, trunk.size())}, together, &work);
+    ASSERT_EQ(work.generated.size(), static_cast<size_t>(branches));
+    EXPECT_TRUE(work.tiles.empty());
+    std::set<int> partials;
+    for (const KeySplit& split : work.splits) {
+      EXPECT_EQ(split.rank_begin % kSplitKeys, 0);
+      EXPECT_LE(split.tile_count, together);
+      for (int b = split.tile_begin; b < split.tile_begin + split.tile_count; ++b) {
+        EXPECT_LT(split.rank_begin, work.generated.at(b).keys());
+        EXPECT_TRUE(partials.insert(work.generated[b].partial_begin + split.rank_begin / kSplitKeys)
+                        .second);
+      }
+    }
+    int expected = 0;
+    for (int b = 0; b < branches; ++b) {
+      EXPECT_EQ(FirstDisagreement(structures[b], work, work.generated[b]), std::nullopt);
+      expected += (work.generated[b].keys() + kSplitKeys - 1) / kSplitKeys;
+    }
+    EXPECT_EQ(work.partials, 3 + expected);
+    ASSERT_EQ(static_cast<int>(partials.size()), expected);
+    EXPECT_EQ(*partials.begin(), 3);
+    EXPECT_EQ(*partials.rbegin(), work.partials - 1);
+  }
+}
+
+TEST(WorkListTest, SharedKeysAreReadOnceInWholeSplits) {
+  constexpr int kTrunk = 3 * kSplitKeys + 50;
+  const Structure trunk =
+      MakeStructure(RuleTable::Preset(RulePreset::kCausal), std::vector<int>(kTrunk, 0));
+  std::vector<Structure> structures(4, trunk);
+  std::vector<VisibleIntervals> visible(4);
+  std::vector<SequenceQueries> queries;
+  for (int b = 0; b < 4; ++b) {
+    structures[b].Append(0);
+    visible[b].Extend(structures[b]);
+    queries.push_back({&structures[b], &visible[b], b, b, kTrunk, kTrunk + 1});
+  }
+  WorkList work;
+  AppendGenerated({queries, kTrunk}, 16, &work);
+  EXPECT_EQ(work.splits.size(), 3u + 4u);  // Three shared, then one each.
+  WorkList alone;
+  AppendGenerated({queries, 0}, 16, &alone);
+  EXPECT_EQ(alone.splits.size(), 16u);
 }
 
 TEST(WorkListTest, GroupsWithEqualRowsShareTilesAndIntervals) {
