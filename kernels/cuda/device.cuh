@@ -188,8 +188,11 @@ __device__ inline uint32_t NarrowPair(float low, float high) {
 //   static constexpr int kMinBlocks;             a multiprocessor, for the register budget
 //   static constexpr int kMaxSharedBytes;        of a block
 //   static __device__ void Run(const Params&);
-template <typename Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kMinBlocks)
+//
+// The two numbers are in the entry's symbol, too, where tests/static and profilers see them.
+template <typename Kernel, int kThreads = Kernel::kThreads,
+          int kMaxSharedBytes = Kernel::kMaxSharedBytes>
+__global__ void __launch_bounds__(kThreads, Kernel::kMinBlocks)
     Entry(const __grid_constant__ typename Kernel::Params params) {
   Kernel::Run(params);
 }
