@@ -1,5 +1,6 @@
-// Cuts a tile's key intervals at the causal bound and at groups of sixteen slots, through the block
-// table. Called by attention_cpu.cc. The only place of the CPU kernel that reads intervals.
+// Cuts a tile's key intervals behind the last key that a row sees and at groups of sixteen slots,
+// through the block table. Called by attention_cpu.cc. The only place of the CPU kernel that reads
+// intervals.
 #include "kernels/attention/key_groups.h"
 
 #include <algorithm>
@@ -15,21 +16,17 @@ uint32_t SlotBits(int32_t begin, int32_t end) { return (1u << end) - (1u << begi
 void CollectKeys(const AttentionParams& params, const QueryTile& tile,
                  std::vector<KeyGroup>* groups, std::vector<int32_t>* row_keys) {
   const int32_t* table = params.block_tables + int64_t{tile.sequence} * params.block_table_stride;
-  const int32_t bound = tile.query_begin + tile.query_count;
   groups->clear();
-  row_keys->assign(tile.query_count, 0);
+  row_keys->resize(tile.query_count);
+  for (int32_t row = 0; row < tile.query_count; ++row) (*row_keys)[row] = tile.KeysOfRow(row);
+  const int32_t keys = tile.keys();
   int32_t rank = 0;
-  int32_t last_start = -1;  // First key index of the last group.
-  for (int32_t n = tile.interval_begin; n < tile.interval_end; ++n) {
+  int32_t last_start = -1;  // First slot of the last group.
+  for (int32_t n = tile.interval_begin; rank < keys; ++n) {
     const KeyInterval interval = params.intervals[n];
-    if (interval.begin >= bound) break;
-    const int32_t interval_end = std::min(interval.end, bound);
-    for (int32_t row = 0; row < tile.query_count; ++row) {
-      const int32_t seen = std::min(interval_end, tile.query_begin + row + 1) - interval.begin;
-      (*row_keys)[row] += std::max(seen, 0);
-    }
-    for (int32_t key = interval.begin; key < interval_end;) {
-      const int32_t start = key / kGroupKeys * kGroupKeys;
+    const int32_t interval_end = std::min(interval.end, interval.begin + (keys - rank));
+    for (int32_t slot = interval.begin; slot < interval_end;) {
+      const int32_t start = slot / kGroupKeys * kGroupKeys;
       const int32_t end = std::min(interval_end, start + kGroupKeys);
       if (start != last_start) {
         groups->push_back({.block = table[start / params.kv.block_size],
@@ -38,9 +35,9 @@ void CollectKeys(const AttentionParams& params, const QueryTile& tile,
                            .visible = 0});
         last_start = start;
       }
-      groups->back().visible |= SlotBits(key - start, end - start);
-      rank += end - key;
-      key = end;
+      groups->back().visible |= SlotBits(slot - start, end - start);
+      rank += end - slot;
+      slot = end;
     }
   }
 }

@@ -25,7 +25,7 @@ void AppendKeys(int32_t begin, int32_t end, std::vector<KeyInterval>* intervals)
   }
 }
 
-// Keys of `intervals` with index < `bound`, for bounds that never decrease: amortised O(1).
+// Keys of `intervals` in slots < `bound`, for bounds that never decrease: amortised O(1).
 class KeyCounter {
  public:
   KeyCounter() = default;
@@ -77,24 +77,28 @@ void VisibleIntervals::Activate(const Structure& structure, int group) {
   for (int key_group = 0; key_group < kMaxGroups; ++key_group) {
     if (rule.Sees(group, key_group)) seen_by_[key_group] |= uint64_t{1} << group;
   }
-  for (const Run& run : structure.runs()) {  // Catch up with what was taken in before.
-    if (run.begin >= extended_) break;
-    if (!rule.Sees(group, run.group)) continue;
-    AppendKeys(run.begin, std::min(run.end, extended_), &intervals_[group]);
+  const std::span<const Run> runs = structure.runs();
+  for (size_t r = 0; r < runs.size() && runs[r].begin < extended_; ++r) {  // Catch up.
+    if (!rule.Sees(group, runs[r].group)) continue;
+    const int32_t slot = placement_.RunSlot(r);
+    const int32_t tokens = std::min(runs[r].end, extended_) - runs[r].begin;
+    AppendKeys(slot, slot + tokens, &intervals_[group]);
   }
 }
 
 void VisibleIntervals::Extend(const Structure& structure) {
   const std::span<const Run> runs = structure.runs();
+  placement_.Extend(structure);
   for (uint64_t added = structure.used_groups() & ~active_; added != 0; added &= added - 1) {
     Activate(structure, std::countr_zero(added));
   }
   for (; next_run_ < static_cast<int32_t>(runs.size()); ++next_run_) {
     const Run& run = runs[next_run_];
     if (run.end == extended_) continue;
-    const int32_t begin = std::max(run.begin, extended_);
+    const int32_t slot = placement_.RunSlot(next_run_);
+    const int32_t begin = slot + (std::max(run.begin, extended_) - run.begin);
     for (uint64_t owners = seen_by_[run.group]; owners != 0; owners &= owners - 1) {
-      AppendKeys(begin, run.end, &intervals_[std::countr_zero(owners)]);
+      AppendKeys(begin, slot + (run.end - run.begin), &intervals_[std::countr_zero(owners)]);
     }
     extended_ = run.end;
   }
@@ -106,6 +110,7 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
   const VisibleIntervals& visible = *queries.intervals;
   STRUCTATTN_CHECK(tile_size > 0 && queries.query_begin >= 0);
   STRUCTATTN_CHECK(queries.query_end <= visible.size());
+  const int32_t bound = visible.placement().SlotsOf(queries.query_end);
   std::array<KeyCounter, kMaxGroups> lists;  // By owner, once its list is copied.
   uint64_t copied = 0;                       // Owners whose list is.
 
@@ -125,8 +130,7 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
     }
     if ((copied >> owner & 1) == 0) {
       copied |= uint64_t{1} << owner;
-      lists[owner] =
-          KeyCounter(CopyIntervals(visible.ForGroup(owner), queries.query_end, &work->intervals));
+      lists[owner] = KeyCounter(CopyIntervals(visible.ForGroup(owner), bound, &work->intervals));
     }
     const IntervalRange& range = lists[owner].range();
     for (; begin < end; begin += tile_size) {
@@ -136,7 +140,8 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
                              .query_count = std::min(tile_size, end - begin),
                              .interval_begin = range.begin,
                              .interval_end = range.end,
-                             .keys_before = lists[owner].CountBelow(begin, work->intervals),
+                             .keys_before = lists[owner].CountBelow(
+                                 visible.placement().SlotOf(begin), work->intervals),
                              .sees_itself = sees_itself});
     }
     begin = end;

@@ -9,11 +9,12 @@
 #include <span>
 #include <vector>
 
+#include "kernels/attention/placement.h"
 #include "kernels/attention/structure.h"
 
 namespace structattn {
 
-// Key token indices [begin, end) of one sequence.
+// Slots [begin, end) of keys in the KV memory of one sequence (placement.h).
 struct KeyInterval {
   int32_t begin;
   int32_t end;
@@ -21,8 +22,8 @@ struct KeyInterval {
 
 // Consecutive query tokens of one sequence whose groups have the same row in the rule table, and
 // which all see each other or (under rules that are refused) all do not. Row r of the tile is the
-// token with index query_begin + r; it sees the keys of its intervals with index
-// <= its own (the causal bound; keys of later tiles may already be listed and are cut by it).
+// token with index query_begin + r; it sees the first KeysOfRow(r) keys of its intervals, which are
+// those of tokens up to itself (the causal bound; keys of later tiles may be listed behind them).
 struct QueryTile {
   int32_t sequence;        // Index into the batch's sequences (block tables).
   int32_t row_begin;       // First row in the batch's [tokens, ...] tensors.
@@ -30,7 +31,7 @@ struct QueryTile {
   int32_t query_count;     // 1..tile size.
   int32_t interval_begin;  // Range in WorkList::intervals: sorted, disjoint, not touching.
   int32_t interval_end;
-  int32_t keys_before = 0;    // Keys of its intervals with index < query_begin.
+  int32_t keys_before = 0;    // Keys of its intervals of tokens before query_begin.
   int32_t sees_itself = 0;    // 1 iff its tokens see each other; 0 only for refused rules.
   int32_t partial_begin = 0;  // Of a generated tile: its first partial result, one a split.
 
@@ -75,11 +76,13 @@ struct WorkList {
 // for isolated groups.
 class VisibleIntervals {
  public:
+  explicit VisibleIntervals(const Placement& placement = Placement()) : placement_(placement) {}
+
   // Takes in tokens of `structure` appended since the last call: always the same growing structure.
   // O(new runs x distinct rows that see them), and O(runs) once for a group that is new.
   void Extend(const Structure& structure);
 
-  // Intervals of all keys so far that `group` sees; sorted, disjoint, merged when they touch.
+  // Slots of all keys so far that `group` sees; sorted, disjoint, merged when they touch.
   // `group` has a token in the structure.
   std::span<const KeyInterval> ForGroup(int group) const { return intervals_[owner_[group]]; }
 
@@ -89,9 +92,13 @@ class VisibleIntervals {
   // Tokens taken in.
   int32_t size() const { return extended_; }
 
+  // Where they lie.
+  const Placement& placement() const { return placement_; }
+
  private:
   void Activate(const Structure& structure, int group);
 
+  Placement placement_;
   std::array<std::vector<KeyInterval>, kMaxGroups> intervals_;  // Of owners; others stay empty.
   std::array<uint64_t, kMaxGroups> seen_by_ = {};  // [h]: bit g set iff g is an owner that sees h.
   std::array<uint8_t, kMaxGroups> owner_ = {};     // Valid for active groups.

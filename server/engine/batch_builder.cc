@@ -16,29 +16,31 @@ constexpr int32_t kNoBlock = -1;
 void AppendBlockTables(std::span<const SequenceChunk> chunks, StepBatch* batch) {
   size_t stride = 0;
   for (const SequenceChunk& chunk : chunks) {
-    stride = std::max(stride, chunk.sequence->blocks().size());
+    stride = std::max(stride, chunk.sequence->blocks().table().size());
   }
   batch->block_table_stride = static_cast<int32_t>(stride);
   batch->block_tables.assign(chunks.size() * stride, kNoBlock);
   for (size_t i = 0; i < chunks.size(); ++i) {
-    std::ranges::copy(chunks[i].sequence->blocks(), batch->block_tables.begin() + i * stride);
+    std::ranges::copy(chunks[i].sequence->blocks().table(),
+                      batch->block_tables.begin() + i * stride);
   }
 }
 
-void AppendTokens(const SequenceChunk& chunk, int32_t block_size, StepBatch* batch) {
-  const Sequence& sequence = *chunk.sequence;
-  const int32_t begin = sequence.computed();
-  for (int32_t i = begin; i < begin + chunk.tokens; ++i) {
+void AppendTokens(const Sequence& sequence, const TokenRange& range, StepBatch* batch) {
+  const Placement& placement = sequence.intervals().placement();
+  const int32_t block_size = placement.alignment();
+  for (int32_t i = range.begin; i < range.end; ++i) {
     batch->token_ids.push_back(sequence.token_ids()[i]);
     batch->positions.push_back(sequence.structure().positions()[i]);
-    const int64_t block = sequence.blocks()[i / block_size];
-    batch->slots.push_back(block * block_size + i % block_size);
+    const int32_t slot = placement.SlotOf(i);
+    const int64_t block = sequence.blocks().table()[slot / block_size];
+    batch->slots.push_back(block * block_size + slot % block_size);
   }
 }
 
 }  // namespace
 
-void BuildBatch(std::span<const SequenceChunk> chunks, int32_t block_size, StepBatch* batch) {
+void BuildBatch(std::span<const SequenceChunk> chunks, StepBatch* batch) {
   batch->token_ids.clear();
   batch->positions.clear();
   batch->slots.clear();
@@ -47,16 +49,20 @@ void BuildBatch(std::span<const SequenceChunk> chunks, int32_t block_size, StepB
   AppendBlockTables(chunks, batch);
   for (size_t i = 0; i < chunks.size(); ++i) {
     const Sequence& sequence = *chunks[i].sequence;
-    const int32_t row_begin = static_cast<int32_t>(batch->tokens());
-    AppendTokens(chunks[i], block_size, batch);
-    AppendTiles({.structure = &sequence.structure(),
-                 .intervals = &sequence.intervals(),
-                 .sequence = static_cast<int32_t>(i),
-                 .row_begin = row_begin,
-                 .query_begin = sequence.computed(),
-                 .query_end = sequence.computed() + chunks[i].tokens},
-                kCpuTileRows, &batch->work);
-    if (ReachesEnd(chunks[i])) batch->logit_rows.push_back(row_begin + chunks[i].tokens - 1);
+    for (const TokenRange& range : chunks[i].ranges) {
+      const int32_t row_begin = static_cast<int32_t>(batch->tokens());
+      AppendTokens(sequence, range, batch);
+      AppendTiles({.structure = &sequence.structure(),
+                   .intervals = &sequence.intervals(),
+                   .sequence = static_cast<int32_t>(i),
+                   .row_begin = row_begin,
+                   .query_begin = range.begin,
+                   .query_end = range.end},
+                  kCpuTileRows, &batch->work);
+    }
+    if (ReachesEnd(chunks[i])) {
+      batch->logit_rows.push_back(static_cast<int32_t>(batch->tokens()) - 1);
+    }
   }
 }
 

@@ -11,19 +11,20 @@
 
 namespace structattn {
 
-// The next `tokens` tokens of a sequence, from its first token not computed on.
+// Tokens of a sequence: at least one range, ascending; the keys of all tokens before and between
+// them are in KV memory.
 struct SequenceChunk {
   const Sequence* sequence;
-  int32_t tokens;
+  std::span<const TokenRange> ranges;
 };
 
 // Replaces the contents of `batch`, keeping its memory. Logits are asked for the last row of each
 // chunk that reaches the end of its sequence, in the order of the chunks.
-void BuildBatch(std::span<const SequenceChunk> chunks, int32_t block_size, StepBatch* batch);
+void BuildBatch(std::span<const SequenceChunk> chunks, StepBatch* batch);
 
 // Whether the chunk ends with the token that the next one is predicted from.
 inline bool ReachesEnd(const SequenceChunk& chunk) {
-  return chunk.sequence->computed() + chunk.tokens == chunk.sequence->size();
+  return chunk.ranges.back().end == chunk.sequence->size();
 }
 
 }  // namespace structattn

@@ -1,4 +1,5 @@
-// Implements block_pool.h with a stack of free blocks and one count per block.
+// Implements block_pool.h with a stack of free blocks, a linked list of cached ones through their
+// states, and a hash map from key to block.
 #include "server/engine/block_pool.h"
 
 #include <numeric>
@@ -7,26 +8,69 @@
 
 namespace structattn {
 
-BlockPool::BlockPool(int32_t blocks) : references_(blocks, 0), free_(blocks) {
+BlockPool::BlockPool(int32_t blocks) : states_(blocks), free_(blocks) {
   std::iota(free_.rbegin(), free_.rend(), 0);  // Block 0 on top.
 }
 
 int32_t BlockPool::Allocate() {
-  STRUCTATTN_CHECK(!free_.empty());
-  const int32_t block = free_.back();
-  free_.pop_back();
-  references_[block] = 1;
+  STRUCTATTN_CHECK(available() > 0);
+  int32_t block = oldest_;
+  if (!free_.empty()) {
+    block = free_.back();
+    free_.pop_back();
+  } else {
+    RemoveCached(block);
+    published_.erase(*states_[block].key);
+    states_[block].key.reset();
+  }
+  states_[block].owners = 1;
   return block;
 }
 
-void BlockPool::Share(int32_t block) {
-  STRUCTATTN_CHECK(references_[block] > 0);
-  ++references_[block];
+std::optional<int32_t> BlockPool::Acquire(const BlockKey& key) {
+  const auto found = published_.find(key);
+  if (found == published_.end()) return std::nullopt;
+  const int32_t block = found->second;
+  if (states_[block].owners++ == 0) RemoveCached(block);
+  return block;
+}
+
+bool BlockPool::IsOwned(const BlockKey& key) const {
+  const auto found = published_.find(key);
+  return found != published_.end() && states_[found->second].owners > 0;
+}
+
+void BlockPool::Publish(int32_t block, const BlockKey& key) {
+  State& state = states_[block];
+  STRUCTATTN_CHECK(state.owners > 0 && !state.key.has_value());
+  if (published_.try_emplace(key, block).second) state.key = key;
 }
 
 void BlockPool::Release(int32_t block) {
-  STRUCTATTN_CHECK(references_[block] > 0);
-  if (--references_[block] == 0) free_.push_back(block);
+  State& state = states_[block];
+  STRUCTATTN_CHECK(state.owners > 0);
+  if (--state.owners > 0) return;
+  if (state.key.has_value()) {
+    AppendCached(block);
+  } else {
+    free_.push_back(block);
+  }
+}
+
+void BlockPool::AppendCached(int32_t block) {
+  State& state = states_[block];
+  state.older = newest_;
+  state.newer = kNone;
+  (newest_ == kNone ? oldest_ : states_[newest_].newer) = block;
+  newest_ = block;
+  ++cached_;
+}
+
+void BlockPool::RemoveCached(int32_t block) {
+  const State& state = states_[block];
+  (state.older == kNone ? oldest_ : states_[state.older].newer) = state.newer;
+  (state.newer == kNone ? newest_ : states_[state.newer].older) = state.older;
+  --cached_;
 }
 
 }  // namespace structattn

@@ -20,7 +20,8 @@ class Engine::Impl {
  public:
   Impl(Model* model, KvCache kv, const EngineOptions& options)
       : model_(model),
-        capacity_tokens_(kv.capacity_tokens()),
+        kv_blocks_(kv.blocks),
+        block_size_(kv.block_size),
         max_queued_requests_(options.max_queued_requests),
         loop_(model->decoder.get(), std::move(kv),
               {.max_step_tokens = options.max_step_tokens,
@@ -39,7 +40,7 @@ class Engine::Impl {
   absl::StatusOr<Ticket> Submit(Request request, std::shared_ptr<EventSink> sink);
   void Cancel(Ticket ticket);
   bool Drain(absl::Time deadline);
-  int64_t capacity_tokens() const { return capacity_tokens_; }
+  int64_t capacity_tokens() const { return int64_t{kv_blocks_} * block_size_; }
 
  private:
   // What arrived since the engine thread last looked.
@@ -56,7 +57,8 @@ class Engine::Impl {
   void PublishCounts();
 
   Model* const model_;
-  const int64_t capacity_tokens_;
+  const int32_t kv_blocks_;
+  const int32_t block_size_;
   const int32_t max_queued_requests_;
 
   std::mutex mutex_;
@@ -91,12 +93,13 @@ absl::Status CheckLogitBias(const SamplingParams& sampling, int64_t vocabulary_s
 }  // namespace
 
 absl::Status Engine::Impl::CheckFits(const Sequence& sequence) const {
-  if (sequence.max_tokens() <= capacity_tokens_) return absl::OkStatus();
-  return FieldError(absl::StatusCode::kResourceExhausted,
-                    {"stopping.max_tokens", "KV_MEMORY_EXCEEDED"},
-                    absl::StrCat("prompt of ", sequence.prompt_tokens(), " tokens and up to ",
-                                 sequence.max_generated_tokens(), " generated: KV memory holds ",
-                                 capacity_tokens_, " tokens"));
+  if (sequence.MaxBlocks() <= kv_blocks_) return absl::OkStatus();
+  return FieldError(
+      absl::StatusCode::kResourceExhausted, {"stopping.max_tokens", "KV_MEMORY_EXCEEDED"},
+      absl::StrCat("prompt of ", sequence.prompt_tokens(), " tokens in ",
+                   sequence.structure().runs().size(), " runs of equal group and up to ",
+                   sequence.max_generated_tokens(), " generated take ", sequence.MaxBlocks(),
+                   " KV blocks of ", block_size_, " tokens: there are ", kv_blocks_));
 }
 
 // Holds mutex_.
@@ -125,7 +128,8 @@ absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(Request request,
       std::make_unique<Sequence>(ticket, std::move(request), std::move(sink),
                                  SequenceModel{.tokenizer = model_->tokenizer.get(),
                                                .eos_token_ids = model_->config.eos_token_ids,
-                                               .context_length = model_->config.context_length});
+                                               .context_length = model_->config.context_length,
+                                               .block_size = block_size_});
   STRUCTATTN_RETURN_IF_ERROR(CheckFits(*sequence));
   {
     std::lock_guard lock(mutex_);

@@ -267,6 +267,7 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
   }
   return EncodedPrompt{.token_ids = std::move(tokens.ids),
                        .segments = std::move(tokens.segments),
+                       .segment_count = static_cast<int32_t>(prompt.segments.size()),
                        .structure = std::move(structure)};
 }
 

@@ -46,6 +46,7 @@ struct PromptLimits {
 struct EncodedPrompt {
   std::vector<int32_t> token_ids;
   std::vector<int32_t> segments;  // Per token; -1 for special tokens added by the tokenizer.
+  int32_t segment_count = 0;      // Segments of the prompt, those without tokens included.
   Structure structure;            // Groups, positions and rule of the prompt's tokens.
 };
 

@@ -35,12 +35,19 @@ struct StoppingParams {
   bool ignore_eos = false;
 };
 
+// Of keys and values computed for other requests.
+struct CachePolicy {
+  bool bypass = false;  // Neither use theirs nor let them use ours.
+  std::string salt;     // Only requests with equal salt share.
+};
+
 struct Request {
   std::string request_id;
   EncodedPrompt prompt;
   int32_t generated_group = 0;
   SamplingParams sampling;
   StoppingParams stopping;
+  CachePolicy cache = {};
   int32_t top_logprobs = 0;
   absl::Time arrival = absl::Now();
   absl::Time deadline = absl::InfiniteFuture();
@@ -64,7 +71,8 @@ struct TokenEvent {
 struct FinishEvent {
   FinishReason reason;
   int32_t prompt_tokens = 0;
-  int32_t cached_tokens = 0;
+  int32_t cached_tokens = 0;  // Prompt tokens whose keys and values were not computed for it.
+  std::vector<int32_t> cached_per_segment;  // The same by segment; special tokens are in none.
   int32_t generated_tokens = 0;
   absl::Duration queue;
   absl::Duration prefill;

@@ -1,36 +1,86 @@
-// Implements scheduler.h: one pass over the decodes, one over the prompts, one over the queue.
+// Implements scheduler.h: one pass over the running, one over the queue.
 #include "server/engine/scheduler.h"
 
 #include <algorithm>
 
-namespace structattn {
+#include "kernels/check.h"
 
-void PlanStep(const ServingLoads& loads, const SchedulerLimits& limits, StepPlan* plan) {
-  plan->admitted = 0;
-  plan->chunks.clear();
-  int32_t budget = limits.max_step_tokens;
-  const int32_t running = static_cast<int32_t>(loads.running.size());
-  for (int32_t i = 0; i < running && budget > 0; ++i) {
-    if (loads.running[i].prompt_tokens_left > 0) continue;
-    plan->chunks.push_back({i, 1});
-    --budget;
+namespace structattn {
+namespace {
+
+bool NeedsOneToken(const SequenceBlocks* sequence) { return sequence->left() == 1; }
+
+}  // namespace
+
+const StepPlan& Scheduler::PlanStep(const ServingState& state) {
+  plan_.preempted = 0;
+  plan_.admitted = 0;
+  plan_.chunks.clear();
+  plan_.ranges.clear();
+  awaited_.clear();
+  tokens_left_ = limits_.max_step_tokens;
+  PlanRunning(state);
+  if (plan_.preempted == 0) Admit(state);
+  STRUCTATTN_CHECK(!plan_.chunks.empty() || state.running.size() + state.waiting.size() == 0);
+  return plan_;
+}
+
+// Adds what `sequence` can compute with at most `tokens`; false when the pool ran out of blocks.
+bool Scheduler::Extend(SequenceBlocks* sequence, int32_t tokens, BlockPool* pool) {
+  PlanResources resources{.tokens = tokens, .pool = pool, .awaited = &awaited_};
+  const bool enough_blocks = sequence->Plan(&resources, &plan_.ranges);
+  tokens_left_ -= tokens - resources.tokens;
+  return enough_blocks;
+}
+
+void Scheduler::PlanRunning(const ServingState& state) {
+  int32_t staying = static_cast<int32_t>(state.running.size());
+  // Tokens kept back for those not planned yet that need one.
+  int32_t kept = static_cast<int32_t>(std::ranges::count_if(state.running, NeedsOneToken));
+  for (int32_t i = 0; i < staying; ++i) {
+    SequenceBlocks* const sequence = state.running[i];
+    if (NeedsOneToken(sequence)) --kept;
+    const int32_t range_begin = static_cast<int32_t>(plan_.ranges.size());
+    while (!Extend(sequence, tokens_left_ - kept, state.pool) && i + 1 < staying) {
+      SequenceBlocks* const last = state.running[--staying];
+      if (NeedsOneToken(last)) --kept;
+      last->Release(state.pool);
+      ++plan_.preempted;
+    }
+    AddChunk(i, range_begin);
   }
-  for (int32_t i = 0; i < running && budget > 0; ++i) {
-    if (loads.running[i].prompt_tokens_left == 0) continue;
-    const int32_t tokens = std::min(loads.running[i].prompt_tokens_left, budget);
-    plan->chunks.push_back({i, tokens});
-    budget -= tokens;
+}
+
+// The ranges added from range_begin on are of `sequence`; false when there are none.
+bool Scheduler::AddChunk(int32_t sequence, int32_t range_begin) {
+  const int32_t range_end = static_cast<int32_t>(plan_.ranges.size());
+  if (range_begin == range_end) return false;
+  plan_.chunks.push_back({sequence, range_begin, range_end});
+  return true;
+}
+
+void Scheduler::Admit(const ServingState& state) {
+  const int32_t most_running = std::min(limits_.max_running_sequences, limits_.max_step_tokens);
+  int32_t running = static_cast<int32_t>(state.running.size());
+  int32_t promised = 0;  // Blocks that those who run still miss.
+  if (!state.waiting.empty()) {
+    for (const SequenceBlocks* sequence : state.running) {
+      promised += sequence->BlocksMissing(*state.pool);
+    }
   }
-  const int32_t most_running = std::min(limits.max_running_sequences, limits.max_step_tokens);
-  int32_t free_blocks = loads.free_blocks;
-  for (const WaitingLoad& waiting : loads.waiting) {
-    if (budget == 0 || running + plan->admitted >= most_running) break;
-    if (waiting.blocks > free_blocks) break;  // Those behind it wait too: first come, first served.
-    const int32_t tokens = std::min(waiting.prompt_tokens, budget);
-    plan->chunks.push_back({running + plan->admitted, tokens});
-    budget -= tokens;
-    free_blocks -= waiting.blocks;
-    ++plan->admitted;
+  for (SequenceBlocks* sequence : state.waiting) {
+    if (tokens_left_ == 0 || running >= most_running) break;
+    const int32_t missing = sequence->BlocksMissing(*state.pool);
+    if (running > 0 && missing + promised + running > state.pool->available()) break;
+    const int32_t range_begin = static_cast<int32_t>(plan_.ranges.size());
+    Extend(sequence, tokens_left_, state.pool);
+    if (!AddChunk(running, range_begin)) {
+      sequence->Release(state.pool);
+      break;
+    }
+    promised += sequence->BlocksMissing(*state.pool);
+    ++running;
+    ++plan_.admitted;
   }
 }
 

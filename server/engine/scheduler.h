@@ -1,5 +1,5 @@
-// Decides what one step computes: who starts running, and how many tokens of whom. A pure function
-// of the loads that it is shown: no torch, no clock, no state.
+// Decides what one step computes: who starts, who has to stop, and which tokens of whom; hands out
+// the blocks for them. No torch, no clock: the same sequences and pool give the same plan.
 // Called once per step by server/engine/serving_loop.
 #ifndef STRUCTATTN_SERVER_ENGINE_SCHEDULER_H_
 #define STRUCTATTN_SERVER_ENGINE_SCHEDULER_H_
@@ -8,24 +8,17 @@
 #include <span>
 #include <vector>
 
+#include "server/engine/block_pool.h"
+#include "server/engine/sequence_blocks.h"
+
 namespace structattn {
 
-// A running sequence, as far as the decision depends on it.
-struct RunningLoad {
-  int32_t prompt_tokens_left;  // Not computed yet; 0: it decodes one token.
-};
-
-// A sequence that waits to run.
-struct WaitingLoad {
-  int32_t prompt_tokens;  // >= 1.
-  int32_t blocks;         // Reserved when it starts, for prompt and all it may generate.
-};
-
-// What the scheduler is shown: running in order of admission, waiting in order of arrival.
-struct ServingLoads {
-  std::span<const RunningLoad> running;
-  std::span<const WaitingLoad> waiting;
-  int32_t free_blocks;
+// What the scheduler plans for: running in order of admission, waiting in order of arrival. Each
+// has a token that is not computed; each fits into the empty pool. Those that wait hold no blocks.
+struct ServingState {
+  std::span<SequenceBlocks* const> running;
+  std::span<SequenceBlocks* const> waiting;
+  BlockPool* pool;
 };
 
 struct SchedulerLimits {
@@ -33,23 +26,46 @@ struct SchedulerLimits {
   int32_t max_running_sequences;
 };
 
-// Tokens of one sequence in a step.
+// Tokens of one sequence in a step: ranges [range_begin, range_end) of the plan, ascending, what
+// lies between them is in the pool already. At least one token.
 struct Chunk {
-  int32_t sequence;  // Index into the running, followed by the newly admitted.
-  int32_t tokens;    // >= 1.
-  bool operator==(const Chunk&) const = default;
+  int32_t sequence;  // Index into the running that stay, followed by the newly admitted.
+  int32_t range_begin;
+  int32_t range_end;
 };
 
 struct StepPlan {
-  int32_t admitted = 0;  // The first `admitted` of the waiting start to run.
+  int32_t preempted = 0;  // The last `preempted` of the running stop; they hold no blocks now.
+  int32_t admitted = 0;   // The first `admitted` of the waiting start to run.
   std::vector<Chunk> chunks;
+  std::vector<TokenRange> ranges;
 };
 
-// The rule: every decoding sequence gets its token; what is left of max_step_tokens goes to prompts
-// in order of arrival, in chunks; a waiting sequence starts, in order, when it gets a token in this
-// step and its blocks are free. At most min(max_running_sequences, max_step_tokens) run, so decodes
-// never take the whole step while a prompt is unfinished.
-void PlanStep(const ServingLoads& loads, const SchedulerLimits& limits, StepPlan* plan);
+// The rule, in order of admission: a sequence with one token left gets it; what these leave of
+// max_step_tokens goes to prompts, in chunks. When the pool has no block, the sequence admitted
+// last gives back all of its blocks and waits again, first in the queue; the one admitted first
+// never does, so it ends. Without preemption a waiting sequence starts, in order, when it gets a
+// token in this step and the blocks that it misses are there, besides those that running prompts
+// will take and one for each that runs. At most min(max_running_sequences, max_step_tokens) run, so
+// that decodes never take the whole step while a prompt is unfinished.
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerLimits& limits) : limits_(limits) {}
+
+  // Valid until the next call. Has a chunk whenever there is a sequence.
+  const StepPlan& PlanStep(const ServingState& state);
+
+ private:
+  void PlanRunning(const ServingState& state);
+  void Admit(const ServingState& state);
+  bool Extend(SequenceBlocks* sequence, int32_t tokens, BlockPool* pool);
+  bool AddChunk(int32_t sequence, int32_t range_begin);
+
+  const SchedulerLimits limits_;
+  StepPlan plan_;
+  int32_t tokens_left_ = 0;  // Of max_step_tokens.
+  AwaitedKeys awaited_;
+};
 
 }  // namespace structattn
 

@@ -1,5 +1,5 @@
-// One request while it is served: its tokens and their structure, its blocks, what is computed so
-// far, and its voice to the client.
+// One request while it is served: its tokens and their structure, its blocks of KV memory, and its
+// voice to the client.
 // Made by server/engine/engine, driven by server/engine/serving_loop. Decides nothing about others.
 #ifndef STRUCTATTN_SERVER_ENGINE_SEQUENCE_H_
 #define STRUCTATTN_SERVER_ENGINE_SEQUENCE_H_
@@ -16,6 +16,7 @@
 #include "kernels/attention/work_list.h"
 #include "server/engine/request.h"
 #include "server/engine/sampler.h"
+#include "server/engine/sequence_blocks.h"
 #include "server/engine/text_stream.h"
 #include "server/model/tokenizer/tokenizer.h"
 
@@ -26,6 +27,9 @@ struct SequenceModel {
   const Tokenizer* tokenizer;
   std::span<const int32_t> eos_token_ids;
   int64_t context_length;
+  int32_t block_size;  // Tokens per block of KV memory.
+  // Whether generated tokens are computed in another way than those of a prompt (Tiling).
+  bool generated_apart = false;
 };
 
 class Sequence {
@@ -45,18 +49,14 @@ class Sequence {
   int32_t generated_tokens() const { return size() - prompt_tokens_; }
   // Generated tokens at most: max_tokens, cut to what the context leaves; may be 0.
   int32_t max_generated_tokens() const { return max_generated_tokens_; }
-  int32_t max_tokens() const { return prompt_tokens_ + max_generated_tokens_; }
-  // Tokens whose keys and values are in KV memory: [0, computed).
-  int32_t computed() const { return computed_; }
+  // Blocks that the prompt and all it may generate take.
+  int32_t MaxBlocks() const;
 
-  // Blocks of KV memory: token i lives in blocks[i / block_size]. Filled and emptied by the loop.
-  std::vector<int32_t>& blocks() { return blocks_; }
-  const std::vector<int32_t>& blocks() const { return blocks_; }
+  SequenceBlocks& blocks() { return blocks_; }
+  const SequenceBlocks& blocks() const { return blocks_; }
 
-  // First work begins: ends the queue time.
-  void Start(absl::Time now) { started_ = now; }
-  // `tokens` more are computed.
-  void AddComputed(int32_t tokens) { computed_ += tokens; }
+  // Work begins, for the first time or again: the first time ends the queue time.
+  void Start(absl::Time now) { started_ = started_.value_or(now); }
 
   // Everything that choosing the next token from `logits` depends on.
   SampleInput NextSample(std::span<const float> logits) const;
@@ -68,16 +68,19 @@ class Sequence {
   void Fail(const absl::Status& status);
 
  private:
+  void TakeIn();
+  FinishEvent MakeFinish(FinishReason reason, absl::Time now) const;
+
   const uint64_t ticket_;
   Request request_;  // token_ids and structure grow with the generated tokens.
   std::shared_ptr<EventSink> sink_;
   VisibleIntervals intervals_;
+  SequenceBlocks blocks_;
   TokenHistory history_;
   TextStream text_;
   const int32_t prompt_tokens_;
   const int32_t max_generated_tokens_;
-  int32_t computed_ = 0;
-  std::vector<int32_t> blocks_;
+  const int32_t generated_begin_;  // SequenceTokens::generated_begin.
   std::optional<absl::Time> started_;
   std::optional<absl::Time> first_token_;
 };

@@ -15,12 +15,8 @@
 namespace structattn {
 
 ServingLoop::ServingLoop(Decoder* decoder, KvCache kv, const SchedulerLimits& limits)
-    : decoder_(decoder), kv_(std::move(kv)), limits_(limits), pool_(kv_.blocks) {
+    : decoder_(decoder), kv_(std::move(kv)), pool_(kv_.blocks), scheduler_(limits) {
   STRUCTATTN_CHECK(limits.max_step_tokens > 0 && limits.max_running_sequences > 0);
-}
-
-int32_t ServingLoop::BlocksFor(const Sequence& sequence) const {
-  return (sequence.max_tokens() + kv_.block_size - 1) / kv_.block_size;
 }
 
 void ServingLoop::Accept(std::unique_ptr<Sequence> sequence) {
@@ -28,7 +24,7 @@ void ServingLoop::Accept(std::unique_ptr<Sequence> sequence) {
     sequence->Finish(FinishReason::kLength, absl::Now());
     return;
   }
-  STRUCTATTN_CHECK(BlocksFor(*sequence) <= kv_.blocks);
+  STRUCTATTN_CHECK(sequence->MaxBlocks() <= kv_.blocks);
   waiting_.push_back(std::move(sequence));
 }
 
@@ -47,7 +43,7 @@ void ServingLoop::EndWhere(FinishReason reason, Condition condition) {
   const auto end_in = [&](auto* sequences) {
     for (std::unique_ptr<Sequence>& sequence : *sequences) {
       if (!condition(*sequence)) continue;
-      ReleaseBlocks(sequence.get());
+      sequence->blocks().Release(&pool_);
       sequence->Finish(reason, now);
       sequence.reset();
     }
@@ -72,38 +68,40 @@ void ServingLoop::Plan() {
   EndWhere(FinishReason::kDeadline,
            [now = absl::Now()](const Sequence& sequence) { return sequence.deadline() <= now; });
   if (idle()) return;
-  running_loads_.clear();
-  for (const std::unique_ptr<Sequence>& sequence : running_) {
-    const int32_t left = std::max(sequence->prompt_tokens() - sequence->computed(), 0);
-    running_loads_.push_back({left});
+  running_blocks_.clear();
+  for (const auto& sequence : running_) running_blocks_.push_back(&sequence->blocks());
+  waiting_blocks_.clear();
+  for (const auto& sequence : waiting_) waiting_blocks_.push_back(&sequence->blocks());
+  plan_ = &scheduler_.PlanStep(
+      {.running = running_blocks_, .waiting = waiting_blocks_, .pool = &pool_});
+  Preempt(plan_->preempted);
+  Admit(plan_->admitted);
+  for (const Chunk& chunk : plan_->chunks) {
+    chunks_.push_back(
+        {.sequence = running_[chunk.sequence].get(),
+         .ranges = std::span(plan_->ranges)
+                       .subspan(chunk.range_begin, chunk.range_end - chunk.range_begin)});
   }
-  waiting_loads_.clear();
-  const int32_t most_admitted = std::max(limits_.max_running_sequences - running(), 0);
-  for (int32_t i = 0; i < std::min(waiting(), most_admitted); ++i) {
-    waiting_loads_.push_back({waiting_[i]->prompt_tokens(), BlocksFor(*waiting_[i])});
-  }
-  PlanStep({running_loads_, waiting_loads_, pool_.free_blocks()}, limits_, &plan_);
-  STRUCTATTN_CHECK(!plan_.chunks.empty());
-  Admit(plan_.admitted);
-  for (const Chunk& chunk : plan_.chunks) {
-    chunks_.push_back({running_[chunk.sequence].get(), chunk.tokens});
+}
+
+void ServingLoop::Preempt(int32_t count) {
+  for (int32_t i = 0; i < count; ++i) {
+    waiting_.push_front(std::move(running_.back()));
+    running_.pop_back();
   }
 }
 
 void ServingLoop::Admit(int32_t count) {
   for (int32_t i = 0; i < count; ++i) {
-    std::unique_ptr<Sequence> sequence = std::move(waiting_.front());
+    running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
-    sequence->blocks().resize(BlocksFor(*sequence));
-    for (int32_t& block : sequence->blocks()) block = pool_.Allocate();
-    sequence->Start(absl::Now());
-    running_.push_back(std::move(sequence));
+    running_.back()->Start(absl::Now());
   }
 }
 
 absl::Status ServingLoop::Forward() {
   try {
-    BuildBatch(chunks_, kv_.block_size, &batch_);
+    BuildBatch(chunks_, &batch_);
     const size_t size = batch_.logit_rows.size() * decoder_->vocabulary_size();
     if (logits_.size() < size) logits_.resize(size);
     decoder_->Forward(batch_, kv_.layers, std::span(logits_).first(size));
@@ -119,10 +117,9 @@ void ServingLoop::SampleAll() {
   const size_t vocabulary = decoder_->vocabulary_size();
   size_t row = 0;
   for (size_t i = 0; i < chunks_.size(); ++i) {
-    std::unique_ptr<Sequence>& sequence = running_[plan_.chunks[i].sequence];
-    const bool reaches_end = ReachesEnd(chunks_[i]);
-    sequence->AddComputed(chunks_[i].tokens);
-    if (!reaches_end) continue;
+    std::unique_ptr<Sequence>& sequence = running_[plan_->chunks[i].sequence];
+    sequence->blocks().Commit(&pool_);
+    if (!ReachesEnd(chunks_[i])) continue;
     SampleNext(&sequence, std::span(logits_).subspan(row * vocabulary, vocabulary));
     ++row;
   }
@@ -132,7 +129,7 @@ void ServingLoop::SampleAll() {
 void ServingLoop::SampleNext(std::unique_ptr<Sequence>* sequence, std::span<const float> logits) {
   absl::StatusOr<SampledToken> token = sampler_.Sample((*sequence)->NextSample(logits));
   if (!token.ok()) {
-    ReleaseBlocks(sequence->get());
+    (*sequence)->blocks().Release(&pool_);
     (*sequence)->Fail(token.status());
     sequence->reset();
     return;
@@ -140,23 +137,18 @@ void ServingLoop::SampleNext(std::unique_ptr<Sequence>* sequence, std::span<cons
   const absl::Time now = absl::Now();
   const std::optional<FinishReason> finish = (*sequence)->Accept(*std::move(token), now);
   if (!finish.has_value()) return;
-  ReleaseBlocks(sequence->get());
+  (*sequence)->blocks().Release(&pool_);
   (*sequence)->Finish(*finish, now);
   sequence->reset();
 }
 
 void ServingLoop::FailBatch(const absl::Status& status) {
-  for (const Chunk& chunk : plan_.chunks) {
+  for (const Chunk& chunk : plan_->chunks) {
     std::unique_ptr<Sequence>& sequence = running_[chunk.sequence];
-    ReleaseBlocks(sequence.get());
+    sequence->blocks().Release(&pool_);
     sequence->Fail(status);
     sequence.reset();
   }
-}
-
-void ServingLoop::ReleaseBlocks(Sequence* sequence) {
-  for (int32_t block : sequence->blocks()) pool_.Release(block);
-  sequence->blocks().clear();
 }
 
 }  // namespace structattn

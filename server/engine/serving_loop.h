@@ -26,7 +26,7 @@ class ServingLoop {
   // `decoder` outlives the loop.
   ServingLoop(Decoder* decoder, KvCache kv, const SchedulerLimits& limits);
 
-  // Takes a sequence into the queue; its blocks must fit into an empty pool. One that may not
+  // Takes a sequence into the queue; its MaxBlocks must fit into an empty pool. One that may not
   // generate anything finishes at once.
   void Accept(std::unique_ptr<Sequence> sequence);
   // Ends a sequence that runs or waits with kCancelled; not between the halves of a step. Unknown
@@ -34,39 +34,40 @@ class ServingLoop {
   void Cancel(uint64_t ticket);
   void CancelAll();
 
-  // A step in two halves. Plan ends what is past its deadline, decides the next batch and starts
-  // the sequences that it admits; Execute runs that batch. No effect when idle.
+  // A step in two halves. Plan ends what is past its deadline, decides the next batch, puts what
+  // is preempted back into the queue and starts the sequences that are admitted; Execute runs that
+  // batch. No effect when idle.
   void Plan();
   void Execute();
 
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
   int32_t waiting() const { return static_cast<int32_t>(waiting_.size()); }
-  int32_t free_blocks() const { return pool_.free_blocks(); }
+  // Blocks that no sequence holds.
+  int32_t available_blocks() const { return pool_.available(); }
 
  private:
   template <typename Condition>
   void EndWhere(FinishReason reason, Condition condition);
+  void Preempt(int32_t count);
   void Admit(int32_t count);
   absl::Status Forward();
   void SampleAll();
   void SampleNext(std::unique_ptr<Sequence>* sequence, std::span<const float> logits);
   void FailBatch(const absl::Status& status);
-  void ReleaseBlocks(Sequence* sequence);
-  int32_t BlocksFor(const Sequence& sequence) const;
 
   Decoder* const decoder_;
   const KvCache kv_;
-  const SchedulerLimits limits_;
   BlockPool pool_;
+  Scheduler scheduler_;
   Sampler sampler_;
   std::vector<std::unique_ptr<Sequence>> running_;  // In order of admission.
-  std::deque<std::unique_ptr<Sequence>> waiting_;   // In order of arrival.
+  std::deque<std::unique_ptr<Sequence>> waiting_;   // In order of arrival, the preempted first.
 
   // Workspace of one step, reused.
-  std::vector<RunningLoad> running_loads_;
-  std::vector<WaitingLoad> waiting_loads_;
-  StepPlan plan_;
+  std::vector<SequenceBlocks*> running_blocks_;
+  std::vector<SequenceBlocks*> waiting_blocks_;
+  const StepPlan* plan_ = nullptr;
   std::vector<SequenceChunk> chunks_;  // Of plan_; empty when nothing is planned.
   StepBatch batch_;
   std::vector<float> logits_;  // [logit rows, vocabulary]

@@ -3,8 +3,6 @@
 
 #include <openssl/evp.h>
 
-#include <array>
-
 #include "absl/strings/escaping.h"
 #include "kernels/check.h"
 
@@ -21,11 +19,15 @@ void Sha256::Update(std::string_view bytes) {
   STRUCTATTN_CHECK(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) == 1);
 }
 
+std::array<uint8_t, 32> Sha256::Bytes() {
+  std::array<uint8_t, 32> digest;
+  STRUCTATTN_CHECK(EVP_DigestFinal_ex(context_.get(), digest.data(), nullptr) == 1);
+  return digest;
+}
+
 std::string Sha256::Hex() {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-  unsigned int size = 0;
-  STRUCTATTN_CHECK(EVP_DigestFinal_ex(context_.get(), digest.data(), &size) == 1);
-  return absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), size});
+  const std::array<uint8_t, 32> digest = Bytes();
+  return absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
 
 }  // namespace structattn

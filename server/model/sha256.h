@@ -1,8 +1,11 @@
-// SHA-256 of a stream of bytes, as hexadecimal text.
-// Used for the digests that replies name (checkpoint, structure); not for secrets or passwords.
+// SHA-256 of a stream of bytes.
+// Used for the digests that replies name (checkpoint, structure) and for the keys of KV blocks
+// (server/engine/block_keys); not for secrets or passwords.
 #ifndef STRUCTATTN_SERVER_MODEL_SHA256_H_
 #define STRUCTATTN_SERVER_MODEL_SHA256_H_
 
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,8 +20,9 @@ class Sha256 {
 
   void Update(std::string_view bytes);
 
-  // 64 lower-case digits. Ends the stream: call once, last.
-  std::string Hex();
+  // Either ends the stream: call one of them once, last.
+  std::array<uint8_t, 32> Bytes();
+  std::string Hex();  // 64 lower-case digits.
 
  private:
   struct Free {

@@ -63,15 +63,17 @@ std::vector<uint32_t> HashRows(const StepBatch& batch, const KvLayerView& view,
   for (const QueryTile& tile : batch.work.tiles) {
     for (int32_t row = 0; row < tile.query_count; ++row) {
       uint32_t hash = 1;
-      for (int32_t n = tile.interval_begin; n < tile.interval_end; ++n) {
+      int32_t keys = tile.KeysOfRow(row);
+      for (int32_t n = tile.interval_begin; keys > 0; ++n) {
         const KeyInterval interval = batch.work.intervals[n];
-        const int32_t end = std::min(interval.end, tile.query_begin + row + 1);
-        for (int32_t index = interval.begin; index < end; ++index) {
+        const int32_t end = std::min(interval.end, interval.begin + keys);
+        keys -= end - interval.begin;
+        for (int32_t slot = interval.begin; slot < end; ++slot) {
           const int64_t entry =
-              int64_t{tile.sequence} * batch.block_table_stride + index / view.block_size;
+              int64_t{tile.sequence} * batch.block_table_stride + slot / view.block_size;
           const int64_t block = batch.block_tables[entry];
           const std::optional<Key> key =
-              ReadKey(view, block * view.block_size + index % view.block_size);
+              ReadKey(view, block * view.block_size + slot % view.block_size);
           if (!key.has_value()) ++*unwritten;
           hash = Mix(hash, key.value_or(Key{0, 0}));
         }
@@ -243,6 +245,7 @@ EncodedPrompt RandomPrompt(std::mt19937* random, int tokens) {
   }
   EncodedPrompt prompt{.token_ids = {},
                        .segments = std::vector<int32_t>(tokens, 0),
+                       .segment_count = 1,
                        .structure = Structure(rule, static_cast<PositionPolicy>((*random)() % 2))};
   int group = 0;
   for (int i = 0; i < tokens; ++i) {
