@@ -22,6 +22,7 @@ cache=${STRUCTATTN_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set, so set STRU
 packages=(
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev
   libspdlog-dev libssl-dev nlohmann-json3-dev libcli11-dev libhwy-dev libgtest-dev libgmock-dev
+  libboost-context-dev
   g++ cmake ninja-build ccache mold python3 python3-venv ca-certificates
 )
 
