@@ -58,7 +58,13 @@ ReferenceRow ReferenceAttention(const SequenceTensors& sequence, const HeadShape
     magnitude = std::max(magnitude, absolute * shape.scale);
   }
 
-  ReferenceRow row = {std::vector<double>(dims, 0.0), std::vector<double>(dims, 0.0)};
+  const std::vector<double> zeros(dims, 0.0);
+  ReferenceRow row = {.output = zeros,
+                      .tolerance = zeros,
+                      .keys = static_cast<int>(keys.size()),
+                      .magnitude = magnitude,
+                      .weighted = zeros,
+                      .absolute = zeros};
   if (keys.empty()) return row;
   const double maximum = *std::max_element(scores.begin(), scores.end());
   double sum = 0.0;
@@ -69,6 +75,8 @@ ReferenceRow ReferenceAttention(const SequenceTensors& sequence, const HeadShape
       const double value = kv_row(sequence.value, keys[n])[dim];
       const double term = scores[n] / sum * value;
       row.output[dim] += term;
+      row.weighted[dim] += std::abs(term);
+      row.absolute[dim] += std::abs(value);
       row.tolerance[dim] += std::abs(term) * bound + std::abs(value) * kFlushed;
     }
   }

@@ -33,6 +33,11 @@ struct ReferenceRow {
   std::vector<double> output;  // [head_dim]; zero if the token sees no key.
   // [head_dim] How far a kernel with float sums may be from `output` before it rounds its result.
   std::vector<double> tolerance;
+  // What other kernels' tolerances are made of.
+  int keys = 0;                  // Visible ones.
+  double magnitude = 0.0;        // The largest sum over dims of |scale q k|.
+  std::vector<double> weighted;  // [head_dim] Sum over keys of weight x |value|.
+  std::vector<double> absolute;  // [head_dim] Sum over keys of |value|.
 };
 
 ReferenceRow ReferenceAttention(const SequenceTensors& sequence, const HeadShape& shape, int token,

@@ -44,8 +44,7 @@ boost::context::fiber Fibers::Make(int index, const std::function<void(int)>& bo
 void Fibers::Step(int fiber) { fibers_[fiber] = std::move(fibers_[fiber]).resume(); }
 
 bool Fibers::Run(int count, const std::function<void(int)>& body,
-                 const std::function<void()>& stuck,
-                 const std::function<uint64_t(uint64_t)>& pick) {
+                 const std::function<void()>& stuck) {
   abandoning_ = false;
   fibers_.clear();
   runnable_.clear();
@@ -54,8 +53,8 @@ bool Fibers::Run(int count, const std::function<void(int)>& body,
     runnable_.push_back(i);
   }
   while (!runnable_.empty() && !abandoning_) {
-    std::swap(runnable_[pick(runnable_.size())], runnable_.back());
-    const int next = runnable_.back();
+    const int next =
+        std::exchange(runnable_[Random(static_cast<uint32_t>(runnable_.size()))], runnable_.back());
     runnable_.pop_back();
     Step(next);
   }

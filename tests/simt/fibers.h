@@ -21,10 +21,19 @@ class Fibers {
   Fibers(const Fibers&) = delete;
   Fibers& operator=(const Fibers&) = delete;
 
+  // The order of all that follows.
+  void SetSeed(uint64_t seed) { random_ = seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du; }
+  // Uniform in [0, below) for small `below`: xorshift64* (Vigna 2014).
+  uint32_t Random(uint32_t below) {
+    random_ ^= random_ >> 12;
+    random_ ^= random_ << 25;
+    random_ ^= random_ >> 27;
+    return static_cast<uint32_t>((random_ * 0x2545f4914f6cdd1du >> 32) * below >> 32);
+  }
+
   // Runs body(i) of all i in [0, count); returns whether all came to their end. If not, those that
-  // wait have been abandoned after a call of `stuck`. `pick(n)` chooses one of n.
-  bool Run(int count, const std::function<void(int)>& body, const std::function<void()>& stuck,
-           const std::function<uint64_t(uint64_t)>& pick);
+  // wait have been abandoned after a call of `stuck`.
+  bool Run(int count, const std::function<void(int)>& body, const std::function<void()>& stuck);
 
   // ---- Within a body.
   // Until Resume of this fiber. Throws Abandoned if that will not come.
@@ -42,6 +51,7 @@ class Fibers {
   std::vector<int> runnable_;
   boost::context::fiber main_;
   bool abandoning_ = false;
+  uint64_t random_ = 1;
 };
 
 }  // namespace structattn::simt

@@ -44,15 +44,7 @@ Machine& Machine::Get() {
 
 void Machine::SetSeed(uint64_t seed) {
   const auto lock = global_.Lock();
-  random_ = seed * 0x9e3779b97f4a7c15u + 0x2545f4914f6cdd1du;
-}
-
-// xorshift64* (Vigna 2014).
-uint64_t Machine::Random(uint64_t below) {
-  random_ ^= random_ >> 12;
-  random_ ^= random_ << 25;
-  random_ ^= random_ >> 27;
-  return (random_ * 0x2545f4914f6cdd1du >> 32) % below;
+  fibers_.SetSeed(seed);
 }
 
 std::vector<Report> Machine::TakeReports() {
@@ -72,7 +64,7 @@ void Machine::Run(const Launch& launch) {
   std::vector<uint32_t> blocks(context_.counts.blocks);
   std::iota(blocks.begin(), blocks.end(), 0u);
   for (size_t left = blocks.size(); left > 0; --left) {
-    std::swap(blocks[Random(left)], blocks[left - 1]);
+    std::swap(blocks[fibers_.Random(static_cast<uint32_t>(left))], blocks[left - 1]);
     BeginBlock(launch, blocks[left - 1]);
     if (!RunBlock(launch)) break;
   }
@@ -120,7 +112,7 @@ bool Machine::RunBlock(const Launch& launch) {
         launch.run(launch.params);
         Exit();
       },
-      [&] { ReportDeadlock(); }, [&](uint64_t below) { return Random(below); });
+      [&] { ReportDeadlock(); });
   for (Warp& warp : warps_) warp.log.Flush(context_.counts);
   return done;
 }

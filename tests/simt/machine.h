@@ -167,7 +167,6 @@ class Machine {
   std::string WhereThreadsWait(int begin, int end) const;
   void ReportDeadlock();
   void CheckBankConflicts(const std::array<MatrixLoad*, kLanes>& lanes, Place place);
-  uint64_t Random(uint64_t below);
 
   Context context_;
   SharedMemory shared_{&context_};
@@ -179,7 +178,6 @@ class Machine {
   int at_barrier_ = 0;
   Place barrier_place_;
   int exited_ = 0;
-  uint64_t random_ = 1;
   Fibers fibers_;
 };
 
