@@ -255,11 +255,11 @@ TEST(PickTokensEdgeTest, AgreesWithHostSampler) {
   const TokenHistory history(SamplingParams(), {});
   for (uint32_t i = 0; i < 12; ++i) {
     const std::vector<float> logits = RandomLogits(3000, 2.5f, 100 + i);
-    const SamplingParams params = {
-        .temperature = 0.5f + 0.1f * static_cast<float>(random() % 10),
-        .top_k = static_cast<int32_t>(i % 3 == 0 ? 0 : random() % 100),
-        .top_p = i % 2 == 0 ? 1.0f : 0.5f + 0.05f * static_cast<float>(random() % 10),
-        .min_p = i % 4 == 0 ? 0.02f : 0.0f};
+    SamplingParams params;
+    params.temperature = 0.5f + 0.1f * static_cast<float>(random() % 10);
+    if (i % 3 != 0) params.top_k = static_cast<int32_t>(random() % 100);
+    if (i % 2 != 0) params.top_p = 0.5f + 0.05f * static_cast<float>(random() % 10);
+    if (i % 4 == 0) params.min_p = 0.02f;
     const DrawId draw = {.seed = i, .continuation = 0, .token = 5};
     const auto expected =
         sampler.Sample({.logits = logits, .params = &params, .history = &history, .draw = draw});
