@@ -345,7 +345,7 @@ int64_t PartsOfTile(const ThreadPool& pool, const AttentionParams& params) {
 }  // namespace
 
 const AttentionKernel* BestBf16AttentionKernel(int head_dim) {
-  for (const AttentionKernel* kernel : {Avx512Bf16AttentionKernel()}) {
+  for (const AttentionKernel* kernel : {AmxAttentionKernel(), Avx512Bf16AttentionKernel()}) {
     if (kernel != nullptr && kernel->supports(head_dim)) return kernel;
   }
   return nullptr;

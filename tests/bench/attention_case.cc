@@ -77,8 +77,8 @@ void AttentionCase::Fill(int heads, std::vector<float>* tensor) {
 void AttentionCase::WriteCache() {
   STRUCTATTN_CHECK(problem_.tokens % kBlockSize == 0);
   key_elements_ = static_cast<int64_t>(sequence_.key.size());
-  key_.resize(key_elements_ * ByteSize(problem_.dtype));
-  value_.resize(key_.size());
+  key_ = hwy::AllocateAligned<char>(key_elements_ * ByteSize(problem_.dtype));
+  value_ = hwy::AllocateAligned<char>(key_elements_ * ByteSize(problem_.dtype));
   for (int block = 0; block < problem_.tokens / kBlockSize; ++block) table_.push_back(block);
   const KvLayerView kv = Params().kv;
   if (kv.dtype == DType::kFloat32) Write<float>(kv, sequence_);
@@ -91,8 +91,8 @@ AttentionParams AttentionCase::Params() const {
   params.query =
       sequence_.query.data() + int64_t{problem_.query_begin} * problem_.heads * problem_.head_dim;
   params.output = const_cast<float*>(output_.data());
-  params.kv = {.key = const_cast<char*>(key_.data()),
-               .value = const_cast<char*>(value_.data()),
+  params.kv = {.key = key_.get(),
+               .value = value_.get(),
                .dtype = problem_.dtype,
                .block_size = kBlockSize,
                .kv_heads = problem_.kv_heads,
