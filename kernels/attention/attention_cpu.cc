@@ -64,7 +64,8 @@ namespace HWY_NAMESPACE {
 
 // Rows that share a pass over the keys, at most; fewer when their scores would leave the cache.
 constexpr int kPanelRows = 8 * kMaxRows;
-constexpr int64_t kPanelScores = 128 * 1024;
+constexpr int64_t kPanelScores = 64 * 1024;
+constexpr int64_t kLeastPanelRows = 2;
 // Key groups whose keys (or values) stay in the cache while all rows of a panel meet them.
 constexpr int kChunkGroups = 16;
 
@@ -295,7 +296,8 @@ void RunItem(const AttentionItem& item, AttentionScratch& scratch) {
   CollectKeys(*item.params, *item.tile, &scratch.groups, &scratch.row_keys);
   const int rows = item.row_end - item.row_begin;
   const int64_t keys = std::max(scratch.row_keys.back(), 1);
-  const int most = static_cast<int>(std::clamp<int64_t>(kPanelScores / keys, kMaxRows, kPanelRows));
+  const int most =
+      static_cast<int>(std::clamp<int64_t>(kPanelScores / keys, kLeastPanelRows, kPanelRows));
   const int panels = (rows + most - 1) / most;
   Panel<T> panel(*item.params, *item.tile, item.kv_head, scratch);
   for (int p = 0; p < panels; ++p) {
