@@ -7,7 +7,7 @@
 
 #include "kernels/attention/attention_bf16_includes.h"
 
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")
+HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,prfchw")
 
 #include "kernels/attention/attention_bf16-inl.h"
 

@@ -77,6 +77,7 @@ class Panel {
     const int bands = (rows + Engine::kBandRows - 1) / Engine::kBandRows;
     const int even = (rows + bands - 1) / bands;
     band_rows_ = (even + Engine::kRowStep - 1) / Engine::kRowStep * Engine::kRowStep;
+    Prefetch();
     for (int row = 0; row < rows; ++row) LoadQuery(row);
     std::fill_n(s_.maximum, rows, -std::numeric_limits<float>::infinity());
     std::memset(s_.weight_sums, 0, sizeof(float) * 16 * rows);
@@ -102,6 +103,30 @@ class Panel {
     const int64_t token = tile_.row_begin + (row_begin_ + row) / ratio_;
     const int head = kv_head_ * ratio_ + (row_begin_ + row) % ratio_;
     return (token * params_.heads + head) * head_.head_dim;
+  }
+
+  // Asks L2 for what short prompts would wait for: the first chunk of keys and values, and the
+  // output.
+  HWY_INLINE void Prefetch() const {  // Inline, or GCC takes it for a function without effect.
+    constexpr int kLine = 64;
+    const int group_lines = kGroupKeys * head_.head_dim * static_cast<int>(sizeof(Bfloat16)) / kLine;
+    const int32_t keys = std::min(RowKeys(rows_ - 1), kChunkKeys);
+    for (const KeyGroup& group : s_.groups) {
+      if (group.rank >= keys) break;
+      const Pair* key = head_.Keys(group);
+      const char* value = reinterpret_cast<const char*>(head_.Values(group));
+      for (int line = 0; line < group_lines; ++line) {
+        _mm_prefetch(key + int64_t{line} * head_.block_size, _MM_HINT_T1);
+        _mm_prefetch(value + line * kLine, _MM_HINT_T1);
+      }
+    }
+    const auto element = static_cast<int64_t>(ByteSize(params_.output_dtype));
+    for (int row = 0; row < rows_; ++row) {
+      const char* output = static_cast<const char*>(params_.output) + RowOffset(row) * element;
+      for (int64_t byte = 0; byte < head_.head_dim * element; byte += kLine) {
+        __builtin_prefetch(output + byte, 1, 2);
+      }
+    }
   }
 
   void LoadQuery(int row) {

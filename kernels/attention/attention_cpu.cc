@@ -362,7 +362,7 @@ void AttentionCpuWith(const AttentionKernel* bf16_kernel, ThreadPool& pool,
   // Late tiles of a long prompt cost most: they go first, so that no thread ends alone with one.
   // Within a few tiles head by head, so that the keys of one head and the queries of all heads are
   // still in the cache when they are needed again.
-  constexpr int64_t kTilesTogether = 4;
+  constexpr int64_t kTilesTogether = 1;
   const int64_t kv_heads = params.kv.kv_heads;
   const int64_t parts = PartsOfTile(pool, params);
   pool.ParallelFor(params.tile_count * kv_heads * parts, [&](int64_t index) {

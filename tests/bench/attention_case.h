@@ -55,7 +55,7 @@ class AttentionCase {
   hwy::AlignedFreeUniquePtr<char[]> key_;  // Aligned as the server's tensors are.
   hwy::AlignedFreeUniquePtr<char[]> value_;
   std::vector<int32_t> table_;
-  std::vector<float> output_;
+  hwy::AlignedFreeUniquePtr<char[]> output_;  // Of the cache's type, as the server has it.
   WorkList work_;
 };
 
