@@ -384,6 +384,23 @@ TEST_P(SimtReportsTest, TheFaultIsReportedAndItsTwinIsNot) {
 INSTANTIATE_TEST_SUITE_P(Faults, SimtReportsTest, testing::ValuesIn(kFaults),
                          [](const auto& info) { return std::string(info.param.name); });
 
+struct Runaway : Tiny {  // Ends only when it reads a 1.
+  static void Run(const Params& p) {
+    for (const float* from = p.input; LoadGlobal(from) != 1.0f; ++from) {
+    }
+  }
+};
+
+TEST(SimtReportsListTest, ARunawayKernelIsEnded) {
+  std::vector<float> input(kElements);
+  const simt::Memory memory = simt::ReadOnly(input);
+  LaunchTiny<Runaway>({.faulty = true, .input = input.data(), .output = nullptr});
+  const std::vector<simt::Report> reports = simt::TakeReports();
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_EQ(reports[0].kind, kGlobalBounds);
+  EXPECT_GT(reports[0].times, 1000);
+}
+
 TEST(SimtReportsListTest, EveryKindHasItsFault) {
   std::set<ReportKind> kinds;
   for (const Fault& fault : kFaults) kinds.insert(fault.kind);
