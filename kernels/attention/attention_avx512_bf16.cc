@@ -192,9 +192,11 @@ HWY_INLINE void ListedColumns(const Bfloat16* const* listed, const ValueArgs& ar
 
 template <int kRows>
 HWY_NOINLINE void ListedRows(const Bfloat16* const* listed, const ValueArgs& args) {
-  constexpr int kDims = 64;
   int dim = 0;
-  for (; dim + kDims <= args.head_dim; dim += kDims) ListedColumns<kRows, kDims>(listed, args, dim);
+  if constexpr (kRows <= 2) {  // Whole rows of 128 dims, where the sums fit into registers.
+    for (; dim + 128 <= args.head_dim; dim += 128) ListedColumns<kRows, 128>(listed, args, dim);
+  }
+  for (; dim + 64 <= args.head_dim; dim += 64) ListedColumns<kRows, 64>(listed, args, dim);
   for (; dim + 32 <= args.head_dim; dim += 32) ListedColumns<kRows, 32>(listed, args, dim);
 }
 

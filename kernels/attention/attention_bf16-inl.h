@@ -109,7 +109,8 @@ class Panel {
   // output.
   HWY_INLINE void Prefetch() const {  // Inline, or GCC takes it for a function without effect.
     constexpr int kLine = 64;
-    const int group_lines = kGroupKeys * head_.head_dim * static_cast<int>(sizeof(Bfloat16)) / kLine;
+    const int group_lines =
+        kGroupKeys * head_.head_dim * static_cast<int>(sizeof(Bfloat16)) / kLine;
     const int32_t keys = std::min(RowKeys(rows_ - 1), kChunkKeys);
     for (const KeyGroup& group : s_.groups) {
       if (group.rank >= keys) break;
@@ -172,6 +173,11 @@ class Panel {
   // there are any; returns the group that the next rank is in.
   const KeyGroup* ListValues(int32_t begin, int keys, const KeyGroup* group) {
     const int64_t head_dim = head_.head_dim;
+    // Bytes from the first value of a group to the first and the last eight.
+    const int64_t stride = head_dim * static_cast<int64_t>(sizeof(Bfloat16));
+    const __m512i low =
+        _mm512_mullo_epi64(_mm512_set1_epi64(stride), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+    const __m512i high = _mm512_add_epi64(low, _mm512_set1_epi64(8 * stride));
     const KeyGroup* const end = s_.groups.data() + s_.groups.size();
     const KeyGroup* next = end;
     int32_t rank = group->rank - begin;
@@ -180,7 +186,9 @@ class Panel {
       uint32_t visible = group->visible;
       for (; rank < 0; ++rank) visible &= visible - 1;
       if (visible == 0xffff) {
-        for (int n = 0; n < kGroupKeys; ++n) s_.rows[rank + n] = values + n * head_dim;
+        const __m512i begin_of = _mm512_set1_epi64(reinterpret_cast<int64_t>(values));
+        _mm512_storeu_si512(s_.rows + rank, _mm512_add_epi64(begin_of, low));
+        _mm512_storeu_si512(s_.rows + rank + 8, _mm512_add_epi64(begin_of, high));
         rank += kGroupKeys;
         visible = 0;
       }

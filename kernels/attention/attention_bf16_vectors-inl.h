@@ -9,7 +9,7 @@ inline constexpr int kMaxHeadDim = 256;
 inline constexpr int kChunkKeys = 256;
 inline constexpr int kPanelRows = 96;
 inline constexpr int kPieceKeys = 64;
-inline constexpr int kRowsAhead = 128;
+inline constexpr int kRowsAhead = 64;
 inline constexpr int kPairDims = 16;  // Sixteen pairs fill a vector.
 // Strides between rows, skewed so that rows do not fight for the same cache sets.
 inline constexpr int kRowPairs = (kChunkKeys + 32) / 2;                // Of queries and weights.
@@ -143,9 +143,9 @@ inline __m512 Weights(const float* scores, int keys, __m512 log2_scale, __m512 m
   return sums;
 }
 
-// How far ahead of its use a row of values is asked for: some 16 KB. Into L2: memory takes longer
+// How far ahead of its use a row of values is asked for: some 8 KB. Into L2: memory takes longer
 // than the few misses that L1 keeps in flight allow.
-inline int RowsAhead(int head_dim) { return std::min(kRowsAhead, 8192 / head_dim / 2 * 2); }
+inline int RowsAhead(int head_dim) { return std::min(kRowsAhead, 4096 / head_dim / 2 * 2); }
 
 inline void PrefetchRow(const Bfloat16* row, int head_dim) {
   for (int dim = 0; dim < head_dim; dim += 32) _mm_prefetch(row + dim, _MM_HINT_T1);
