@@ -28,8 +28,8 @@ int64_t PanelsPerItem(int64_t panels, int64_t row_items) {
 
 }  // namespace
 
-PackedWeight PackedWeight::Pack(std::span<const MatrixView> views, DType dtype, ThreadPool& pool) {
-  return PackFor(BestKernel(dtype), views, pool);
+PackedWeight PackedWeight::Pack(std::span<const MatrixView> views, const PackTarget& target) {
+  return PackFor(BestKernel(target.dtype), views, target);
 }
 
 DType PackedWeight::dtype() const { return kernel_->dtype; }

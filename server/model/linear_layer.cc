@@ -33,14 +33,14 @@ c10::Device ToTorchDevice(DeviceKind device) {
 }
 
 LinearLayer::LinearLayer(const KernelContext& context, std::span<const MatrixView> weights,
-                         std::span<const float> bias, DType dtype) {
+                         std::span<const float> bias, const PackTarget& target) {
   for (const MatrixView& view : weights) outputs_ += view.rows;
   STRUCTATTN_CHECK(bias.empty() || static_cast<int64_t>(bias.size()) == outputs_);
   if (context.device == DeviceKind::kCpu) {
-    packed_ = PackedWeight::Pack(weights, dtype, *context.pool);
+    packed_ = PackedWeight::Pack(weights, target);
   } else {
     std::vector<at::Tensor> parts;
-    for (const MatrixView& view : weights) parts.push_back(ToDeviceTensor(view, dtype));
+    for (const MatrixView& view : weights) parts.push_back(ToDeviceTensor(view, target.dtype));
     weight_ = at::cat(parts, 0);
   }
   if (!bias.empty()) {

@@ -21,10 +21,10 @@ class LinearLayer {
  public:
   LinearLayer() = default;
 
-  // Stacks the rows of `weights` (all with the same columns) in `dtype`. `bias` is empty or has one
-  // float per stacked row.
+  // Stacks the rows of `weights` (all with the same columns) in the target's dtype; its pool and
+  // arena are for the CPU. `bias` is empty or has one float per stacked row.
   LinearLayer(const KernelContext& context, std::span<const MatrixView> weights,
-              std::span<const float> bias, DType dtype);
+              std::span<const float> bias, const PackTarget& target);
 
   // output = input W^T + bias (+ output, when `accumulate`).
   // input [>= rows, inputs] of the layer's dtype, output [>= rows, outputs] float, contiguous.

@@ -30,7 +30,7 @@ class WeightLoader {
 
   // The layer's matrices of these projections, stacked, with their biases when there are any.
   LinearLayer Linear(const std::string& prefix, std::initializer_list<const char*> projections,
-                     bool has_bias) const {
+                     bool has_bias) {
     std::vector<LoadedMatrix> matrices;
     std::vector<MatrixView> views;
     std::vector<float> bias;
@@ -43,15 +43,17 @@ class WeightLoader {
       const float* values = part.const_data_ptr<float>();
       bias.insert(bias.end(), values, values + part.numel());
     }
-    return LinearLayer(context_, views, bias, dtype_);
+    return LinearLayer(context_, views, bias, Target());
   }
 
-  LinearLayer Output(const std::string& name) const {
+  LinearLayer Output(const std::string& name) {
     const LoadedMatrix matrix = checkpoint_.Read(name, context_.pool);
-    return LinearLayer(context_, {&matrix.view, 1}, {}, dtype_);
+    return LinearLayer(context_, {&matrix.view, 1}, {}, Target());
   }
 
  private:
+  PackTarget Target() { return {.dtype = dtype_, .pool = *context_.pool, .arena = arena_}; }
+
   static at::Tensor AsTensor(const MatrixView& view) {
     return at::from_blob(const_cast<void*>(view.data), {view.rows, view.columns},
                          ToScalarType(view.dtype));
@@ -65,9 +67,10 @@ class WeightLoader {
   const Checkpoint& checkpoint_;
   const DType dtype_;
   const KernelContext& context_;
+  WeightArena arena_;
 };
 
-LayerWeights LoadLayer(const WeightLoader& loader, const ModelConfig& config, int64_t index) {
+LayerWeights LoadLayer(WeightLoader& loader, const ModelConfig& config, int64_t index) {
   const std::string prefix = absl::StrCat("model.layers.", index, ".");
   const std::string attention = absl::StrCat(prefix, "self_attn.");
   const std::string mlp = absl::StrCat(prefix, "mlp.");
@@ -91,7 +94,7 @@ TransformerWeights LoadWeights(const Checkpoint& checkpoint, DType dtype,
                                const KernelContext& context,
                                const std::function<void(double)>& progress) {
   const ModelConfig& config = checkpoint.config();
-  const WeightLoader loader(checkpoint, dtype, context);
+  WeightLoader loader(checkpoint, dtype, context);
   TransformerWeights weights;
   weights.embedding = loader.Matrix("model.embed_tokens.weight");
   weights.final_norm = loader.Vector("model.norm.weight");
