@@ -18,15 +18,20 @@ void CollectKeys(const AttentionParams& params, const QueryTile& tile,
   const int32_t bound = tile.query_begin + tile.query_count;
   groups->clear();
   row_keys->assign(tile.query_count, 0);
+  int32_t before = 0;  // Keys of intervals that all rows see whole.
   int32_t rank = 0;
   int32_t last_start = -1;  // First key index of the last group.
   for (int32_t n = tile.interval_begin; n < tile.interval_end; ++n) {
     const KeyInterval interval = params.intervals[n];
     if (interval.begin >= bound) break;
     const int32_t interval_end = std::min(interval.end, bound);
-    for (int32_t row = 0; row < tile.query_count; ++row) {
-      const int32_t seen = std::min(interval_end, tile.query_begin + row + 1) - interval.begin;
-      (*row_keys)[row] += std::max(seen, 0);
+    if (interval_end <= tile.query_begin) {
+      before += interval_end - interval.begin;
+    } else {
+      for (int32_t row = 0; row < tile.query_count; ++row) {
+        const int32_t seen = std::min(interval_end, tile.query_begin + row + 1) - interval.begin;
+        (*row_keys)[row] += std::max(seen, 0);
+      }
     }
     for (int32_t key = interval.begin; key < interval_end;) {
       const int32_t start = key / kGroupKeys * kGroupKeys;
@@ -43,6 +48,7 @@ void CollectKeys(const AttentionParams& params, const QueryTile& tile,
       key = end;
     }
   }
+  for (int32_t& keys : *row_keys) keys += before;
 }
 
 }  // namespace structattn

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
+#include <vector>
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/work_list.h"
@@ -36,9 +38,33 @@ void AppendTokens(const SequenceChunk& chunk, int32_t block_size, StepBatch* bat
   }
 }
 
+// Which list a token goes to depends on its role alone, computed now or again, so that its bits do
+// not depend on how its sequence was cut into chunks.
+void AppendWork(const SequenceQueries& queries, int32_t prompt_tokens, const Tiling& tiling,
+                WorkList* work) {
+  SequenceQueries prompt = queries;
+  if (tiling.branches_together > 0) {
+    prompt.query_end = std::clamp(prompt_tokens, queries.query_begin, queries.query_end);
+  }
+  AppendTiles(prompt, tiling.tile_tokens, work);
+  for (int32_t index = prompt.query_end; index < queries.query_end; ++index) {
+    SequenceQueries generated = queries;
+    generated.row_begin += index - queries.query_begin;
+    generated.query_begin = index;
+    generated.query_end = index + 1;
+    AppendGenerated({.branches = {&generated, 1}}, tiling.branches_together, work);
+  }
+}
+
+// A device of many cores starts tiles in this order: long ones last would leave it idle.
+void StartLongTilesFirst(std::vector<QueryTile>* tiles) {
+  std::ranges::stable_sort(*tiles, std::ranges::greater(), &QueryTile::keys);
+}
+
 }  // namespace
 
-void BuildBatch(std::span<const SequenceChunk> chunks, int32_t block_size, StepBatch* batch) {
+void BuildBatch(std::span<const SequenceChunk> chunks, int32_t block_size, const Tiling& tiling,
+                StepBatch* batch) {
   batch->token_ids.clear();
   batch->positions.clear();
   batch->slots.clear();
@@ -49,15 +75,16 @@ void BuildBatch(std::span<const SequenceChunk> chunks, int32_t block_size, StepB
     const Sequence& sequence = *chunks[i].sequence;
     const int32_t row_begin = static_cast<int32_t>(batch->tokens());
     AppendTokens(chunks[i], block_size, batch);
-    AppendTiles({.structure = &sequence.structure(),
-                 .intervals = &sequence.intervals(),
-                 .sequence = static_cast<int32_t>(i),
-                 .row_begin = row_begin,
-                 .query_begin = sequence.computed(),
-                 .query_end = sequence.computed() + chunks[i].tokens},
-                kCpuTileRows, &batch->work);
+    AppendWork({.structure = &sequence.structure(),
+                .intervals = &sequence.intervals(),
+                .sequence = static_cast<int32_t>(i),
+                .row_begin = row_begin,
+                .query_begin = sequence.computed(),
+                .query_end = sequence.computed() + chunks[i].tokens},
+               sequence.prompt_tokens(), tiling, &batch->work);
     if (ReachesEnd(chunks[i])) batch->logit_rows.push_back(row_begin + chunks[i].tokens - 1);
   }
+  if (tiling.branches_together > 0) StartLongTilesFirst(&batch->work.tiles);
 }
 
 }  // namespace structattn

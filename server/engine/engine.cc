@@ -22,6 +22,7 @@ class Engine::Impl {
       : model_(model),
         capacity_tokens_(kv.capacity_tokens()),
         max_queued_requests_(options.max_queued_requests),
+        on_device_lost_(options.on_device_lost),
         loop_(model->decoder.get(), std::move(kv),
               {.max_step_tokens = options.max_step_tokens,
                .max_running_sequences = options.max_running_sequences}),
@@ -58,6 +59,7 @@ class Engine::Impl {
   Model* const model_;
   const int64_t capacity_tokens_;
   const int32_t max_queued_requests_;
+  std::function<void()> on_device_lost_;  // The engine thread's own; empty once called.
 
   std::mutex mutex_;
   std::condition_variable wake_;     // There is mail.
@@ -183,6 +185,7 @@ void Engine::Impl::Run() {
     PublishCounts();  // Who starts in this step leaves the queue before it, not after it.
     loop_.Execute();
     PublishCounts();
+    if (loop_.decoder_lost() && on_device_lost_) std::exchange(on_device_lost_, nullptr)();
   }
   loop_.CancelAll();
 }

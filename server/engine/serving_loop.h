@@ -39,6 +39,9 @@ class ServingLoop {
   void Plan();
   void Execute();
 
+  // The decoder failed in a way that no later step can survive.
+  bool decoder_lost() const { return decoder_lost_; }
+
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
   int32_t waiting() const { return static_cast<int32_t>(waiting_.size()); }
@@ -60,6 +63,7 @@ class ServingLoop {
   const SchedulerLimits limits_;
   BlockPool pool_;
   Sampler sampler_;
+  bool decoder_lost_ = false;
   std::vector<std::unique_ptr<Sequence>> running_;  // In order of admission.
   std::deque<std::unique_ptr<Sequence>> waiting_;   // In order of arrival.
 

@@ -81,16 +81,14 @@ class Cache {
         seen = MaySee(part.sequence->structure, query, token);
       }
       if (!seen) continue;
-      const int64_t block = tables_[s * table_stride_ + token / shape_.block_size];
-      const int offset = token % shape_.block_size;
+      const int64_t slot =
+          int64_t{tables_[s * table_stride_ + token / shape_.block_size]} * shape_.block_size +
+          token % shape_.block_size;
       for (int head = 0; head < shape_.kv_heads; ++head) {
-        const int64_t base =
-            block * BlockElements() + int64_t{head} * shape_.head_dim * shape_.block_size;
         const int64_t from = (int64_t{token} * shape_.kv_heads + head) * shape_.head_dim;
         for (int dim = 0; dim < shape_.head_dim; ++dim) {
-          key_[base + int64_t{dim} * shape_.block_size + offset] =
-              FromFloat<T>(part.sequence->key[from + dim]);
-          value_[base + int64_t{offset} * shape_.head_dim + dim] =
+          key_[CpuKeyIndex(View(), slot, head, dim)] = FromFloat<T>(part.sequence->key[from + dim]);
+          value_[CpuValueIndex(View(), slot, head, dim)] =
               FromFloat<T>(part.sequence->value[from + dim]);
         }
       }
@@ -135,7 +133,11 @@ void RunOnCache(const AttentionShape& shape, std::span<const Part> parts, const 
   params.tile_count = static_cast<int32_t>(work.tiles.size());
   params.intervals = work.intervals.data();
   ThreadPool pool(options.threads);
-  Attention({.device = DeviceKind::kCpu, .pool = &pool}, params);
+  if (options.kernel) {
+    AttentionCpuWith(*options.kernel, pool, params);
+  } else {
+    Attention({.device = DeviceKind::kCpu, .pool = &pool}, params);
+  }
 }
 
 }  // namespace
@@ -144,7 +146,8 @@ HeadShape AttentionShape::Heads() const {
   return {.heads = heads(),
           .kv_heads = kv_heads,
           .head_dim = head_dim,
-          .scale = static_cast<float>(1.0 / std::sqrt(head_dim))};
+          .scale = static_cast<float>(1.0 / std::sqrt(head_dim)),
+          .kv_dtype = kv_dtype};
 }
 
 SequenceTensors RandomSequence(Random& random, const AttentionShape& shape, Structure structure) {

@@ -84,9 +84,15 @@ struct Call {
                                   .tokens = shape.tokens});
   }
 
-  // Where element i of KV head h of `token` lies: keys are transposed in their block.
+  // Where element i of KV head h of `token` lies: keys are transposed in their block, bfloat16 in
+  // pairs of elements.
   int64_t KeyIndex(int64_t token, int32_t h, int32_t i) const {
     const int64_t block = slots[token] / kBlockSize;
+    if (key.dtype() == DType::kBfloat16) {
+      const int64_t pair =
+          ((block * shape.kv_heads + h) * half + i / 2) * kBlockSize + slots[token] % kBlockSize;
+      return pair * 2 + i % 2;
+    }
     return ((block * shape.kv_heads + h) * shape.head_dim + i) * kBlockSize +
            slots[token] % kBlockSize;
   }

@@ -281,5 +281,22 @@ TEST_F(EngineTest, SubmitAndCancelFromManyThreadsEndEveryRequestOnce) {
   EXPECT_GT(accepted, 100);
 }
 
+TEST_F(EngineTest, ALostDeviceIsReportedOnce) {
+  model_.decoder->survives_failure = false;
+  std::atomic<int> lost = 0;
+  {
+    const auto engine = MakeEngine({.on_device_lost = [&lost] { ++lost; }});
+    for (int i = 0; i < 3; ++i) {
+      Request bad = Plain(10, 5);
+      bad.prompt.token_ids[3] = fake::kThrowId;
+      const auto sink = std::make_shared<RecordingSink>();
+      ASSERT_TRUE(engine->Submit(std::move(bad), sink).ok());
+      sink->WaitUntilDone();
+      EXPECT_EQ(sink->error.code(), absl::StatusCode::kInternal);
+    }
+  }  // Joins the engine's thread.
+  EXPECT_EQ(lost, 1);
+}
+
 }  // namespace
 }  // namespace structattn

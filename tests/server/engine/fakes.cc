@@ -60,7 +60,9 @@ std::optional<Key> ReadKey(const KvLayerView& view, int64_t slot) {
 std::vector<uint32_t> HashRows(const StepBatch& batch, const KvLayerView& view,
                                int64_t* unwritten) {
   std::vector<uint32_t> hashes(batch.tokens(), 0);
-  for (const QueryTile& tile : batch.work.tiles) {
+  std::vector<QueryTile> tiles = batch.work.tiles;
+  tiles.insert(tiles.end(), batch.work.generated.begin(), batch.work.generated.end());
+  for (const QueryTile& tile : tiles) {
     for (int32_t row = 0; row < tile.query_count; ++row) {
       uint32_t hash = 1;
       for (int32_t n = tile.interval_begin; n < tile.interval_end; ++n) {

@@ -37,7 +37,11 @@ class FakeDecoder : public Decoder {
   void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                std::span<float> logits) override;
   int64_t vocabulary_size() const override { return kVocabulary; }
+  Tiling tiling() const override { return wanted_tiling; }
+  bool usable() const override { return survives_failure; }
 
+  Tiling wanted_tiling;
+  bool survives_failure = true;
   // Called at the start of each Forward.
   std::function<void(const StepBatch&)> on_forward;
   int64_t steps = 0;

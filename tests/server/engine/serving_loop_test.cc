@@ -212,6 +212,39 @@ TEST_F(ServingLoopTest, AFailingStepEndsItsRequestsAndTheLoopGoesOn) {
   ExpectSame(*sink, fake::ExpectedResult(good, 4096));
 }
 
+TEST_F(ServingLoopTest, ADecoderLostForGoodIsSaidAndASurvivingOneIsNot) {
+  for (const bool survives : {true, false}) {
+    MakeLoop({.max_step_tokens = 64, .max_running_sequences = 4});
+    model_.decoder->survives_failure = survives;
+    Request bad = Plain(10, 5);
+    bad.prompt.token_ids[3] = fake::kThrowId;
+    const auto failed = Add(std::move(bad));
+    EXPECT_FALSE(loop_->decoder_lost());
+    RunUntilIdle();
+    EXPECT_EQ(failed->error.code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(loop_->decoder_lost(), !survives);
+  }
+}
+
+TEST_F(ServingLoopTest, AnswersAreTheSameWhereTheDeviceSplitsKeys) {
+  model_.decoder->wanted_tiling = {.tile_tokens = 8, .branches_together = 4};
+  MakeLoop({.max_step_tokens = 40, .max_running_sequences = 6});
+  int64_t generated_tiles = 0;
+  model_.decoder->on_forward = [&](const StepBatch& batch) {
+    generated_tiles += static_cast<int64_t>(batch.work.generated.size());
+  };
+  std::vector<std::pair<Request, std::shared_ptr<fake::RecordingSink>>> requests;
+  for (int i = 0; i < 20; ++i) {
+    const Request request = fake::RandomRequest(&random_, 90, 30);
+    requests.emplace_back(request, Add(request));
+  }
+  RunUntilIdle();
+  for (const auto& [request, sink] : requests) {
+    ExpectSame(*sink, fake::ExpectedResult(request, 4096));
+  }
+  EXPECT_GT(generated_tiles, 0);
+}
+
 TEST_F(ServingLoopTest, NanLogitsEndTheirRequestOnly) {
   MakeLoop({.max_step_tokens = 256, .max_running_sequences = 4});
   const Request before = fake::RandomRequest(&random_, 50, 20);
