@@ -60,8 +60,7 @@ TEST(WeightArenaTest, APieceMayBeLargerThanAnyChunk) {
   static_cast<char*>(large.get())[bytes - 1] = 1;
   // The rest of its last huge page is for the next one.
   const auto next = arena.Allocate(64);
-  EXPECT_EQ(static_cast<char*>(next.get()) - static_cast<char*>(large.get()),
-            200 * kMegabyte + 64);
+  EXPECT_EQ(static_cast<char*>(next.get()) - static_cast<char*>(large.get()), 200 * kMegabyte + 64);
   EXPECT_NE(small, nullptr);
 }
 
