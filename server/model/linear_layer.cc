@@ -25,9 +25,9 @@ void Multiply(const at::Tensor& input, const at::Tensor& weight, at::Tensor& out
 
 }  // namespace
 
-LinearLayer::LinearLayer(std::span<const MatrixView> weights, at::Tensor bias, DType dtype,
-                         ThreadPool& pool)
-    : packed_(PackedWeight::Pack(weights, dtype, pool)), bias_(std::move(bias)) {
+LinearLayer::LinearLayer(std::span<const MatrixView> weights, at::Tensor bias,
+                         const PackTarget& target)
+    : packed_(PackedWeight::Pack(weights, target)), bias_(std::move(bias)) {
   for (const MatrixView& view : weights) outputs_ += view.rows;
   STRUCTATTN_CHECK(!bias_.defined() || bias_.numel() == outputs_);
 }

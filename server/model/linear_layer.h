@@ -17,9 +17,9 @@ class LinearLayer {
  public:
   LinearLayer() = default;
 
-  // For the CPU: stacks the rows of `weights` (all with the same columns) in `dtype`. `bias`:
+  // For the CPU: stacks and packs the rows of `weights` (all with the same columns). `bias`:
   // [stacked rows] float, or undefined.
-  LinearLayer(std::span<const MatrixView> weights, at::Tensor bias, DType dtype, ThreadPool& pool);
+  LinearLayer(std::span<const MatrixView> weights, at::Tensor bias, const PackTarget& target);
   // For other devices: `weight` [outputs, inputs] and `bias` [outputs] float or undefined, there.
   LinearLayer(at::Tensor weight, at::Tensor bias);
 

@@ -42,7 +42,7 @@ class WeightLoader {
       if (has_bias) biases.push_back(HostFloats(absl::StrCat(prefix, projection, ".bias")));
     }
     const at::Tensor bias = has_bias ? ToDevice(at::cat(biases)) : at::Tensor();
-    if (on_cpu()) return LinearLayer(views, bias, dtype_, *context_.pool);
+    if (on_cpu()) return LinearLayer(views, bias, PackHere());
     return LinearLayer(upload_->Stack(views, dtype_), bias);
   }
 
@@ -50,7 +50,7 @@ class WeightLoader {
   LinearLayer Output(const std::string& name, const at::Tensor& tied_embedding) {
     if (!on_cpu() && tied_embedding.defined()) return LinearLayer(tied_embedding, {});
     const LoadedMatrix matrix = checkpoint_.Read(name, context_.pool);
-    if (on_cpu()) return LinearLayer({&matrix.view, 1}, {}, dtype_, *context_.pool);
+    if (on_cpu()) return LinearLayer({&matrix.view, 1}, {}, PackHere());
     return LinearLayer(upload_->Stack({&matrix.view, 1}, dtype_), {});
   }
 
@@ -59,6 +59,8 @@ class WeightLoader {
     return at::from_blob(const_cast<void*>(view.data), {view.rows, view.columns},
                          ToScalarType(view.dtype));
   }
+
+  PackTarget PackHere() { return {.dtype = dtype_, .pool = *context_.pool, .arena = arena_}; }
 
   bool on_cpu() const { return context_.device == DeviceKind::kCpu; }
 
@@ -76,6 +78,7 @@ class WeightLoader {
   const DType dtype_;
   const KernelContext& context_;
   std::optional<WeightUpload> upload_;  // Not on CPU.
+  WeightArena arena_;                   // On CPU.
 };
 
 LayerWeights LoadLayer(WeightLoader& loader, const ModelConfig& config, int64_t index) {
