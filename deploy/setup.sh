@@ -22,6 +22,7 @@ cache=${STRUCTATTN_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set, so set STRU
 packages=(
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev
   libspdlog-dev libssl-dev nlohmann-json3-dev libcli11-dev libhwy-dev libgtest-dev libgmock-dev
+  libboost-context-dev
   g++ cmake ninja-build ccache mold python3 python3-venv ca-certificates
 )
 
@@ -135,7 +136,18 @@ install_libtorch() {
   fi
 }
 
+# For tests/static, which look at what nvcc makes of the kernels.
+install_static_tools() {
+  local folder
+  find_nvcc >/dev/null || [[ -x $root/.deps/cuda/bin/nvcc ]] || return 0
+  folder=$cache/static-tools-$(key_of "$root/deploy/requirements/static-tools.txt")
+  install_wheels "$folder" static-tools "the tools of tests/static (25 MB)" --python-version 3.11 \
+    --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64
+  link "$folder" static-tools
+}
+
 install_packages
 install_venv
 install_libtorch
+install_static_tools
 say "ready (cache: $cache)"

@@ -19,6 +19,7 @@ WANTED = {
     "libtorch": (TORCH_HEADERS, TORCH_LIBRARIES, SHARED_LIBRARIES, LICENCES),
     "cuda-libraries": (SHARED_LIBRARIES, LICENCES),
     "cuda-compiler": (r"nvidia/.*", LICENCES),
+    "static-tools": (r".*",),
 }
 
 

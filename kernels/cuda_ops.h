@@ -9,12 +9,14 @@
 #include "kernels/embedding/embedding.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
+#include "kernels/sampling/pick_tokens.h"
 
 namespace structattn {
 
 struct CudaOps {
   void (*attention)(const KernelContext&, const AttentionParams&);
   void (*embedding)(const KernelContext&, const EmbeddingParams&);
+  void (*pick_tokens)(const KernelContext&, const PickTokensParams&);
   void (*rms_norm)(const KernelContext&, const RmsNormParams&);
   void (*rope_kv_write)(const KernelContext&, const RopeKvWriteParams&);
   void (*silu_mul)(const KernelContext&, const SiluMulParams&);

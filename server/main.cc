@@ -3,6 +3,7 @@
 // stderr. Exit codes: see options.h.
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -63,7 +64,19 @@ int ReportStartFailure(const absl::Status& status) {
   return absl::IsAlreadyExists(status) ? kExitPortTaken : kExitOther;
 }
 
-int Serve(const ServerOptions& options, StopSignal* stop) {
+// A lost device does not come back within this process: health says so, what still runs is told,
+// and the exit code asks for a restart.
+std::function<void()> StopWhenDeviceLost(StopSignal* stop, std::atomic<bool>* lost) {
+  return [stop, lost] {
+    Log(spdlog::level::err, "device_lost", {{"action", "drain and exit"}});
+    *lost = true;
+    stop->Stop();
+  };
+}
+
+int Serve(ServerOptions options, StopSignal* stop) {
+  std::atomic<bool> device_lost = false;
+  options.engine.on_device_lost = StopWhenDeviceLost(stop, &device_lost);
   ModelRegistry registry(
       [&options](const ModelSource& source) { return LoadLogged(options, source); });
   absl::StatusOr<std::unique_ptr<RpcServer>> server = RpcServer::Start(options.rpc, &registry);
@@ -89,11 +102,12 @@ int Serve(const ServerOptions& options, StopSignal* stop) {
   absl::SleepFor(options.drain_delay);
   const bool all_done = (*server)->Drain(absl::Now() + options.drain_timeout);
   Log(spdlog::level::info, "stop", {{"all_requests_done", all_done}});
+  const int exit_code = device_lost ? kExitOther : kExitDrained;
   if ((*server)->changing_models()) {  // Nobody waits for a load that nobody will use.
     StopLog();
-    std::_Exit(kExitDrained);
+    std::_Exit(exit_code);
   }
-  return kExitDrained;
+  return exit_code;
 }
 
 int Main(int argc, const char* const* argv) {

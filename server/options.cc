@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda_ops.h"
 #include "server/model/status_macros.h"
 #include "server/rpc/request_codec.h"
 
@@ -29,6 +30,7 @@ struct Flags {
   std::string listen = "127.0.0.1:50051";
   std::string dtype = "auto";
   std::string device = "auto";
+  bool cuda_graphs = false;
   int threads = 0;
   std::string model_root;
   int64_t kv_memory_mb = EngineOptions().kv_memory_bytes >> 20;
@@ -39,6 +41,13 @@ struct Flags {
   int drain_timeout_seconds = 30;
   std::string log_level = "info";
 };
+
+// The names of --device. `emulated` is known to the programs of the tests alone.
+std::vector<std::string> DeviceNames() {
+  std::vector<std::string> names = {"auto", "cpu", "cuda"};
+  if (HasOps(DeviceKind::kEmulated)) names.push_back("emulated");
+  return names;
+}
 
 void DeclareFlags(CLI::App* app, Flags* flags) {
   app->add_option("--model", flags->models,
@@ -51,8 +60,10 @@ void DeclareFlags(CLI::App* app, Flags* flags) {
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
   app->add_option("--device", flags->device, "Where the model runs; auto: CUDA when there is one")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->check(CLI::IsMember(DeviceNames()))
       ->capture_default_str();
+  app->add_flag("--cuda-graphs", flags->cuda_graphs,
+                "Record decoding steps as CUDA graphs; experimental: has never run on a device");
   app->add_option("--threads", flags->threads, "CPU threads; 0: all")
       ->check(CLI::Range(0, kMaxThreads))
       ->capture_default_str();
@@ -143,11 +154,13 @@ LoadOptions MakeLoadOptions(const Flags& flags) {
   static const std::map<std::string, LoadOptions::Device> devices = {
       {"auto", LoadOptions::Device::kAuto},
       {"cpu", LoadOptions::Device::kCpu},
-      {"cuda", LoadOptions::Device::kCuda}};
+      {"cuda", LoadOptions::Device::kCuda},
+      {"emulated", LoadOptions::Device::kEmulated}};
   LoadOptions load;
   const auto dtype = dtypes.find(flags.dtype);
   if (dtype != dtypes.end()) load.dtype = dtype->second;
   load.device = devices.at(flags.device);
+  load.cuda_graphs = flags.cuda_graphs;
   const int hardware = static_cast<int>(std::thread::hardware_concurrency());
   load.threads = flags.threads > 0 ? flags.threads : std::max(1, hardware);
   return load;

@@ -43,6 +43,12 @@ void StopSignal::Wait() {
   stopped_changed_.wait(lock, [this] { return stopped_; });
 }
 
+void StopSignal::Stop() {
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+  stopped_changed_.notify_one();
+}
+
 void StopSignal::Listen(sigset_t signals) {
   for (;;) {
     int signal = 0;

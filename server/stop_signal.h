@@ -20,8 +20,10 @@ class StopSignal {
 
   // From now on the first signal is left to Wait.
   void Claim();
-  // Returns on the first signal.
+  // Returns on the first signal or Stop.
   void Wait();
+  // As if the first signal had come.
+  void Stop();
 
  private:
   StopSignal() = default;

@@ -20,6 +20,10 @@ add_library(structattn_highway INTERFACE)
 target_include_directories(structattn_highway SYSTEM INTERFACE ${HIGHWAY_INCLUDE_DIR})
 target_link_libraries(structattn_highway INTERFACE ${HIGHWAY_LIBRARY})
 
+# Boost.Context: fibers, for the emulator that runs the CUDA kernels on the host (tests/simt). Only
+# programs of the tests link it.
+find_package(Boost 1.74 REQUIRED COMPONENTS context)
+
 # LibTorch (the wheel that deploy/setup.sh unpacks below .deps): memory and matrix products on every
 # device. Only targets that link structattn_libtorch see its headers. find_package(Torch) is not used:
 # it stops where there is no CUDA toolkit. Its libraries find CUDA's relative to themselves, and CMake

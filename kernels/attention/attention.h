@@ -20,6 +20,7 @@ namespace structattn {
 // One layer's KV cache. A block holds block_size consecutive tokens of one sequence for all
 // KV heads.
 // CPU:  key   [blocks, kv_heads, head_dim, block_size]  (transposed: 16 keys of one dim in a row)
+//       in bfloat16 [blocks, kv_heads, head_dim / 2, block_size, 2]  (likewise, dims in pairs)
 //       value [blocks, kv_heads, block_size, head_dim]
 // CUDA: key and value [blocks, kv_heads, block_size, head_dim]
 struct KvLayerView {
@@ -31,6 +32,22 @@ struct KvLayerView {
   int32_t head_dim = 0;  // 64, 80, 96 or 128 on CUDA; a multiple of 16 up to 256 on CPU.
 };
 
+// Where the CPU's layout has one dim of a key. `slot` is block id * block_size + place in the
+// block.
+inline int64_t CpuKeyIndex(const KvLayerView& kv, int64_t slot, int64_t head, int64_t dim) {
+  const int64_t begin = (slot / kv.block_size * kv.kv_heads + head) * kv.head_dim * kv.block_size;
+  const int64_t offset = slot % kv.block_size;
+  if (kv.dtype != DType::kBfloat16) return begin + dim * kv.block_size + offset;
+  return begin + (dim / 2 * kv.block_size + offset) * 2 + dim % 2;
+}
+
+// Where the CPU's layout has one dim of a value.
+inline int64_t CpuValueIndex(const KvLayerView& kv, int64_t slot, int64_t head, int64_t dim) {
+  const int64_t block = slot / kv.block_size;
+  return ((block * kv.kv_heads + head) * kv.block_size + slot % kv.block_size) * kv.head_dim + dim;
+}
+
+// With bfloat16 KV the query is rounded to bfloat16 first, and the softmax's weights may be.
 struct AttentionParams {
   const float* query = nullptr;  // [tokens, heads, head_dim]
   void* output = nullptr;        // [tokens, heads, head_dim] of output_dtype.
@@ -53,8 +70,9 @@ struct AttentionParams {
   float* partials = nullptr;
 };
 
-// Rows of a query tile the CPU kernel works best with: a multiple of its register block.
-inline constexpr int kCpuTileRows = 24;
+// Query tokens of a tile on the CPU: as many as share one pass over keys and values in the cache. A
+// short tile costs no more than its rows, so nothing is lost where groups are short.
+inline constexpr int kCpuTileRows = 96;
 // Rows of a tile of the CUDA kernel: query tokens x query heads of one KV head.
 inline constexpr int kCudaTileRows = 64;
 
@@ -77,7 +95,7 @@ constexpr int64_t PartialFloats(int32_t partials, int32_t heads, int32_t head_di
 
 void Attention(const KernelContext& context, const AttentionParams& params);
 
-// Kernel and instruction set that Attention uses there, for provenance: "cpu/AVX3".
+// Kernel and instruction set that Attention uses there, for provenance: "cpu/AVX3+AVX512_BF16".
 std::string_view AttentionKernelName(DeviceKind device);
 
 }  // namespace structattn

@@ -56,6 +56,25 @@ HWY_INLINE FloatVec LoadFloat(FloatTag d, const Float16* from) {
   return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(&from->bits)));
 }
 
+// Dims of one key that lie side by side in the cache.
+template <typename T>
+inline constexpr int kKeyDims = 1;
+template <>
+inline constexpr int kKeyDims<Bfloat16> = 2;
+
+// Dim `part` of kKeyDims of kLanes keys.
+template <typename T>
+HWY_INLINE FloatVec LoadKeys(FloatTag d, const T* from, int /*part*/) {
+  return LoadFloat(d, from);
+}
+
+HWY_INLINE FloatVec LoadKeys(FloatTag d, const Bfloat16* from, int part) {
+  const hn::RebindToUnsigned<FloatTag> d32;
+  const auto pairs = hn::LoadU(d32, reinterpret_cast<const uint32_t*>(from));
+  return hn::BitCast(
+      d, part == 0 ? hn::ShiftLeft<16>(pairs) : hn::And(pairs, hn::Set(d32, 0xffff0000u)));
+}
+
 // One KV head of a layer: the pointers are moved to the head within block 0.
 template <typename T>
 struct HeadView {
@@ -66,7 +85,7 @@ struct HeadView {
   int32_t head_dim;
 
   const T* Keys(const KeyGroup& group) const {
-    return key + group.block * block_stride + group.offset;
+    return key + group.block * block_stride + group.offset * kKeyDims<T>;
   }
   const T* Values(const KeyGroup& group) const {
     return value + group.block * block_stride + int64_t{group.offset} * head_dim;
@@ -107,16 +126,19 @@ HWY_INLINE void ScoreGroupsAtOnce(const ScoreArgs<T>& args) {
     for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::Zero(d);
   }
   const float* HWY_RESTRICT query = args.query;
-  for (int32_t dim = 0; dim < args.head.head_dim; ++dim, ++query) {
-    FloatVec key[kVecs];
-    for (int v = 0; v < kVecs; ++v) {
-      key[v] = LoadFloat(d, keys[v / kVecsPerGroup] + v % kVecsPerGroup * kLanes);
+  for (int32_t dim = 0; dim < args.head.head_dim; dim += kKeyDims<T>) {
+    for (int part = 0; part < kKeyDims<T>; ++part, ++query) {
+      FloatVec key[kVecs];
+      for (int v = 0; v < kVecs; ++v) {
+        const T* from = keys[v / kVecsPerGroup] + v % kVecsPerGroup * kLanes * kKeyDims<T>;
+        key[v] = LoadKeys(d, from, part);
+      }
+      for (int r = 0; r < kRows; ++r) {
+        const FloatVec q = hn::Set(d, query[r * kQueryStride]);
+        for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::MulAdd(q, key[v], sums[r][v]);
+      }
     }
-    for (int g = 0; g < kGroups; ++g) keys[g] += args.head.block_size;
-    for (int r = 0; r < kRows; ++r) {
-      const FloatVec q = hn::Set(d, query[r * kQueryStride]);
-      for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::MulAdd(q, key[v], sums[r][v]);
-    }
+    for (int g = 0; g < kGroups; ++g) keys[g] += args.head.block_size * kKeyDims<T>;
   }
   for (int r = 0; r < kRows; ++r) {
     float* row = args.scores + r * args.stride;

@@ -1,7 +1,6 @@
-// Attention on the CPU: an exact two-pass softmax over the visible keys of each query tile.
-// Called by attention.cc. An item of parallel work is one tile and one KV head; its rows are the
-// tile's tokens times the query heads of that KV head. Items share nothing and never allocate once
-// their thread has warmed up.
+// Attention on the CPU: the cut into items of parallel work, the choice of a kernel, and the kernel
+// in float for all storage types and instruction sets: an exact two-pass softmax over the visible
+// keys of each query tile. Called by attention.cc.
 #include "kernels/attention/attention_cpu.h"
 
 // AVX3, AVX2 and the portable fallback are enough on x86; the inner loops keep arrays of vectors,
@@ -14,12 +13,14 @@
 // After foreach_target.h.
 #include <algorithm>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "hwy/aligned_allocator.h"
 #include "hwy/highway.h"
 #include "kernels/attention/attention_cpu-inl.h"
+#include "kernels/attention/attention_kernel.h"
 #include "kernels/attention/key_groups.h"
 #include "kernels/check.h"
 #include "kernels/convert-inl.h"
@@ -63,7 +64,8 @@ namespace HWY_NAMESPACE {
 
 // Rows that share a pass over the keys, at most; fewer when their scores would leave the cache.
 constexpr int kPanelRows = 8 * kMaxRows;
-constexpr int64_t kPanelScores = 128 * 1024;
+constexpr int64_t kPanelScores = 64 * 1024;
+constexpr int64_t kLeastPanelRows = 2;
 // Key groups whose keys (or values) stay in the cache while all rows of a panel meet them.
 constexpr int kChunkGroups = 16;
 
@@ -154,6 +156,15 @@ class Panel {
     return static_cast<int>(end - begin);
   }
 
+  HWY_INLINE static FloatVec LoadQuery(const float* from) {
+    const FloatTag d;
+    const FloatVec query = hn::LoadU(d, from);
+    if constexpr (!std::is_same_v<T, Bfloat16>) return query;
+    HWY_ALIGN Bfloat16 rounded[kLanes];
+    StoreAs(query, d, rounded);
+    return LoadFloat(d, rounded);
+  }
+
   void ScaleQueries() {
     const FloatTag d;
     const FloatVec scale = hn::Set(d, params_.scale);
@@ -161,7 +172,7 @@ class Panel {
       const float* query = params_.query + RowOffset(row);
       float* scaled = queries_ + row * kQueryStride;
       for (int dim = 0; dim < head_.head_dim; dim += kLanes) {
-        hn::StoreU(hn::Mul(hn::LoadU(d, query + dim), scale), d, scaled + dim);
+        hn::StoreU(hn::Mul(LoadQuery(query + dim), scale), d, scaled + dim);
       }
     }
   }
@@ -281,37 +292,33 @@ class Panel {
 };
 
 template <typename T>
-void RunItem(const AttentionParams& params, const QueryTile& tile, int kv_head,
-             AttentionScratch& scratch) {
-  CollectKeys(params, tile, &scratch.groups, &scratch.row_keys);
-  const int rows = tile.query_count * (params.heads / params.kv.kv_heads);
+void RunItem(const AttentionItem& item, AttentionScratch& scratch) {
+  CollectKeys(*item.params, *item.tile, &scratch.groups, &scratch.row_keys);
+  const int rows = item.row_end - item.row_begin;
   const int64_t keys = std::max(scratch.row_keys.back(), 1);
-  const int most = static_cast<int>(std::clamp<int64_t>(kPanelScores / keys, kMaxRows, kPanelRows));
+  const int most =
+      static_cast<int>(std::clamp<int64_t>(kPanelScores / keys, kLeastPanelRows, kPanelRows));
   const int panels = (rows + most - 1) / most;
-  Panel<T> panel(params, tile, kv_head, scratch);
+  Panel<T> panel(*item.params, *item.tile, item.kv_head, scratch);
   for (int p = 0; p < panels; ++p) {
     const int begin = rows * p / panels;
-    panel.Run(begin, rows * (p + 1) / panels - begin);
+    panel.Run(item.row_begin + begin, rows * (p + 1) / panels - begin);
   }
 }
 
-void AttentionItem(const AttentionParams& params, const QueryTile& tile, int kv_head,
-                   AttentionScratch& scratch) {
-  switch (params.kv.dtype) {
+void RunFloatItem(const AttentionItem& item) {
+  thread_local AttentionScratch scratch;
+  switch (item.params->kv.dtype) {
     case DType::kFloat32:
-      return RunItem<float>(params, tile, kv_head, scratch);
+      return RunItem<float>(item, scratch);
     case DType::kBfloat16:
-      return RunItem<Bfloat16>(params, tile, kv_head, scratch);
+      return RunItem<Bfloat16>(item, scratch);
     case DType::kFloat16:
-      return RunItem<Float16>(params, tile, kv_head, scratch);
+      return RunItem<Float16>(item, scratch);
   }
 }
 
-std::string_view KernelName() {
-  static const std::string* const name =
-      new std::string(std::string("cpu/") + hwy::TargetName(HWY_TARGET));
-  return *name;
-}
+std::string_view TargetName() { return hwy::TargetName(HWY_TARGET); }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE
@@ -321,28 +328,77 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace structattn {
 
-HWY_EXPORT(AttentionItem);
-HWY_EXPORT(KernelName);
+HWY_EXPORT(RunFloatItem);
+HWY_EXPORT(TargetName);
 
-void AttentionCpu(ThreadPool& pool, const AttentionParams& params) {
-  STRUCTATTN_CHECK(params.kv.head_dim <= 256);
-  const auto item = HWY_DYNAMIC_DISPATCH(AttentionItem);
+namespace {
+
+// A part of a tile has no fewer rows: each part reads all its keys.
+constexpr int64_t kRowsOfPart = 24;
+
+// How many parts a tile is cut into, if it has the rows, so that all threads end together where
+// there are few tiles. No bit depends on it.
+int64_t MostParts(const ThreadPool& pool, const AttentionParams& params) {
+  constexpr int64_t kItemsPerThread = 6;
+  const int64_t most = int64_t{kCpuTileRows} * params.heads / params.kv.kv_heads / kRowsOfPart;
+  const int64_t items = int64_t{params.tile_count} * params.kv.kv_heads;
+  const int64_t wanted = pool.threads() == 1 ? 1 : pool.threads() * kItemsPerThread;
+  return std::clamp<int64_t>((wanted + items - 1) / items, 1, most);
+}
+
+}  // namespace
+
+const AttentionKernel* BestBf16AttentionKernel(int head_dim) {
+  for (const AttentionKernel* kernel : {AmxAttentionKernel(), Avx512Bf16AttentionKernel()}) {
+    if (kernel != nullptr && kernel->supports(head_dim)) return kernel;
+  }
+  return nullptr;
+}
+
+void AttentionCpuWith(const AttentionKernel* bf16_kernel, ThreadPool& pool,
+                      const AttentionParams& params) {
+  STRUCTATTN_CHECK(params.kv.head_dim <= 256 && params.scale > 0.0f);
+  if (params.tile_count == 0) return;
+  const bool pairs = params.kv.dtype == DType::kBfloat16 && bf16_kernel != nullptr;
+  const auto run = pairs ? bf16_kernel->run : HWY_DYNAMIC_DISPATCH(RunFloatItem);
   // Late tiles of a long prompt cost most: they go first, so that no thread ends alone with one.
-  // Within a few tiles head by head, so that the keys of one head and the queries of all heads are
-  // still in the cache when they are needed again.
-  constexpr int64_t kTilesTogether = 8;
+  // The heads of a tile follow each other, as their queries and outputs lie side by side.
   const int64_t kv_heads = params.kv.kv_heads;
-  pool.ParallelFor(params.tile_count * kv_heads, [&](int64_t i) {
-    thread_local AttentionScratch scratch;
-    const int64_t first = i / (kTilesTogether * kv_heads) * kTilesTogether;
-    const int64_t together = std::min(kTilesTogether, params.tile_count - first);
-    const int64_t within = i - first * kv_heads;
-    const QueryTile& tile = params.tiles[params.tile_count - 1 - first - within % together];
-    item(params, tile, static_cast<int>(within / together), scratch);
+  const int64_t most_parts = MostParts(pool, params);
+  pool.ParallelFor(params.tile_count * kv_heads * most_parts, [&](int64_t index) {
+    const int64_t part = index % most_parts;
+    const int64_t i = index / most_parts;
+    const QueryTile& tile = params.tiles[params.tile_count - 1 - i / kv_heads];
+    const int64_t rows = int64_t{tile.query_count} * params.heads / kv_heads;
+    const int64_t parts = std::clamp<int64_t>(rows / kRowsOfPart, 1, most_parts);
+    if (part >= parts) return;
+    run({.params = &params,
+         .tile = &tile,
+         .kv_head = static_cast<int>(i % kv_heads),
+         .row_begin = static_cast<int>(rows * part / parts),
+         .row_end = static_cast<int>(rows * (part + 1) / parts)});
   });
 }
 
-std::string_view AttentionCpuName() { return HWY_DYNAMIC_DISPATCH(KernelName)(); }
+void AttentionCpu(ThreadPool& pool, const AttentionParams& params) {
+  AttentionCpuWith(BestBf16AttentionKernel(params.kv.head_dim), pool, params);
+}
+
+AttentionTile AttentionCpuTile(DType dtype, int head_dim) {
+  const AttentionKernel* kernel = BestBf16AttentionKernel(head_dim);
+  if (dtype == DType::kBfloat16 && kernel != nullptr) return kernel->tile;
+  return {.rows = HWY_STATIC_DISPATCH(kMaxRows), .row_step = 1};
+}
+
+std::string_view AttentionCpuName() {
+  static const std::string* const name = [] {
+    const AttentionKernel* kernel = BestBf16AttentionKernel(64);
+    const std::string target(HWY_DYNAMIC_DISPATCH(TargetName)());
+    return new std::string("cpu/" + target +
+                           (kernel == nullptr ? "" : "+" + std::string(kernel->name)));
+  }();
+  return *name;
+}
 
 }  // namespace structattn
 #endif  // HWY_ONCE

@@ -28,7 +28,11 @@ struct FlashAttentionKernel {
   using Params = AttentionParams;
   using Layout = TileLayout<kDims>;
   static constexpr const char* kName = kSplit ? "attention (split)" : "attention (tile)";
-  static constexpr int kWarps = kCudaTileRows / 16;
+  // Bands of 16 rows a warp has: two halve what is read from shared memory a row, which is what
+  // binds on Hopper; where registers allow it. Splits of generated tokens seldom fill one.
+  static constexpr int kBands = kDims <= 64 && !kSplit ? 2 : 1;
+  static constexpr int kRows = 2 * kBands;  // That a lane holds.
+  static constexpr int kWarps = kCudaTileRows / (16 * kBands);
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kMinBlocks = kDims <= 64 ? 3 : 2;
 
@@ -117,21 +121,23 @@ struct FlashAttentionKernel {
             .partial = partial};
   }
 
-  // The lane's first row, g; its second is 8 further down.
-  static __device__ int FirstRow() { return WarpIndex() * 16 + LaneIndex() / 4; }
+  // The block's row that is this lane's row i.
+  static __device__ Row LaneRow(const Params& p, const Work& work, int i) {
+    return FindRow(p, work, WarpIndex() * 16 * kBands + 8 * i + LaneIndex() / 4);
+  }
 
   static __device__ void LoadQuery(const Params& p, const Work& work,
-                                   QueryFragments<T, kDims>& query) {
+                                   QueryFragments<kDims, kBands>& query) {
     const int column = 2 * (LaneIndex() % 4);
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const Row row = FindRow(p, work, FirstRow() + 8 * i);
+    for (int i = 0; i < kRows; ++i) {
+      const Row row = LaneRow(p, work, i);
       const float* from = p.query + row.query + column;
 #pragma unroll
       for (int n = 0; n < kDims / 8; ++n) {
         FloatPair pair = {0.0f, 0.0f};
         if (row.exists()) pair = LoadGlobal(reinterpret_cast<const FloatPair*>(from + n * 8));
-        query.a[n / 2][n % 2 * 2 + i] = NarrowPair<T>(pair.x, pair.y);
+        query.a[i / 2][n / 2][n % 2 * 2 + i % 2] = NarrowPair<T>(pair.x, pair.y);
       }
     }
   }
@@ -186,51 +192,51 @@ struct FlashAttentionKernel {
 
   // What a warp has computed so far.
   struct State {
-    QueryFragments<T, kDims> query;
-    OutputFragments<kDims> output = {};
-    SoftmaxState softmax;
+    QueryFragments<kDims, kBands> query;
+    OutputFragments<kDims, kBands> output = {};
+    SoftmaxState<kBands> softmax;
+    int seen[kRows];  // Of the lane's rows.
   };
 
   // Meets tile t of the keys. Under way on entry: the groups of its keys and of its values; on exit
   // those of tile t + 1. kMasked: some row may not see all of the tile.
   template <bool kMasked>
-  static __device__ void MeetTile(const Params& p, const Work& work, int t, const int (&seen)[2],
-                                  KeyCursor& cursor, State& state) {
-    const bool has_rows = WarpIndex() * 16 < work.rows;
-    ScoreFragments scores;
+  static __device__ void MeetTile(const Params& p, const Work& work, int t, KeyCursor& cursor,
+                                  State& state) {
+    const bool has_rows = WarpIndex() * 16 * kBands < work.rows;
+    ScoreFragments<kBands> scores;
     WaitCopies<1>();
     BlockBarrier();  // Keys of t are there for all; nobody reads those of t - 1 any more.
     CopyTile(p.kv.key, work, t + 1, KeyTile(t + 1));
     if (has_rows) {
-      Scores<T, kDims>(state.query, KeyTile(t), scores);
+      Scores<T>(state.query, KeyTile(t), scores);
       if constexpr (kMasked) {
-        const int begin = work.rank_begin + t * Layout::kKeys;
-        MaskScores({seen[0] - begin, seen[1] - begin}, scores);
+        MaskScores(state.seen, work.rank_begin + t * Layout::kKeys, scores);
       }
-      UpdateSoftmax<kMasked, kDims>(p.scale * kLog2E, scores, state.softmax, state.output);
+      UpdateSoftmax<kMasked>(p.scale * kLog2E, scores, state.softmax, state.output);
     }
     WaitCopies<1>();
     BlockBarrier();  // Likewise the values.
     CopyTile(p.kv.value, work, t + 1, ValueTile(t + 1));
     if (t + 2 < work.key_tiles) FindCacheRows(p, work, t + 2, cursor);
-    if (has_rows) AddValues<T, kDims>(scores, ValueTile(t), state.output);
+    if (has_rows) AddValues<T>(scores, ValueTile(t), state.output);
   }
 
   // Sum 0 means that the row saw no key: zero.
   static __device__ void StoreOutput(const Params& p, const Work& work, const State& state) {
     const int column = 2 * (LaneIndex() % 4);
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       const float sum = QuadSum(state.softmax.sum[i]);
       const float inverse = sum > 0.0f ? 1.0f / sum : 0.0f;
-      const Row row = FindRow(p, work, FirstRow() + 8 * i);
+      const Row row = LaneRow(p, work, i);
       if (!row.exists()) continue;
       T* to = static_cast<T*>(p.output) + row.query + column;
 #pragma unroll
       for (int n = 0; n < kDims / 8; ++n) {
-        const float(&c)[4] = state.output.c[n];
+        const float(&c)[4] = state.output.c[i / 2][n];
         StoreGlobal(reinterpret_cast<uint32_t*>(to + n * 8),
-                    NarrowPair<T>(c[2 * i] * inverse, c[2 * i + 1] * inverse));
+                    NarrowPair<T>(c[i % 2 * 2] * inverse, c[i % 2 * 2 + 1] * inverse));
       }
     }
   }
@@ -238,9 +244,9 @@ struct FlashAttentionKernel {
   static __device__ void StorePartial(const Params& p, const Work& work, const State& state) {
     const int column = 2 * (LaneIndex() % 4);
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       const float sum = QuadSum(state.softmax.sum[i]);
-      const Row row = FindRow(p, work, FirstRow() + 8 * i);
+      const Row row = LaneRow(p, work, i);
       if (!row.exists()) continue;
       float* to = p.partials + PartialOffset(p, row.partial, row.head);
       if (column == 0) {
@@ -248,16 +254,15 @@ struct FlashAttentionKernel {
       }
 #pragma unroll
       for (int n = 0; n < kDims / 8; ++n) {
-        const float(&c)[4] = state.output.c[n];
+        const float(&c)[4] = state.output.c[i / 2][n];
         StoreGlobal(reinterpret_cast<FloatPair*>(to + 2 + n * 8 + column),
-                    {c[2 * i], c[2 * i + 1]});
+                    {c[i % 2 * 2], c[i % 2 * 2 + 1]});
       }
     }
   }
 
   static __device__ void Run(const Params& p) {
     const Work work = FindWork(p);
-    const int seen[2] = {FindRow(p, work, FirstRow()).seen, FindRow(p, work, FirstRow() + 8).seen};
     KeyCursor cursor(p, work.tile);
     FindCacheRows(p, work, 0, cursor);
     FindCacheRows(p, work, 1, cursor);
@@ -265,10 +270,12 @@ struct FlashAttentionKernel {
     CopyTile(p.kv.key, work, 0, KeyTile(0));
     CopyTile(p.kv.value, work, 0, ValueTile(0));
     State state;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) state.seen[i] = LaneRow(p, work, i).seen;
     LoadQuery(p, work, state.query);
     int t = 0;
-    for (; t < work.full_tiles; ++t) MeetTile<false>(p, work, t, seen, cursor, state);
-    for (; t < work.key_tiles; ++t) MeetTile<true>(p, work, t, seen, cursor, state);
+    for (; t < work.full_tiles; ++t) MeetTile<false>(p, work, t, cursor, state);
+    for (; t < work.key_tiles; ++t) MeetTile<true>(p, work, t, cursor, state);
     if constexpr (kSplit) {
       StorePartial(p, work, state);
     } else {

@@ -1,4 +1,4 @@
-// The running softmax of a warp's 16 rows over tiles of 64 keys (Milakov & Gimelshein 2018; Dao
+// The running softmax of a warp's rows over tiles of 64 keys (Milakov & Gimelshein 2018; Dao
 // 2022). Used by flash_attention.cuh between scores and values. Knows no memory.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_FLASH_SOFTMAX_CUH_
 #define STRUCTATTN_KERNELS_ATTENTION_FLASH_SOFTMAX_CUH_
@@ -8,20 +8,36 @@
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
-// Of the lane's two rows, g and g + 8. Scores are in units of log2: q k^T x scale x log2(e).
+// Of the lane's rows: 2 b and 2 b + 1 are rows g and g + 8 of band b. Scores are in units of log2:
+// q k^T x scale x log2(e).
+template <int kBands>
 struct SoftmaxState {
-  float largest[2] = {-INFINITY, -INFINITY};
-  float sum[2] = {0.0f, 0.0f};  // Of the columns that this lane holds.
+  float largest[2 * kBands];
+  float sum[2 * kBands];  // Of the columns that this lane holds.
+
+  __device__ SoftmaxState() {
+#pragma unroll
+    for (int row = 0; row < 2 * kBands; ++row) {
+      largest[row] = -INFINITY;
+      sum[row] = 0.0f;
+    }
+  }
 };
 
-// Hides what the rows do not see: row i sees the first `seen[i]` keys of the tile.
-__device__ inline void MaskScores(const int (&seen)[2], ScoreFragments& scores) {
-  const int column = 2 * (LaneIndex() % 4);
+// Hides what the rows do not see: the lane's row i sees the keys of the tile before seen[i] -
+// begin.
+template <int kBands>
+__device__ inline void MaskScores(const int (&seen)[2 * kBands], int begin,
+                                  ScoreFragments<kBands>& scores) {
+  const int column = begin + 2 * (LaneIndex() % 4);
 #pragma unroll
-  for (int n = 0; n < 8; ++n) {
+  for (int band = 0; band < kBands; ++band) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (n * 8 + column + i % 2 >= seen[i / 2]) scores.c[n][i] = -INFINITY;
+    for (int n = 0; n < 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (n * 8 + column + i % 2 >= seen[2 * band + i / 2]) scores.c[band][n][i] = -INFINITY;
+      }
     }
   }
 }
@@ -40,16 +56,17 @@ __device__ inline float QuadSum(float value) {
 // Replaces scores by weights exp2(score x factor - largest), updates the state and scales the
 // output so far to the new largest score. kMasked: a row may have seen nothing yet, and -inf - -inf
 // is NaN.
-template <bool kMasked, int kDims>
-__device__ inline void UpdateSoftmax(float factor, ScoreFragments& scores, SoftmaxState& state,
-                                     OutputFragments<kDims>& output) {
+template <bool kMasked, int kDims, int kBands>
+__device__ inline void UpdateSoftmax(float factor, ScoreFragments<kBands>& scores,
+                                     SoftmaxState<kBands>& state,
+                                     OutputFragments<kDims, kBands>& output) {
 #pragma unroll
-  for (int row = 0; row < 2; ++row) {
-    float largest = scores.c[0][2 * row];
+  for (int row = 0; row < 2 * kBands; ++row) {
+    float(&c)[8][4] = scores.c[row / 2];
+    const int first = row % 2 * 2;  // Of the row's two columns in a fragment.
+    float largest = fmaxf(c[0][first], c[0][first + 1]);
 #pragma unroll
-    for (int n = 0; n < 8; ++n) {
-      largest = fmaxf(largest, fmaxf(scores.c[n][2 * row], scores.c[n][2 * row + 1]));
-    }
+    for (int n = 1; n < 8; ++n) largest = fmaxf(largest, fmaxf(c[n][first], c[n][first + 1]));
     largest = fmaxf(state.largest[row], QuadMax(largest) * factor);
     const float base = kMasked && largest == -INFINITY ? 0.0f : largest;
     const float keep = Exp2(state.largest[row] - base);
@@ -58,16 +75,16 @@ __device__ inline void UpdateSoftmax(float factor, ScoreFragments& scores, Softm
 #pragma unroll
     for (int n = 0; n < 8; ++n) {
 #pragma unroll
-      for (int i = 2 * row; i < 2 * row + 2; ++i) {
-        scores.c[n][i] = Exp2(fmaf(scores.c[n][i], factor, -base));
-        sum += scores.c[n][i];
+      for (int i = first; i < first + 2; ++i) {
+        c[n][i] = Exp2(fmaf(c[n][i], factor, -base));
+        sum += c[n][i];
       }
     }
     state.sum[row] = sum;
 #pragma unroll
     for (int n = 0; n < kDims / 8; ++n) {
-      output.c[n][2 * row] *= keep;
-      output.c[n][2 * row + 1] *= keep;
+      output.c[row / 2][n][first] *= keep;
+      output.c[row / 2][n][first + 1] *= keep;
     }
   }
 }

@@ -31,36 +31,33 @@ struct TileLayout {
   }
 };
 
-// Sixteen query rows of a warp as the left operand, rounded to T.
-template <typename T, int kDims>
+// [kBands x 16 rows, kDims] as the left operand, rounded to the storage type.
+template <int kDims, int kBands>
 struct QueryFragments {
-  uint32_t a[kDims / 16][4];
+  uint32_t a[kBands][kDims / 16][4];
 };
 
-// [16 rows, 64 keys]
+// [kBands x 16 rows, 64 keys]
+template <int kBands>
 struct ScoreFragments {
-  float c[8][4];
+  float c[kBands][8][4];
 };
 
-// [16 rows, kDims]
-template <int kDims>
+// [kBands x 16 rows, kDims]
+template <int kDims, int kBands>
 struct OutputFragments {
-  float c[kDims / 8][4];
+  float c[kBands][kDims / 8][4];
 };
 
 // Scores of the keys in the tile at shared offset `keys`.
-template <typename T, int kDims>
-__device__ inline void Scores(const QueryFragments<T, kDims>& query, int keys,
-                              ScoreFragments& scores) {
+template <typename T, int kDims, int kBands>
+__device__ inline void Scores(const QueryFragments<kDims, kBands>& query, int keys,
+                              ScoreFragments<kBands>& scores) {
   using Layout = TileLayout<kDims>;
   // Matrices 0 and 1: eight keys, both halves of 16 dims; 2 and 3: the next eight keys.
   const int key = LaneIndex() / 16 * 8 + LaneIndex() % 8;
   const int first = Layout::Offset(key, LaneIndex() / 8 % 2);
-#pragma unroll
-  for (int n = 0; n < 8; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) scores.c[n][i] = 0.0f;
-  }
+  scores = {};
 #pragma unroll
   for (int k = 0; k < kDims / 16; ++k) {
     const int offset = keys + Layout::Plus(first, k);
@@ -68,32 +65,49 @@ __device__ inline void Scores(const QueryFragments<T, kDims>& query, int keys,
     for (int n = 0; n < 8; n += 2) {
       uint32_t b[4];
       LoadMatrices(offset + n * 8 * Layout::kRowBytes, b);
-      MultiplyAccumulate<T>(scores.c[n], query.a[k], b[0], b[1]);
-      MultiplyAccumulate<T>(scores.c[n + 1], query.a[k], b[2], b[3]);
+#pragma unroll
+      for (int band = 0; band < kBands; ++band) {
+        MultiplyAccumulate<T>(scores.c[band][n], query.a[band][k], b[0], b[1]);
+        MultiplyAccumulate<T>(scores.c[band][n + 1], query.a[band][k], b[2], b[3]);
+      }
     }
   }
 }
 
+// Columns [16 k, 16 k + 16) of a band's weights as a left operand, rounded to T.
+template <typename T, int kBands>
+__device__ inline void WeightFragment(const ScoreFragments<kBands>& weights, int band, int k,
+                                      uint32_t (&a)[4]) {
+  const float(&low)[4] = weights.c[band][2 * k];
+  const float(&high)[4] = weights.c[band][2 * k + 1];
+  a[0] = NarrowPair<T>(low[0], low[1]);
+  a[1] = NarrowPair<T>(low[2], low[3]);
+  a[2] = NarrowPair<T>(high[0], high[1]);
+  a[3] = NarrowPair<T>(high[2], high[3]);
+}
+
 // Adds the values in the tile at shared offset `values`, weighted by `weights` rounded to T.
-template <typename T, int kDims>
-__device__ inline void AddValues(const ScoreFragments& weights, int values,
-                                 OutputFragments<kDims>& output) {
+template <typename T, int kDims, int kBands>
+__device__ inline void AddValues(const ScoreFragments<kBands>& weights, int values,
+                                 OutputFragments<kDims, kBands>& output) {
   using Layout = TileLayout<kDims>;
   // Matrices 0 and 1: 16 keys of eight dims; 2 and 3: of the next eight dims.
   const int key = LaneIndex() % 16;
   const int first = Layout::Offset(key, LaneIndex() / 16);
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
-    const float(&low)[4] = weights.c[2 * k];
-    const float(&high)[4] = weights.c[2 * k + 1];
-    const uint32_t a[4] = {NarrowPair<T>(low[0], low[1]), NarrowPair<T>(low[2], low[3]),
-                           NarrowPair<T>(high[0], high[1]), NarrowPair<T>(high[2], high[3])};
+    uint32_t a[kBands][4];
+#pragma unroll
+    for (int band = 0; band < kBands; ++band) WeightFragment<T>(weights, band, k, a[band]);
 #pragma unroll
     for (int n = 0; n < kDims / 8; n += 2) {
       uint32_t b[4];
       LoadMatricesTransposed(values + Layout::Plus(first, n / 2) + k * 16 * Layout::kRowBytes, b);
-      MultiplyAccumulate<T>(output.c[n], a, b[0], b[1]);
-      MultiplyAccumulate<T>(output.c[n + 1], a, b[2], b[3]);
+#pragma unroll
+      for (int band = 0; band < kBands; ++band) {
+        MultiplyAccumulate<T>(output.c[band][n], a[band], b[0], b[1]);
+        MultiplyAccumulate<T>(output.c[band][n + 1], a[band], b[2], b[3]);
+      }
     }
   }
 }

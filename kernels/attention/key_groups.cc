@@ -18,11 +18,10 @@ void CollectKeys(const AttentionParams& params, const QueryTile& tile,
   const int32_t* table = params.block_tables + int64_t{tile.sequence} * params.block_table_stride;
   groups->clear();
   row_keys->resize(tile.query_count);
-  for (int32_t row = 0; row < tile.query_count; ++row) (*row_keys)[row] = tile.KeysOfRow(row);
   const int32_t keys = tile.keys();
   int32_t rank = 0;
   int32_t last_start = -1;  // First slot of the last group.
-  for (int32_t n = tile.interval_begin; rank < keys; ++n) {
+  for (int32_t n = tile.interval_begin; n < tile.interval_end && rank < keys; ++n) {
     const KeyInterval interval = params.intervals[n];
     const int32_t interval_end = std::min(interval.end, interval.begin + (keys - rank));
     for (int32_t slot = interval.begin; slot < interval_end;) {
@@ -39,6 +38,9 @@ void CollectKeys(const AttentionParams& params, const QueryTile& tile,
       rank += end - slot;
       slot = end;
     }
+  }
+  for (int32_t row = 0; row < tile.query_count; ++row) {
+    (*row_keys)[row] = std::min(tile.KeysOfRow(row), rank);
   }
 }
 

@@ -52,13 +52,13 @@ struct RowAttentionKernel {
         const int dim = LaneIndex() + i * kWarpSize;
         row.query[i] = dim < p.kv.head_dim ? LoadGlobal(p.query + offset + dim) : 0.0f;
       }
-      SeeVisibleKeys(p, tile, {.index = tile.query_begin + r, .head = head}, row);
+      SeeVisibleKeys(p, tile, {.keys = tile.KeysOfRow(r), .head = head}, row);
       Store(p, row, static_cast<float*>(p.output) + offset);
     }
   }
 
   struct Query {
-    int index;  // In its sequence.
+    int keys;  // That it sees: the first ones of its tile's intervals.
     int head;
   };
 
@@ -66,9 +66,12 @@ struct RowAttentionKernel {
                                         const Query& query, Row& row) {
     const int32_t* blocks = p.block_tables + int64_t{tile.sequence} * p.block_table_stride;
     const int kv_head = query.head / (p.heads / p.kv.kv_heads);
-    for (int i = tile.interval_begin; i < tile.interval_end; ++i) {
-      const int end = min(LoadGlobal(&p.intervals[i].end), query.index + 1);
-      for (int key = LoadGlobal(&p.intervals[i].begin); key < end; ++key) {
+    int left = query.keys;
+    for (int i = tile.interval_begin; i < tile.interval_end && left > 0; ++i) {
+      const int begin = LoadGlobal(&p.intervals[i].begin);
+      const int end = min(LoadGlobal(&p.intervals[i].end), begin + left);
+      left -= end - begin;
+      for (int key = begin; key < end; ++key) {
         const int64_t block = LoadGlobal(blocks + key / p.kv.block_size);
         const int64_t slot =
             (block * p.kv.kv_heads + kv_head) * p.kv.block_size + key % p.kv.block_size;

@@ -10,12 +10,14 @@ namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
 void Attention(const KernelContext& context, const AttentionParams& params);
 void Embedding(const KernelContext& context, const EmbeddingParams& params);
+void PickTokens(const KernelContext& context, const PickTokensParams& params);
 void RmsNorm(const KernelContext& context, const RmsNormParams& params);
 void RopeKvWrite(const KernelContext& context, const RopeKvWriteParams& params);
 void SiluMul(const KernelContext& context, const SiluMulParams& params);
 
 inline constexpr CudaOps kOps = {.attention = &Attention,
                                  .embedding = &Embedding,
+                                 .pick_tokens = &PickTokens,
                                  .rms_norm = &RmsNorm,
                                  .rope_kv_write = &RopeKvWrite,
                                  .silu_mul = &SiluMul,

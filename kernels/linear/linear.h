@@ -12,6 +12,7 @@
 
 #include "kernels/context.h"
 #include "kernels/dtype.h"
+#include "kernels/linear/weight_arena.h"
 
 namespace structattn {
 
@@ -25,16 +26,23 @@ struct MatrixView {
 
 struct LinearKernel;  // kernels/linear/linear_kernel.h
 
+// Where and how weights are packed.
+struct PackTarget {
+  DType dtype;
+  ThreadPool& pool;  // Its threads pack.
+  WeightArena& arena;
+};
+
 // Weights [outputs, inputs] in the layout that the kernel streams. Move-only.
 class PackedWeight {
  public:
-  // Stacks the views' rows (fused QKV, gate/up), converts them to `dtype` and packs them for the
-  // best kernel of this CPU. All views have the same number of columns. Uses the pool's threads.
-  static PackedWeight Pack(std::span<const MatrixView> views, DType dtype, ThreadPool& pool);
+  // Stacks the views' rows (fused QKV, gate/up), converts them to the target's dtype and packs them
+  // for the best kernel of this CPU. All views have the same number of columns.
+  static PackedWeight Pack(std::span<const MatrixView> views, const PackTarget& target);
 
-  // Likewise for a given kernel, which this CPU must support.
+  // Likewise for a given kernel, of the target's dtype, which this CPU must support.
   static PackedWeight PackFor(const LinearKernel& kernel, std::span<const MatrixView> views,
-                              ThreadPool& pool);
+                              const PackTarget& target);
 
   PackedWeight() = default;
   PackedWeight(PackedWeight&&) = default;
@@ -48,10 +56,7 @@ class PackedWeight {
   const void* data() const { return data_.get(); }
 
  private:
-  struct Free {
-    void operator()(void* pointer) const;
-  };
-  std::unique_ptr<void, Free> data_;  // 64-byte aligned.
+  std::shared_ptr<void> data_;  // 64-byte aligned, in the arena.
   int64_t bytes_ = 0;
   const LinearKernel* kernel_ = nullptr;
   int64_t outputs_ = 0;

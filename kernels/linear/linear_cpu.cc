@@ -19,17 +19,48 @@ const LinearKernel& BestKernel(DType dtype) {
   std::abort();
 }
 
-// Panels of one item: as many as an item may hold, since they share the staging of inputs; fewer
-// where there would be too few items to share out evenly.
-int64_t PanelsPerItem(int64_t panels, int64_t row_items) {
-  constexpr int64_t kWantedItems = 16;
-  return std::clamp<int64_t>(panels * row_items / kWantedItems, 1, kItemPanels);
-}
+struct Panels {
+  int64_t begin;
+  int64_t end;
+};
+
+// How the panels of a weight are cut into items. With few rows, time is reading the weight, and
+// memory gives most to long streams: each thread gets one, of equal lengths, and what is left in
+// small items makes up for threads that came late. With more rows than an item holds, items are as
+// many as panels that share the staging of inputs, and fewer where there would be too few of them.
+class PanelItems {
+ public:
+  PanelItems(int64_t panels, int64_t row_items, int threads) : panels_(panels) {
+    if (row_items == 1) {
+      streams_ = threads;
+      stream_ = panels * 7 / 8 / threads;
+      small_ = std::clamp<int64_t>((panels - streams_ * stream_) / (4 * threads), 1, kGroupPanels);
+    } else {
+      small_ = std::clamp<int64_t>(panels * row_items / kWantedItems, 1, kGroupPanels);
+    }
+  }
+
+  int64_t count() const { return streams_ + (panels_ - streams_ * stream_ + small_ - 1) / small_; }
+
+  Panels operator[](int64_t item) const {
+    if (item < streams_) return {item * stream_, (item + 1) * stream_};
+    const int64_t begin = streams_ * stream_ + (item - streams_) * small_;
+    return {begin, std::min(panels_, begin + small_)};
+  }
+
+ private:
+  static constexpr int64_t kWantedItems = 16;
+
+  int64_t panels_;
+  int64_t streams_ = 0;
+  int64_t stream_ = 0;  // Panels of one stream; 0 where there are fewer panels than threads.
+  int64_t small_ = 1;
+};
 
 }  // namespace
 
-PackedWeight PackedWeight::Pack(std::span<const MatrixView> views, DType dtype, ThreadPool& pool) {
-  return PackFor(BestKernel(dtype), views, pool);
+PackedWeight PackedWeight::Pack(std::span<const MatrixView> views, const PackTarget& target) {
+  return PackFor(BestKernel(target.dtype), views, target);
 }
 
 DType PackedWeight::dtype() const { return kernel_->dtype; }
@@ -41,21 +72,20 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
   const LinearKernel& kernel = weight.kernel();
   const int64_t panels = (weight.outputs() + kernel.panel_outputs - 1) / kernel.panel_outputs;
   const int64_t row_items = (params.rows + kItemRows - 1) / kItemRows;
-  const int64_t per_item = PanelsPerItem(panels, row_items);
-  const int64_t panel_items = (panels + per_item - 1) / per_item;
   const int64_t panel_bytes = weight.bytes() / panels;
-  const int64_t item_outputs = per_item * kernel.panel_outputs;
-  pool.ParallelFor(row_items * panel_items, [&](int64_t index) {
+  const PanelItems panel_items(panels, row_items, pool.threads());
+  pool.ParallelFor(row_items * panel_items.count(), [&](int64_t index) {
     const int64_t row_item = index % row_items;  // Neighbours in time share panels.
-    const int64_t output = index / row_items * item_outputs;
+    const auto [begin, end] = panel_items[index / row_items];
+    if (begin == end) return;
+    const int64_t output = begin * kernel.panel_outputs;
     kernel.run({.input = params.input,
-                .panels = static_cast<const char*>(weight.data()) +
-                          index / row_items * per_item * panel_bytes,
+                .panels = static_cast<const char*>(weight.data()) + begin * panel_bytes,
                 .bias = params.bias == nullptr ? nullptr : params.bias + output,
                 .residual = params.residual == nullptr ? nullptr : params.residual + output,
                 .output = params.output + output,
                 .inputs = weight.inputs(),
-                .outputs = std::min(item_outputs, weight.outputs() - output),
+                .outputs = std::min(end * kernel.panel_outputs, weight.outputs()) - output,
                 .output_stride = weight.outputs(),
                 .row_begin = row_item * kItemRows,
                 .row_end = std::min(params.rows, (row_item + 1) * kItemRows)});

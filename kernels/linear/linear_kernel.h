@@ -11,12 +11,13 @@
 
 namespace structattn {
 
-// How far one item of the parallel loop reaches at most. Sums of an item stay on its thread's
-// stack.
+// Rows of one item of the parallel loop, at most; its panels are worked on in groups. Inputs and
+// sums of a group stay on the thread's stack.
 inline constexpr int kItemRows = 96;
-inline constexpr int kItemPanels = 4;
+inline constexpr int kGroupPanels = 4;
 
-// Rows [row_begin, row_end) times neighbouring panels: output = input weight^T + bias + residual.
+// Rows [row_begin, row_end) times neighbouring panels, any number of them:
+// output = input weight^T + bias + residual.
 struct LinearItem {
   const void* input;      // [rows, inputs] of the kernel's dtype, all rows of the call.
   const void* panels;     // The first panel of the item, packed as linear-inl.h shows.

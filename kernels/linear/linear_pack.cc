@@ -1,11 +1,7 @@
 // Packing of weights: stacking, conversion and the layout that linear-inl.h shows.
 // Called when a model is loaded, through PackedWeight::Pack; never while serving.
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <type_traits>
 
 #include "kernels/check.h"
@@ -14,18 +10,6 @@
 
 namespace structattn {
 namespace {
-
-constexpr int64_t kHugePageBytes = int64_t{2} << 20;
-
-// Large weights start at a huge page: fewer page faults at load and TLB misses when streaming.
-void* Allocate(int64_t bytes) {
-  const bool huge = bytes >= kHugePageBytes;
-  void* data = nullptr;
-  // A model file may ask for more than there is: that is the loader's to report.
-  if (posix_memalign(&data, huge ? kHugePageBytes : 64, bytes) != 0) throw std::bad_alloc();
-  if (huge) madvise(data, bytes / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);  // A hint.
-  return data;
-}
 
 template <typename From, typename To>
 void Convert(const void* row, int64_t begin, int64_t count, To* to) {
@@ -117,11 +101,10 @@ void PackPanel(const LinearKernel& kernel, std::span<const MatrixView> views, in
 
 }  // namespace
 
-void PackedWeight::Free::operator()(void* pointer) const { std::free(pointer); }
-
 PackedWeight PackedWeight::PackFor(const LinearKernel& kernel, std::span<const MatrixView> views,
-                                   ThreadPool& pool) {
+                                   const PackTarget& target) {
   STRUCTATTN_CHECK(!views.empty() && views[0].columns > 0);
+  STRUCTATTN_CHECK(target.dtype == kernel.dtype);
   PackedWeight weight;
   weight.kernel_ = &kernel;
   weight.inputs_ = views[0].columns;
@@ -134,9 +117,9 @@ PackedWeight PackedWeight::PackFor(const LinearKernel& kernel, std::span<const M
   const int64_t panel_bytes = steps * kernel.inputs_per_step * kernel.panel_outputs *
                               static_cast<int64_t>(ByteSize(kernel.dtype));
   weight.bytes_ = panels * panel_bytes;
-  weight.data_.reset(Allocate(weight.bytes_));
+  weight.data_ = target.arena.Allocate(weight.bytes_);
   char* data = static_cast<char*>(weight.data_.get());
-  pool.ParallelFor(panels, [&](int64_t panel) {
+  target.pool.ParallelFor(panels, [&](int64_t panel) {
     PackPanel(kernel, views, panel * kernel.panel_outputs, data + panel * panel_bytes);
   });
   return weight;

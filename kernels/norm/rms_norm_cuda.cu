@@ -12,7 +12,7 @@ struct RmsNormKernel {
   using Params = RmsNormParams;
   static constexpr const char* kName = "rms_norm";
   static constexpr int kThreads = 128;
-  static constexpr int kMinBlocks = 8;
+  static constexpr int kMinBlocks = 6;
   static constexpr int kMaxSharedBytes = BlockReduction<float, kThreads>::kSharedBytes;
   static constexpr int kHeld = 8;  // Vectors of a thread.
   static constexpr int64_t kStep = int64_t{kThreads} * kWidth;

@@ -19,7 +19,8 @@ struct RopeKvWriteParams {
   const float* query_norm = nullptr;  // [head_dim] or null.
   const float* key_norm = nullptr;    // [head_dim] or null.
   float epsilon = 0.0f;               // Of the norms.
-  const int64_t* slots = nullptr;     // [tokens]: block id * block_size + offset in the block.
+  const int64_t* slots = nullptr;     // [tokens]: block id * block_size + offset in the block. On
+                                      // CUDA also -1: the token's key and value go nowhere.
   KvLayerView kv;
   int32_t heads = 0;
   int64_t tokens = 0;

@@ -6,6 +6,8 @@
 #define HWY_TARGET_INCLUDE "kernels/rope/rope_kv_write_cpu.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
+#include <cstring>
+
 #include "hwy/highway.h"
 #include "kernels/check.h"
 #include "kernels/convert-inl.h"
@@ -61,6 +63,19 @@ HWY_INLINE void ConvertHead(const float* from, int32_t head_dim, T* to) {
   }
 }
 
+// One key into slot `offset` of its head's part of a block, transposed as KvLayerView shows.
+template <typename T>
+HWY_INLINE void WriteKey(const T* key, const KvLayerView& kv, T* head, int64_t offset) {
+  for (int32_t i = 0; i < kv.head_dim; ++i) head[i * kv.block_size + offset] = key[i];
+}
+
+HWY_INLINE void WriteKey(const Bfloat16* key, const KvLayerView& kv, Bfloat16* head,
+                         int64_t offset) {
+  for (int32_t i = 0; i < kv.head_dim; i += 2) {
+    std::memcpy(head + (i / 2 * kv.block_size + offset) * 2, key + i, 2 * sizeof(Bfloat16));
+  }
+}
+
 // `key` and `value` are one token's heads; `slot` is its place in the cache.
 template <typename T>
 void WriteKeyValue(const float* key, const float* value, int64_t slot, const Rotation& rotation,
@@ -74,8 +89,7 @@ void WriteKeyValue(const float* key, const float* value, int64_t slot, const Rot
     const int64_t head = (block * kv.kv_heads + h) * head_dim * kv.block_size;
     RotateHead(key + h * head_dim, rotation, rotated);
     ConvertHead(rotated, head_dim, converted);
-    T* to = static_cast<T*>(kv.key) + head + offset;
-    for (int32_t i = 0; i < head_dim; ++i) to[i * kv.block_size] = converted[i];
+    WriteKey(converted, kv, static_cast<T*>(kv.key) + head, offset);
     ConvertHead(value + h * head_dim, head_dim,
                 static_cast<T*>(kv.value) + head + offset * head_dim);
   }

@@ -67,6 +67,7 @@ struct RopeKvWriteKernel {
       StoreFloats(query + half, second);
       return;
     }
+    if (LoadGlobal(p.slots + token) < 0) return;  // A row that only fills a recorded step.
     T* kept = CachePlace(p, token, part.head - p.heads) + part.dim;
     StoreFloats(kept, first);
     StoreFloats(kept + half, second);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
+#include <vector>
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/work_list.h"
@@ -38,9 +40,32 @@ void AppendTokens(const Sequence& sequence, const TokenRange& range, StepBatch* 
   }
 }
 
+// Which list a token goes to depends on its role alone, computed now or again, so that its bits do
+// not depend on how its sequence was cut into chunks.
+void AppendWork(const SequenceQueries& queries, int32_t prompt_tokens, const Tiling& tiling,
+                WorkList* work) {
+  SequenceQueries prompt = queries;
+  if (tiling.branches_together > 0) {
+    prompt.query_end = std::clamp(prompt_tokens, queries.query_begin, queries.query_end);
+  }
+  AppendTiles(prompt, tiling.tile_tokens, work);
+  for (int32_t index = prompt.query_end; index < queries.query_end; ++index) {
+    SequenceQueries generated = queries;
+    generated.row_begin += index - queries.query_begin;
+    generated.query_begin = index;
+    generated.query_end = index + 1;
+    AppendGenerated({.branches = {&generated, 1}}, tiling.branches_together, work);
+  }
+}
+
+// A device of many cores starts tiles in this order: long ones last would leave it idle.
+void StartLongTilesFirst(std::vector<QueryTile>* tiles) {
+  std::ranges::stable_sort(*tiles, std::ranges::greater(), &QueryTile::keys);
+}
+
 }  // namespace
 
-void BuildBatch(std::span<const SequenceChunk> chunks, StepBatch* batch) {
+void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, StepBatch* batch) {
   batch->token_ids.clear();
   batch->positions.clear();
   batch->slots.clear();
@@ -52,18 +77,19 @@ void BuildBatch(std::span<const SequenceChunk> chunks, StepBatch* batch) {
     for (const TokenRange& range : chunks[i].ranges) {
       const int32_t row_begin = static_cast<int32_t>(batch->tokens());
       AppendTokens(sequence, range, batch);
-      AppendTiles({.structure = &sequence.structure(),
-                   .intervals = &sequence.intervals(),
-                   .sequence = static_cast<int32_t>(i),
-                   .row_begin = row_begin,
-                   .query_begin = range.begin,
-                   .query_end = range.end},
-                  kCpuTileRows, &batch->work);
+      AppendWork({.structure = &sequence.structure(),
+                  .intervals = &sequence.intervals(),
+                  .sequence = static_cast<int32_t>(i),
+                  .row_begin = row_begin,
+                  .query_begin = range.begin,
+                  .query_end = range.end},
+                 sequence.prompt_tokens(), tiling, &batch->work);
     }
     if (ReachesEnd(chunks[i])) {
       batch->logit_rows.push_back(static_cast<int32_t>(batch->tokens()) - 1);
     }
   }
+  if (tiling.branches_together > 0) StartLongTilesFirst(&batch->work.tiles);
 }
 
 }  // namespace structattn

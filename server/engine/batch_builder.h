@@ -19,8 +19,10 @@ struct SequenceChunk {
 };
 
 // Replaces the contents of `batch`, keeping its memory. Logits are asked for the last row of each
-// chunk that reaches the end of its sequence, in the order of the chunks.
-void BuildBatch(std::span<const SequenceChunk> chunks, StepBatch* batch);
+// chunk that reaches the end of its sequence, in the order of the chunks. The work-list is cut as
+// `tiling` says: where generated tokens are split over keys, they go to its generated tiles, each a
+// family of its own, and the tiles of the prompts begin with those that see most keys.
+void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, StepBatch* batch);
 
 // Whether the chunk ends with the token that the next one is predicted from.
 inline bool ReachesEnd(const SequenceChunk& chunk) {

@@ -23,6 +23,7 @@ class Engine::Impl {
         kv_blocks_(kv.blocks),
         block_size_(kv.block_size),
         max_queued_requests_(options.max_queued_requests),
+        on_device_lost_(options.on_device_lost),
         loop_(model->decoder.get(), std::move(kv),
               {.max_step_tokens = options.max_step_tokens,
                .max_running_sequences = options.max_running_sequences}),
@@ -60,6 +61,7 @@ class Engine::Impl {
   const int32_t kv_blocks_;
   const int32_t block_size_;
   const int32_t max_queued_requests_;
+  std::function<void()> on_device_lost_;  // The engine thread's own; empty once called.
 
   std::mutex mutex_;
   std::condition_variable wake_;     // There is mail.
@@ -124,12 +126,13 @@ absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(Request request,
     ticket = next_ticket_++;
   }
   // The costly part, outside the lock and off the engine thread.
-  auto sequence =
-      std::make_unique<Sequence>(ticket, std::move(request), std::move(sink),
-                                 SequenceModel{.tokenizer = model_->tokenizer.get(),
-                                               .eos_token_ids = model_->config.eos_token_ids,
-                                               .context_length = model_->config.context_length,
-                                               .block_size = block_size_});
+  auto sequence = std::make_unique<Sequence>(
+      ticket, std::move(request), std::move(sink),
+      SequenceModel{.tokenizer = model_->tokenizer.get(),
+                    .eos_token_ids = model_->config.eos_token_ids,
+                    .context_length = model_->config.context_length,
+                    .block_size = block_size_,
+                    .generated_apart = model_->decoder->tiling().branches_together > 0});
   STRUCTATTN_RETURN_IF_ERROR(CheckFits(*sequence));
   {
     std::lock_guard lock(mutex_);
@@ -187,6 +190,7 @@ void Engine::Impl::Run() {
     PublishCounts();  // Who starts in this step leaves the queue before it, not after it.
     loop_.Execute();
     PublishCounts();
+    if (loop_.decoder_lost() && on_device_lost_) std::exchange(on_device_lost_, nullptr)();
   }
   loop_.CancelAll();
 }

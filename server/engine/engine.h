@@ -5,6 +5,7 @@
 #define STRUCTATTN_SERVER_ENGINE_ENGINE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -21,6 +22,9 @@ struct EngineOptions {
   int32_t max_queued_requests = 256;
   int32_t max_running_sequences = 64;
   int32_t max_step_tokens = 512;  // Tokens of one step: decodes first, then prompt chunks.
+  // Called once, on the engine's thread, when the device is lost: every request fails from then on.
+  // May be empty.
+  std::function<void()> on_device_lost = nullptr;
 };
 
 class Engine {

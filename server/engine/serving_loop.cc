@@ -58,6 +58,7 @@ void ServingLoop::Execute() {
   if (const absl::Status status = Forward(); status.ok()) {
     SampleAll();
   } else {
+    decoder_lost_ = !decoder_->usable();
     FailBatch(status);
   }
   chunks_.clear();
@@ -101,7 +102,7 @@ void ServingLoop::Admit(int32_t count) {
 
 absl::Status ServingLoop::Forward() {
   try {
-    BuildBatch(chunks_, &batch_);
+    BuildBatch(chunks_, decoder_->tiling(), &batch_);
     const size_t size = batch_.logit_rows.size() * decoder_->vocabulary_size();
     if (logits_.size() < size) logits_.resize(size);
     decoder_->Forward(batch_, kv_.layers, std::span(logits_).first(size));

@@ -40,6 +40,9 @@ class ServingLoop {
   void Plan();
   void Execute();
 
+  // The decoder failed in a way that no later step can survive.
+  bool decoder_lost() const { return decoder_lost_; }
+
   bool idle() const { return running_.empty() && waiting_.empty(); }
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
   int32_t waiting() const { return static_cast<int32_t>(waiting_.size()); }
@@ -61,6 +64,7 @@ class ServingLoop {
   BlockPool pool_;
   Scheduler scheduler_;
   Sampler sampler_;
+  bool decoder_lost_ = false;
   std::vector<std::unique_ptr<Sequence>> running_;  // In order of admission.
   std::deque<std::unique_ptr<Sequence>> waiting_;   // In order of arrival, the preempted first.
 

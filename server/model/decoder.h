@@ -37,6 +37,12 @@ class Decoder {
                        std::span<float> logits) = 0;
 
   virtual int64_t vocabulary_size() const = 0;
+
+  // How it wants the queries of a batch's work-list cut.
+  virtual Tiling tiling() const { return {}; }
+
+  // After a Forward that threw: false when no later one can succeed.
+  virtual bool usable() const { return true; }
 };
 
 }  // namespace structattn

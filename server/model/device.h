@@ -4,18 +4,39 @@
 #ifndef STRUCTATTN_SERVER_MODEL_DEVICE_H_
 #define STRUCTATTN_SERVER_MODEL_DEVICE_H_
 
+#include <c10/core/Event.h>
+#include <c10/core/Stream.h>
+#include <c10/core/TensorOptions.h>
+
+#include <optional>
+
 #include "absl/status/statusor.h"
 #include "kernels/context.h"
+#include "kernels/dtype.h"
 #include "server/model/model.h"
 
 namespace structattn {
 
-// kAuto becomes CUDA when an NVIDIA driver and the CUDA build are there, else CPU. kCuda without
-// either is FAILED_PRECONDITION and says what is missing.
+// kAuto becomes CUDA when the CUDA build, an NVIDIA driver and a GPU that the kernels were built
+// for are there, else CPU. kCuda without one of them is FAILED_PRECONDITION and says what is
+// missing; so is kEmulated outside the programs of the tests.
 absl::StatusOr<DeviceKind> ChooseDevice(LoadOptions::Device wanted);
 
-// The raw stream that LibTorch launches on for the current CUDA device (a cudaStream_t).
-void* CurrentCudaStream();
+// FAILED_PRECONDITION for a compute capability (10 x major + minor) that no kernel was built for.
+absl::Status CheckComputeCapability(int capability);
+
+c10::ScalarType ToScalarType(DType dtype);
+c10::Device ToTorchDevice(DeviceKind device);
+
+// Of host bytes that the device copies from or to without waiting.
+c10::TensorOptions HostStaging(DeviceKind device);
+
+// Marks the work given so far to the current stream: `event` is made at the first call, and may be
+// waited for. Off CUDA nothing is ever under way and `event` stays empty.
+void RecordOnCurrentStream(DeviceKind device, std::optional<c10::Event>* event);
+
+// A stream for one model alone, since LibTorch's default one cannot be recorded; nothing off CUDA.
+std::optional<c10::Stream> NewStream(DeviceKind device);
 
 }  // namespace structattn
 

@@ -1,5 +1,5 @@
 // One weight matrix of the decoder, on the device where it is used: packed for our CPU kernel, or a
-// LibTorch tensor for cuBLASLt on CUDA. Used by the transformer; knows nothing of its place there.
+// LibTorch tensor (cuBLASLt on CUDA). Used by the transformer; knows nothing of its place there.
 #ifndef STRUCTATTN_SERVER_MODEL_LINEAR_LAYER_H_
 #define STRUCTATTN_SERVER_MODEL_LINEAR_LAYER_H_
 
@@ -7,33 +7,32 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "kernels/context.h"
 #include "kernels/linear/linear.h"
 
 namespace structattn {
 
-at::ScalarType ToScalarType(DType dtype);
-c10::Device ToTorchDevice(DeviceKind device);
-
 class LinearLayer {
  public:
   LinearLayer() = default;
 
-  // Stacks the rows of `weights` (all with the same columns) in `dtype`. `bias` is empty or has one
-  // float per stacked row.
-  LinearLayer(const KernelContext& context, std::span<const MatrixView> weights,
-              std::span<const float> bias, DType dtype);
+  // For the CPU: stacks and packs the rows of `weights` (all with the same columns). `bias`:
+  // [stacked rows] float, or undefined.
+  LinearLayer(std::span<const MatrixView> weights, at::Tensor bias, const PackTarget& target);
+  // For other devices: `weight` [outputs, inputs] and `bias` [outputs] float or undefined, there.
+  LinearLayer(at::Tensor weight, at::Tensor bias);
 
-  // output = input W^T + bias (+ output, when `accumulate`).
-  // input [>= rows, inputs] of the layer's dtype, output [>= rows, outputs] float, contiguous.
+  // output = input W^T + bias; with `product`, output += input W^T + bias.
+  // input [>= rows, inputs] of the layer's dtype, output and product [>= rows, outputs] float,
+  // contiguous. What is in `product` before and after has no meaning.
   struct Operands {
     const at::Tensor& input;
     at::Tensor& output;
     int64_t rows;
-    bool accumulate = false;
+    at::Tensor* product = nullptr;
   };
+  // Allocates nothing on CUDA.
   void Forward(const KernelContext& context, const Operands& operands) const;
 
   int64_t outputs() const { return outputs_; }
@@ -43,8 +42,8 @@ class LinearLayer {
 
   int64_t outputs_ = 0;
   PackedWeight packed_;  // CPU.
-  at::Tensor weight_;    // CUDA: [outputs, inputs].
-  at::Tensor bias_;      // [outputs] float, or undefined.
+  at::Tensor weight_;    // Elsewhere.
+  at::Tensor bias_;
 };
 
 }  // namespace structattn

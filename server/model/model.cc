@@ -23,7 +23,9 @@ std::unique_ptr<Model> MakeModel(Checkpoint& checkpoint, const LoadOptions& opti
   const ModelConfig& config = checkpoint.config();
   const DType dtype = options.dtype.value_or(config.dtype);
   auto transformer = std::make_unique<Transformer>(
-      config, dtype, std::make_unique<ThreadPool>(options.threads), device);
+      config,
+      TransformerOptions{.dtype = dtype, .device = device, .step_graphs = options.cuda_graphs},
+      std::make_unique<ThreadPool>(options.threads));
   transformer->Load(checkpoint, options.progress);
   return std::make_unique<Model>(Model{.config = config,
                                        .dtype = dtype,

@@ -18,10 +18,11 @@
 namespace structattn {
 
 struct LoadOptions {
-  std::optional<DType> dtype;  // Absent: the checkpoint's own.
-  enum class Device { kAuto, kCpu, kCuda };
+  std::optional<DType> dtype;                           // Absent: the checkpoint's own.
+  enum class Device { kAuto, kCpu, kCuda, kEmulated };  // kEmulated: programs of the tests only.
   Device device = Device::kAuto;
-  int threads = 1;  // CPU threads, >= 1.
+  bool cuda_graphs = false;  // TransformerOptions::step_graphs.
+  int threads = 1;           // CPU threads, >= 1.
   // Called now and then while loading with the share done, in [0, 1]. May be empty.
   std::function<void(double)> progress;
 };

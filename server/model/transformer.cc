@@ -3,15 +3,16 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/core/StreamGuard.h>
 
-#include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <functional>
 #include <utility>
 
 #include "kernels/activation/silu_mul.h"
 #include "kernels/attention/attention.h"
 #include "kernels/check.h"
+#include "kernels/cuda/runtime.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
@@ -24,95 +25,81 @@ const float* FloatsOrNull(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr;
 }
 
-// A host array as a tensor on `device`. On CPU it aliases the array, which outlives the step.
-template <typename T>
-at::Tensor Upload(std::span<const T> values, DeviceKind device) {
-  const int64_t bytes = static_cast<int64_t>(values.size_bytes());
-  const at::Tensor host = at::from_blob(const_cast<T*>(values.data()), {bytes}, at::kByte);
-  return device == DeviceKind::kCpu ? host : host.to(ToTorchDevice(device));
-}
-
-template <typename T>
-const T* Data(const at::Tensor& bytes) {
-  return static_cast<const T*>(bytes.const_data_ptr());
+at::Tensor Floats(at::IntArrayRef sizes, DeviceKind device) {
+  return at::empty(sizes, at::TensorOptions(ToTorchDevice(device)).dtype(at::kFloat));
 }
 
 }  // namespace
 
-struct Transformer::StepInputs {
-  int64_t rows = 0;
-  int32_t tile_count = 0;
-  int32_t block_table_stride = 0;
-  std::vector<float> host_cosine;  // [rows, head_dim / 2]
-  std::vector<float> host_sine;
-  std::vector<int64_t> host_logit_rows;
-  at::Tensor token_ids;
-  at::Tensor slots;
-  at::Tensor block_tables;
-  at::Tensor tiles;
-  at::Tensor intervals;
-  at::Tensor cosine;
-  at::Tensor sine;
-};
-
-Transformer::Transformer(const ModelConfig& config, DType dtype, std::unique_ptr<ThreadPool> pool,
-                         DeviceKind device)
+Transformer::Transformer(const ModelConfig& config, const TransformerOptions& options,
+                         std::unique_ptr<ThreadPool> pool)
     : config_(config),
-      dtype_(dtype),
+      options_(options),
       pool_(std::move(pool)),
-      context_{.device = device, .pool = pool_.get()},
-      inverse_frequencies_(InverseFrequencies(config)) {}
+      stream_(NewStream(options.device)),
+      context_{.device = options.device,
+               .pool = pool_.get(),
+               .stream = stream_.has_value() ? stream_->native_handle() : nullptr},
+      uploader_(options.device, InverseFrequencies(config)) {}
 
 void Transformer::Load(const Checkpoint& checkpoint, const std::function<void(double)>& progress) {
   const c10::InferenceMode inference;
-  weights_ = LoadWeights(checkpoint, dtype_, context_, progress);
+  const c10::OptionalStreamGuard on_stream(stream_);
+  weights_ = LoadWeights(checkpoint, options_.dtype, context_, progress);
 }
 
-void Transformer::Reserve(int64_t rows) {
-  if (rows <= workspace_.rows) return;
-  const at::TensorOptions floats =
-      at::TensorOptions().device(ToTorchDevice(context_.device)).dtype(at::kFloat);
-  const at::TensorOptions stored = floats.dtype(ToScalarType(dtype_));
+Tiling Transformer::tiling() const {
+  return AttentionTiling(options_.device, static_cast<int>(config_.heads / config_.kv_heads));
+}
+
+bool Transformer::usable() const {
+  return options_.device != DeviceKind::kCuda || CudaContextWorks();
+}
+
+void Transformer::Reserve(const StepShape& shape) {
+  bool moved = uploader_.Reserve(shape);
+  if (shape.rows > workspace_.rows) {
+    ReserveRows(shape.rows);
+    moved = true;
+  }
+  if (shape.logit_rows > workspace_.logit_rows) {
+    workspace_.logit_rows = shape.logit_rows;
+    workspace_.selected = Floats({shape.logit_rows, config_.hidden_size}, options_.device);
+    if (options_.device != DeviceKind::kCpu) {
+      workspace_.logits = Floats({shape.logit_rows, config_.vocab_size}, options_.device);
+    }
+    moved = true;
+  }
+  if (shape.partials > workspace_.partials) {
+    workspace_.partials = shape.partials;
+    workspace_.attention_partials =
+        Floats({PartialFloats(shape.partials, static_cast<int32_t>(config_.heads),
+                              static_cast<int32_t>(config_.head_dim))},
+               options_.device);
+    moved = true;
+  }
+  if (moved) graphs_.Clear();
+}
+
+void Transformer::ReserveRows(int64_t rows) {
+  const DeviceKind device = options_.device;
+  const auto stored = [this, rows](int64_t columns) {
+    return at::empty(
+        {rows, columns},
+        at::TensorOptions(ToTorchDevice(options_.device)).dtype(ToScalarType(options_.dtype)));
+  };
   const int64_t query_columns = config_.heads * config_.head_dim;
   const int64_t kv_columns = config_.kv_heads * config_.head_dim;
-  workspace_ = Workspace{
-      .rows = rows,
-      .hidden = at::empty({rows, config_.hidden_size}, floats),
-      .normed = at::empty({rows, config_.hidden_size}, stored),
-      .qkv = at::empty({rows, query_columns + 2 * kv_columns}, floats),
-      .query = at::empty({rows, query_columns}, floats),
-      .attention = at::empty({rows, query_columns}, stored),
-      .gate_up = at::empty({rows, 2 * config_.intermediate_size}, floats),
-      .activated = at::empty({rows, config_.intermediate_size}, stored),
-  };
-}
-
-Transformer::StepInputs Transformer::Prepare(const StepBatch& batch) const {
-  StepInputs inputs;
-  inputs.rows = batch.tokens();
-  inputs.tile_count = static_cast<int32_t>(batch.work.tiles.size());
-  inputs.block_table_stride = batch.block_table_stride;
-  const size_t half = inverse_frequencies_.size();
-  inputs.host_cosine.resize(batch.positions.size() * half);
-  inputs.host_sine.resize(batch.positions.size() * half);
-  for (size_t t = 0; t < batch.positions.size(); ++t) {
-    const float position = static_cast<float>(batch.positions[t]);
-    for (size_t i = 0; i < half; ++i) {
-      const float angle = position * inverse_frequencies_[i];
-      inputs.host_cosine[t * half + i] = std::cos(angle);
-      inputs.host_sine[t * half + i] = std::sin(angle);
-    }
-  }
-  inputs.host_logit_rows.assign(batch.logit_rows.begin(), batch.logit_rows.end());
-  const DeviceKind device = context_.device;
-  inputs.token_ids = Upload<int32_t>(batch.token_ids, device);
-  inputs.slots = Upload<int64_t>(batch.slots, device);
-  inputs.block_tables = Upload<int32_t>(batch.block_tables, device);
-  inputs.tiles = Upload<QueryTile>(batch.work.tiles, device);
-  inputs.intervals = Upload<KeyInterval>(batch.work.intervals, device);
-  inputs.cosine = Upload<float>(inputs.host_cosine, device);
-  inputs.sine = Upload<float>(inputs.host_sine, device);
-  return inputs;
+  Workspace& w = workspace_;
+  w.rows = rows;
+  w.hidden = Floats({rows, config_.hidden_size}, device);
+  w.normed = stored(config_.hidden_size);
+  w.qkv = Floats({rows, query_columns + 2 * kv_columns}, device);
+  w.query = Floats({rows, query_columns}, device);
+  w.attention = stored(query_columns);
+  w.gate_up = Floats({rows, 2 * config_.intermediate_size}, device);
+  w.activated = stored(config_.intermediate_size);
+  w.product = Floats({device == DeviceKind::kCpu ? 0 : rows, config_.hidden_size}, device);
 }
 
 void Transformer::Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
@@ -120,7 +107,7 @@ void Transformer::Normalize(const at::Tensor& input, const at::Tensor& weight, a
   RmsNorm(context_, {.input = input.const_data_ptr<float>(),
                      .weight = weight.const_data_ptr<float>(),
                      .output = output.data_ptr(),
-                     .output_dtype = dtype_,
+                     .output_dtype = options_.dtype,
                      .rows = rows,
                      .columns = config_.hidden_size,
                      .epsilon = static_cast<float>(config_.rms_norm_epsilon)});
@@ -129,34 +116,40 @@ void Transformer::Normalize(const at::Tensor& input, const at::Tensor& weight, a
 void Transformer::RunAttention(const LayerWeights& layer, const KvLayerView& kv,
                                const StepInputs& inputs) {
   Workspace& w = workspace_;
-  Normalize(w.hidden, layer.attention_norm, w.normed, inputs.rows);
-  layer.qkv.Forward(context_, {.input = w.normed, .output = w.qkv, .rows = inputs.rows});
+  const int64_t rows = inputs.shape.rows;
+  Normalize(w.hidden, layer.attention_norm, w.normed, rows);
+  layer.qkv.Forward(context_, {.input = w.normed, .output = w.qkv, .rows = rows});
   RopeKvWrite(context_, {.qkv = w.qkv.const_data_ptr<float>(),
                          .query = w.query.data_ptr<float>(),
-                         .cosine = Data<float>(inputs.cosine),
-                         .sine = Data<float>(inputs.sine),
+                         .cosine = inputs.cosine,
+                         .sine = inputs.sine,
                          .query_norm = FloatsOrNull(layer.query_norm),
                          .key_norm = FloatsOrNull(layer.key_norm),
                          .epsilon = static_cast<float>(config_.rms_norm_epsilon),
-                         .slots = Data<int64_t>(inputs.slots),
+                         .slots = inputs.slots,
                          .kv = kv,
                          .heads = static_cast<int32_t>(config_.heads),
-                         .tokens = inputs.rows});
+                         .tokens = inputs.shape.rows});
   Attention(context_,
             {.query = w.query.const_data_ptr<float>(),
              .output = w.attention.data_ptr(),
-             .output_dtype = dtype_,
+             .output_dtype = options_.dtype,
              .kv = kv,
              .heads = static_cast<int32_t>(config_.heads),
              .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
-             .block_tables = Data<int32_t>(inputs.block_tables),
-             .block_table_stride = inputs.block_table_stride,
-             .tiles = Data<QueryTile>(inputs.tiles),
-             .tile_count = inputs.tile_count,
-             .intervals = Data<KeyInterval>(inputs.intervals)});
+             .block_tables = inputs.block_tables,
+             .block_table_stride = inputs.shape.block_table_stride,
+             .tiles = inputs.tiles,
+             .tile_count = inputs.shape.tiles,
+             .intervals = inputs.intervals,
+             .generated = inputs.generated,
+             .generated_count = inputs.shape.generated,
+             .splits = inputs.splits,
+             .split_count = inputs.shape.splits,
+             .partials = w.attention_partials.defined() ? w.attention_partials.data_ptr<float>()
+                                                        : nullptr});
   layer.attention_output.Forward(
-      context_,
-      {.input = w.attention, .output = w.hidden, .rows = inputs.rows, .accumulate = true});
+      context_, {.input = w.attention, .output = w.hidden, .rows = rows, .product = &w.product});
 }
 
 void Transformer::RunMlp(const LayerWeights& layer, int64_t rows) {
@@ -165,31 +158,39 @@ void Transformer::RunMlp(const LayerWeights& layer, int64_t rows) {
   layer.gate_up.Forward(context_, {.input = w.normed, .output = w.gate_up, .rows = rows});
   SiluMul(context_, {.gate_up = w.gate_up.const_data_ptr<float>(),
                      .output = w.activated.data_ptr(),
-                     .output_dtype = dtype_,
+                     .output_dtype = options_.dtype,
                      .rows = rows,
                      .columns = config_.intermediate_size});
   layer.mlp_down.Forward(
-      context_, {.input = w.activated, .output = w.hidden, .rows = rows, .accumulate = true});
+      context_, {.input = w.activated, .output = w.hidden, .rows = rows, .product = &w.product});
 }
 
-void Transformer::ComputeLogits(const StepInputs& inputs, std::span<float> logits) {
-  const int64_t rows = static_cast<int64_t>(inputs.host_logit_rows.size());
+void Transformer::ComputeLogits(const StepInputs& inputs, at::Tensor& logits) {
+  const int64_t rows = inputs.shape.logit_rows;
   if (rows == 0) return;
-  const at::Tensor index =
-      at::from_blob(const_cast<int64_t*>(inputs.host_logit_rows.data()), {rows}, at::kLong)
-          .to(ToTorchDevice(context_.device));
-  const at::Tensor selected = at::index_select(workspace_.hidden, 0, index);
-  Normalize(selected, weights_.final_norm, workspace_.normed, rows);
-  at::Tensor result = at::from_blob(logits.data(), {rows, config_.vocab_size}, at::kFloat);
-  if (context_.device == DeviceKind::kCpu) {
-    weights_.output.Forward(context_, {.input = workspace_.normed, .output = result, .rows = rows});
-    return;
+  Embedding(context_, {.table = workspace_.hidden.const_data_ptr(),  // Gathers rows, as ever.
+                       .table_dtype = DType::kFloat32,
+                       .ids = inputs.logit_rows,
+                       .output = workspace_.selected.data_ptr<float>(),
+                       .rows = rows,
+                       .columns = config_.hidden_size});
+  Normalize(workspace_.selected, weights_.final_norm, workspace_.normed, rows);
+  weights_.output.Forward(context_, {.input = workspace_.normed, .output = logits, .rows = rows});
+}
+
+void Transformer::RunStep(const StepInputs& inputs, std::span<const KvLayerView> kv,
+                          at::Tensor& logits) {
+  Embedding(context_, {.table = weights_.embedding.const_data_ptr(),
+                       .table_dtype = options_.dtype,
+                       .ids = inputs.token_ids,
+                       .output = workspace_.hidden.data_ptr<float>(),
+                       .rows = inputs.shape.rows,
+                       .columns = config_.hidden_size});
+  for (size_t i = 0; i < weights_.layers.size(); ++i) {
+    RunAttention(weights_.layers[i], kv[i], inputs);
+    RunMlp(weights_.layers[i], inputs.shape.rows);
   }
-  at::Tensor device_logits =
-      at::empty({rows, config_.vocab_size}, selected.options().dtype(at::kFloat));
-  weights_.output.Forward(context_,
-                          {.input = workspace_.normed, .output = device_logits, .rows = rows});
-  result.copy_(device_logits);
+  ComputeLogits(inputs, logits);
 }
 
 void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
@@ -197,20 +198,27 @@ void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> k
   STRUCTATTN_CHECK(static_cast<int64_t>(kv.size()) == config_.layers);
   STRUCTATTN_CHECK(logits.size() >= batch.logit_rows.size() * config_.vocab_size);
   const c10::InferenceMode inference;
-  if (context_.device == DeviceKind::kCuda) context_.stream = CurrentCudaStream();
-  Reserve(batch.tokens());
-  const StepInputs inputs = Prepare(batch);
-  Embedding(context_, {.table = weights_.embedding.const_data_ptr(),
-                       .table_dtype = dtype_,
-                       .ids = Data<int32_t>(inputs.token_ids),
-                       .output = workspace_.hidden.data_ptr<float>(),
-                       .rows = inputs.rows,
-                       .columns = config_.hidden_size});
-  for (size_t i = 0; i < weights_.layers.size(); ++i) {
-    RunAttention(weights_.layers[i], kv[i], inputs);
-    RunMlp(weights_.layers[i], inputs.rows);
+  const c10::OptionalStreamGuard on_stream(stream_);
+  const bool on_cpu = options_.device == DeviceKind::kCpu;
+  const StepShape exact = ShapeOf(batch);
+  const bool recordable = options_.step_graphs && !on_cpu && IsDecodeShape(exact);
+  const StepShape shape = recordable ? PaddedShape(exact) : exact;
+  Reserve(shape);
+  const StepInputs inputs = uploader_.Upload(batch, shape);
+  at::Tensor host_logits =
+      at::from_blob(logits.data(), {exact.logit_rows, config_.vocab_size}, at::kFloat);
+  if (on_cpu) return RunStep(inputs, kv, host_logits);
+  if (recordable) {
+    const std::function<void()> step = [this, inputs, kv] {
+      RunStep(inputs, kv, workspace_.logits);
+    };
+    graphs_.Run(context_, {.shape = shape, .kv = kv.data(), .step = step});
+  } else {
+    RunStep(inputs, kv, workspace_.logits);
   }
-  ComputeLogits(inputs, logits);
+  if (exact.logit_rows > 0) {
+    host_logits.copy_(workspace_.logits.narrow(0, 0, exact.logit_rows));  // Waits for the step.
+  }
 }
 
 }  // namespace structattn

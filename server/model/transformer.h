@@ -4,10 +4,12 @@
 #define STRUCTATTN_SERVER_MODEL_TRANSFORMER_H_
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Stream.h>
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -16,6 +18,8 @@
 #include "server/model/decoder.h"
 #include "server/model/linear_layer.h"
 #include "server/model/model_config.h"
+#include "server/model/step_graphs.h"
+#include "server/model/step_inputs.h"
 
 namespace structattn {
 
@@ -34,7 +38,7 @@ struct TransformerWeights {
   at::Tensor embedding;  // [vocab, hidden] of the model's dtype.
   std::vector<LayerWeights> layers;
   at::Tensor final_norm;  // [hidden] float.
-  LinearLayer output;     // [vocab, hidden]; a packed copy of the embedding when tied.
+  LinearLayer output;     // [vocab, hidden]; of the embedding when tied.
 };
 
 // Reads every tensor of the checkpoint into `dtype` on the context's device. `progress` hears the
@@ -43,49 +47,69 @@ TransformerWeights LoadWeights(const Checkpoint& checkpoint, DType dtype,
                                const KernelContext& context,
                                const std::function<void(double)>& progress);
 
+// How a model is run.
+struct TransformerOptions {
+  DType dtype = DType::kFloat32;
+  DeviceKind device = DeviceKind::kCpu;
+  bool step_graphs = false;  // Not on CPU: record decoding steps and run them again (StepGraphs).
+};
+
 class Transformer final : public Decoder {
  public:
-  // `threads` CPU threads, the caller of Forward included.
-  Transformer(const ModelConfig& config, DType dtype, std::unique_ptr<ThreadPool> pool,
-              DeviceKind device);
+  // `pool`: the CPU threads, the caller of Forward included.
+  Transformer(const ModelConfig& config, const TransformerOptions& options,
+              std::unique_ptr<ThreadPool> pool);
 
   // Once, before the first Forward.
   void Load(const Checkpoint& checkpoint, const std::function<void(double)>& progress);
 
+  // With step graphs, `kv` is the same memory in each call.
   void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                std::span<float> logits) override;
   int64_t vocabulary_size() const override { return config_.vocab_size; }
+  Tiling tiling() const override;
+  bool usable() const override;
+
+  const StepGraphs& graphs() const { return graphs_; }
 
  private:
-  // Intermediate tensors of one step, kept and grown from step to step. [rows, ...].
+  // Intermediate tensors of one step, kept and grown from step to step.
   struct Workspace {
     int64_t rows = 0;
-    at::Tensor hidden;     // [rows, hidden] float: the residual stream.
-    at::Tensor normed;     // [rows, hidden] dtype.
-    at::Tensor qkv;        // [rows, (heads + 2 kv_heads) head_dim] float.
-    at::Tensor query;      // [rows, heads, head_dim] float.
-    at::Tensor attention;  // [rows, heads, head_dim] dtype.
-    at::Tensor gate_up;    // [rows, 2 intermediate] float.
-    at::Tensor activated;  // [rows, intermediate] dtype.
+    int64_t logit_rows = 0;
+    int64_t partials = 0;
+    at::Tensor hidden;              // [rows, hidden] float: the residual stream.
+    at::Tensor normed;              // [rows, hidden] dtype.
+    at::Tensor qkv;                 // [rows, (heads + 2 kv_heads) head_dim] float.
+    at::Tensor query;               // [rows, heads, head_dim] float.
+    at::Tensor attention;           // [rows, heads, head_dim] dtype.
+    at::Tensor gate_up;             // [rows, 2 intermediate] float.
+    at::Tensor activated;           // [rows, intermediate] dtype.
+    at::Tensor product;             // [rows, hidden] float: LinearLayer::Operands::product.
+    at::Tensor selected;            // [logit_rows, hidden] float.
+    at::Tensor logits;              // [logit_rows, vocab] float; not on CPU.
+    at::Tensor attention_partials;  // PartialFloats(partials, heads, head_dim) float.
   };
-  // The batch's arrays where the kernels can read them.
-  struct StepInputs;
 
-  void Reserve(int64_t rows);
-  StepInputs Prepare(const StepBatch& batch) const;
+  void Reserve(const StepShape& shape);
+  void ReserveRows(int64_t rows);
+  // `logits` [logit rows, vocab] on the device.
+  void RunStep(const StepInputs& inputs, std::span<const KvLayerView> kv, at::Tensor& logits);
   void RunAttention(const LayerWeights& layer, const KvLayerView& kv, const StepInputs& inputs);
   void RunMlp(const LayerWeights& layer, int64_t rows);
   void Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
                  int64_t rows) const;
-  void ComputeLogits(const StepInputs& inputs, std::span<float> logits);
+  void ComputeLogits(const StepInputs& inputs, at::Tensor& logits);
 
   const ModelConfig config_;
-  const DType dtype_;
+  const TransformerOptions options_;
   const std::unique_ptr<ThreadPool> pool_;
+  const std::optional<c10::Stream> stream_;  // CUDA.
   KernelContext context_;
-  const std::vector<float> inverse_frequencies_;
   TransformerWeights weights_;
+  StepUploader uploader_;
   Workspace workspace_;
+  StepGraphs graphs_;
 };
 
 }  // namespace structattn

@@ -1,13 +1,15 @@
 // LoadWeights: from a checkpoint's named tensors to the stacked, packed weights of the transformer.
 #include <ATen/ATen.h>
 
-#include <cstring>
 #include <initializer_list>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/check.h"
+#include "server/model/device.h"
 #include "server/model/transformer.h"
+#include "server/model/weight_upload.h"
 
 namespace structattn {
 namespace {
@@ -15,40 +17,41 @@ namespace {
 class WeightLoader {
  public:
   WeightLoader(const Checkpoint& checkpoint, DType dtype, const KernelContext& context)
-      : checkpoint_(checkpoint), dtype_(dtype), context_(context) {}
-
-  at::Tensor Vector(const std::string& name) const {
-    return HostFloats(name).to(ToTorchDevice(context_.device));
+      : checkpoint_(checkpoint), dtype_(dtype), context_(context) {
+    if (!on_cpu()) upload_.emplace(context.device);
   }
 
-  at::Tensor Matrix(const std::string& name) const {
+  at::Tensor Vector(const std::string& name) { return ToDevice(HostFloats(name)); }
+
+  at::Tensor Matrix(const std::string& name) {
     const LoadedMatrix matrix = checkpoint_.Read(name, context_.pool);
-    return AsTensor(matrix.view)
-        .to(at::TensorOptions().device(ToTorchDevice(context_.device)).dtype(ToScalarType(dtype_)),
-            /*non_blocking=*/false, /*copy=*/true);
+    if (!on_cpu()) return upload_->Stack({&matrix.view, 1}, dtype_);
+    return AsTensor(matrix.view).to(ToScalarType(dtype_), /*non_blocking=*/false, /*copy=*/true);
   }
 
   // The layer's matrices of these projections, stacked, with their biases when there are any.
   LinearLayer Linear(const std::string& prefix, std::initializer_list<const char*> projections,
-                     bool has_bias) const {
+                     bool has_bias) {
     std::vector<LoadedMatrix> matrices;
     std::vector<MatrixView> views;
-    std::vector<float> bias;
+    std::vector<at::Tensor> biases;
     for (const char* projection : projections) {
       matrices.push_back(
           checkpoint_.Read(absl::StrCat(prefix, projection, ".weight"), context_.pool));
       views.push_back(matrices.back().view);
-      if (!has_bias) continue;
-      const at::Tensor part = HostFloats(absl::StrCat(prefix, projection, ".bias"));
-      const float* values = part.const_data_ptr<float>();
-      bias.insert(bias.end(), values, values + part.numel());
+      if (has_bias) biases.push_back(HostFloats(absl::StrCat(prefix, projection, ".bias")));
     }
-    return LinearLayer(context_, views, bias, dtype_);
+    const at::Tensor bias = has_bias ? ToDevice(at::cat(biases)) : at::Tensor();
+    if (on_cpu()) return LinearLayer(views, bias, PackHere());
+    return LinearLayer(upload_->Stack(views, dtype_), bias);
   }
 
-  LinearLayer Output(const std::string& name) const {
+  // Of tied embeddings: the CPU packs a copy, other devices multiply with the table itself.
+  LinearLayer Output(const std::string& name, const at::Tensor& tied_embedding) {
+    if (!on_cpu() && tied_embedding.defined()) return LinearLayer(tied_embedding, {});
     const LoadedMatrix matrix = checkpoint_.Read(name, context_.pool);
-    return LinearLayer(context_, {&matrix.view, 1}, {}, dtype_);
+    if (on_cpu()) return LinearLayer({&matrix.view, 1}, {}, PackHere());
+    return LinearLayer(upload_->Stack({&matrix.view, 1}, dtype_), {});
   }
 
  private:
@@ -57,17 +60,28 @@ class WeightLoader {
                          ToScalarType(view.dtype));
   }
 
+  PackTarget PackHere() { return {.dtype = dtype_, .pool = *context_.pool, .arena = arena_}; }
+
+  bool on_cpu() const { return context_.device == DeviceKind::kCpu; }
+
   at::Tensor HostFloats(const std::string& name) const {
     const LoadedMatrix matrix = checkpoint_.Read(name, context_.pool);
     return AsTensor(matrix.view).flatten().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
   }
 
+  // A vector: too small to be worth staging.
+  at::Tensor ToDevice(const at::Tensor& floats) const {
+    return floats.to(ToTorchDevice(context_.device));
+  }
+
   const Checkpoint& checkpoint_;
   const DType dtype_;
   const KernelContext& context_;
+  std::optional<WeightUpload> upload_;  // Not on CPU.
+  WeightArena arena_;                   // On CPU.
 };
 
-LayerWeights LoadLayer(const WeightLoader& loader, const ModelConfig& config, int64_t index) {
+LayerWeights LoadLayer(WeightLoader& loader, const ModelConfig& config, int64_t index) {
   const std::string prefix = absl::StrCat("model.layers.", index, ".");
   const std::string attention = absl::StrCat(prefix, "self_attn.");
   const std::string mlp = absl::StrCat(prefix, "mlp.");
@@ -91,12 +105,13 @@ TransformerWeights LoadWeights(const Checkpoint& checkpoint, DType dtype,
                                const KernelContext& context,
                                const std::function<void(double)>& progress) {
   const ModelConfig& config = checkpoint.config();
-  const WeightLoader loader(checkpoint, dtype, context);
+  WeightLoader loader(checkpoint, dtype, context);
   TransformerWeights weights;
   weights.embedding = loader.Matrix("model.embed_tokens.weight");
   weights.final_norm = loader.Vector("model.norm.weight");
-  weights.output =
-      loader.Output(config.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+  weights.output = config.tied_embeddings
+                       ? loader.Output("model.embed_tokens.weight", weights.embedding)
+                       : loader.Output("lm_head.weight", {});
   for (int64_t i = 0; i < config.layers; ++i) {
     weights.layers.push_back(LoadLayer(loader, config, i));
     if (progress) progress(static_cast<double>(i + 1) / static_cast<double>(config.layers));

@@ -7,7 +7,17 @@
 namespace structattn {
 namespace {
 
-std::string DeviceName(DeviceKind device) { return device == DeviceKind::kCuda ? "cuda:0" : "cpu"; }
+std::string DeviceName(DeviceKind device) {
+  switch (device) {
+    case DeviceKind::kCpu:
+      return "cpu";
+    case DeviceKind::kCuda:
+      return "cuda:0";
+    case DeviceKind::kEmulated:
+      return "emulated";
+  }
+  return "";
+}
 
 v1::FinishReason EncodeFinishReason(FinishReason reason) {
   switch (reason) {

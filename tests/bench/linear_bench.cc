@@ -180,6 +180,7 @@ struct PackedModel {
 // Weights of few distinct values, quickly made.
 PackedModel PackModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel) {
   PackedModel packed;
+  WeightArena arena;
   for (int layer = 0; layer < model.layers; ++layer) {
     for (const MatrixShape& shape : model.layer) {
       std::vector<float> values(shape.outputs * shape.inputs);
@@ -194,7 +195,7 @@ PackedModel PackModel(ThreadPool& pool, const ModelShape& model, const LinearKer
       packed.pack_seconds += Seconds(
           pool,
           [&] {
-            matrix.weight = PackedWeight::PackFor(kernel, {&view, 1}, pool);
+            matrix.weight = PackedWeight::PackFor(kernel, {&view, 1}, {kernel.dtype, pool, arena});
           },
           1);
       packed.matrices.push_back(std::move(matrix));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/attention/structure.h"
+#include "kernels/dtype.h"
 
 namespace structattn {
 
@@ -24,12 +25,19 @@ struct HeadShape {
   int kv_heads;
   int head_dim;
   float scale;
+  // Of the cache. bfloat16: the query is rounded to it, and the weights are allowed to be.
+  DType kv_dtype = DType::kFloat32;
 };
 
 struct ReferenceRow {
   std::vector<double> output;  // [head_dim]; zero if the token sees no key.
-  // [head_dim] How far a float kernel may be from `output` before it rounds its result.
+  // [head_dim] How far a kernel with float sums may be from `output` before it rounds its result.
   std::vector<double> tolerance;
+  // What other kernels' tolerances are made of.
+  int keys = 0;                  // Visible ones.
+  double magnitude = 0.0;        // The largest sum over dims of |scale q k|.
+  std::vector<double> weighted;  // [head_dim] Sum over keys of weight x |value|.
+  std::vector<double> absolute;  // [head_dim] Sum over keys of |value|.
 };
 
 ReferenceRow ReferenceAttention(const SequenceTensors& sequence, const HeadShape& shape, int token,

@@ -32,6 +32,7 @@ TEST(ParseOptions, Defaults) {
   EXPECT_EQ(options.rpc.limits.max_prompt_bytes, 1 << 20);
   EXPECT_FALSE(options.load.dtype.has_value());
   EXPECT_EQ(options.load.device, LoadOptions::Device::kAuto);
+  EXPECT_FALSE(options.load.cuda_graphs);
   EXPECT_GE(options.load.threads, 1);
   EXPECT_EQ(options.engine.kv_memory_bytes, EngineOptions().kv_memory_bytes);
   EXPECT_EQ(options.drain_delay, absl::ZeroDuration());
@@ -49,6 +50,7 @@ TEST(ParseOptions, EveryFlagArrives) {
                                       "float16",
                                       "--device",
                                       "cpu",
+                                      "--cuda-graphs",
                                       "--threads",
                                       "3",
                                       "--model-root",
@@ -78,6 +80,7 @@ TEST(ParseOptions, EveryFlagArrives) {
   EXPECT_EQ(options.rpc.limits.max_prompt_bytes, 7);
   EXPECT_EQ(options.load.dtype, DType::kFloat16);
   EXPECT_EQ(options.load.device, LoadOptions::Device::kCpu);
+  EXPECT_TRUE(options.load.cuda_graphs);
   EXPECT_EQ(options.load.threads, 3);
   EXPECT_EQ(options.engine.kv_memory_bytes, 64 << 20);
   EXPECT_EQ(options.engine.max_queued_requests, 5);
@@ -98,6 +101,7 @@ TEST(ParseOptions, HelpAndVersionAreNotErrors) {
     EXPECT_EQ(parsed.exit_code, kExitDrained);
   }
   EXPECT_THAT(Parse({"--help"}).message, HasSubstr("--kv-memory-mb"));
+  EXPECT_THAT(Parse({"--help"}).message, Not(HasSubstr("emulated")));
   EXPECT_THAT(Parse({"--version"}).message, HasSubstr(STRUCTATTN_VERSION));
 }
 
@@ -126,6 +130,7 @@ TEST(ParseOptions, EveryUsageErrorIsOneLineAndCode2) {
       {{"--model", "m=x", "--listen", "unix:/tmp/x:1"}, "HOST:PORT"},
       {{"--model", "m=x", "--dtype", "int8"}, "--dtype"},
       {{"--model", "m=x", "--device", "tpu"}, "--device"},
+      {{"--model", "m=x", "--device", "emulated"}, "--device"},  // In the tests' program only.
       {{"--model", "m=x", "--threads", "-1"}, "--threads"},
       {{"--model", "m=x", "--threads", "1e9"}, "--threads"},
       {{"--model", "m=x", "--kv-memory-mb", "0"}, "--kv-memory-mb"},

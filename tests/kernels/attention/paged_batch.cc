@@ -25,12 +25,18 @@ auto WithType(DType dtype, Function function) {
   }
 }
 
+Placement PlacementOf(const Part& part, const AttentionShape& shape, uint64_t seed) {
+  Placement placement(seed % 2 == 0 ? shape.block_size : 1);
+  placement.Extend(part.sequence->structure);
+  return placement;
+}
+
 // One layer's cache with all slots poisoned, and the block tables of the batch.
 template <typename T>
 class Cache {
  public:
   Cache(const AttentionShape& shape, std::span<const Part> parts, uint64_t placement_seed)
-      : shape_(shape) {
+      : shape_(shape), placement_seed_(placement_seed) {
     int blocks = 3;  // Blocks that nobody owns.
     for (const Part& part : parts) {
       const int owned = Blocks(part);
@@ -67,7 +73,8 @@ class Cache {
 
  private:
   int Blocks(const Part& part) const {
-    return (part.end + shape_.block_size - 1) / shape_.block_size;
+    const int32_t slots = PlacementOf(part, shape_, placement_seed_).SlotsOf(part.end);
+    return (slots + shape_.block_size - 1) / shape_.block_size;
   }
   int64_t BlockElements() const {
     return int64_t{shape_.kv_heads} * shape_.head_dim * shape_.block_size;
@@ -75,22 +82,21 @@ class Cache {
 
   // Writes the keys and values that some query of the part sees.
   void Fill(const Part& part, size_t s) {
+    const Placement placement = PlacementOf(part, shape_, placement_seed_);
     for (int token = 0; token < part.end; ++token) {
       bool seen = false;
       for (int query = part.begin; query < part.end && !seen; ++query) {
         seen = MaySee(part.sequence->structure, query, token);
       }
       if (!seen) continue;
-      const int64_t block = tables_[s * table_stride_ + token / shape_.block_size];
-      const int offset = token % shape_.block_size;
+      const int32_t place = placement.SlotOf(token);
+      const int64_t block = tables_[s * table_stride_ + place / shape_.block_size];
+      const int64_t slot = block * shape_.block_size + place % shape_.block_size;
       for (int head = 0; head < shape_.kv_heads; ++head) {
-        const int64_t base =
-            block * BlockElements() + int64_t{head} * shape_.head_dim * shape_.block_size;
         const int64_t from = (int64_t{token} * shape_.kv_heads + head) * shape_.head_dim;
         for (int dim = 0; dim < shape_.head_dim; ++dim) {
-          key_[base + int64_t{dim} * shape_.block_size + offset] =
-              FromFloat<T>(part.sequence->key[from + dim]);
-          value_[base + int64_t{offset} * shape_.head_dim + dim] =
+          key_[CpuKeyIndex(View(), slot, head, dim)] = FromFloat<T>(part.sequence->key[from + dim]);
+          value_[CpuValueIndex(View(), slot, head, dim)] =
               FromFloat<T>(part.sequence->value[from + dim]);
         }
       }
@@ -98,17 +104,19 @@ class Cache {
   }
 
   const AttentionShape shape_;
+  const uint64_t placement_seed_;
   std::vector<T> key_;
   std::vector<T> value_;
   std::vector<int32_t> tables_;
   int table_stride_ = 0;
 };
 
-WorkList MakeWorkList(std::span<const Part> parts, int tile_rows) {
+WorkList MakeWorkList(const AttentionShape& shape, std::span<const Part> parts,
+                      const RunOptions& options) {
   WorkList work;
   int row = 0;
   for (size_t s = 0; s < parts.size(); ++s) {
-    VisibleIntervals visible;
+    VisibleIntervals visible(PlacementOf(parts[s], shape, options.placement_seed));
     visible.Extend(parts[s].sequence->structure);
     AppendTiles({.structure = &parts[s].sequence->structure,
                  .intervals = &visible,
@@ -116,7 +124,7 @@ WorkList MakeWorkList(std::span<const Part> parts, int tile_rows) {
                  .row_begin = row,
                  .query_begin = parts[s].begin,
                  .query_end = parts[s].end},
-                tile_rows, &work);
+                options.tile_rows, &work);
     row += parts[s].end - parts[s].begin;
   }
   return work;
@@ -126,7 +134,7 @@ template <typename T>
 void RunOnCache(const AttentionShape& shape, std::span<const Part> parts, const RunOptions& options,
                 AttentionParams params) {
   Cache<T> cache(shape, parts, options.placement_seed);
-  WorkList work = MakeWorkList(parts, options.tile_rows);
+  WorkList work = MakeWorkList(shape, parts, options);
   if (options.tamper) options.tamper(&work);
   params.kv = cache.View();
   params.block_tables = cache.tables();
@@ -135,7 +143,11 @@ void RunOnCache(const AttentionShape& shape, std::span<const Part> parts, const 
   params.tile_count = static_cast<int32_t>(work.tiles.size());
   params.intervals = work.intervals.data();
   ThreadPool pool(options.threads);
-  Attention({.device = DeviceKind::kCpu, .pool = &pool}, params);
+  if (options.kernel) {
+    AttentionCpuWith(*options.kernel, pool, params);
+  } else {
+    Attention({.device = DeviceKind::kCpu, .pool = &pool}, params);
+  }
 }
 
 }  // namespace
@@ -144,7 +156,8 @@ HeadShape AttentionShape::Heads() const {
   return {.heads = heads(),
           .kv_heads = kv_heads,
           .head_dim = head_dim,
-          .scale = static_cast<float>(1.0 / std::sqrt(head_dim))};
+          .scale = static_cast<float>(1.0 / std::sqrt(head_dim)),
+          .kv_dtype = kv_dtype};
 }
 
 SequenceTensors RandomSequence(Random& random, const AttentionShape& shape, Structure structure) {

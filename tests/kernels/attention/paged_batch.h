@@ -6,10 +6,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
-#include "kernels/attention/attention.h"
+#include "kernels/attention/attention_cpu.h"
 #include "tests/kernels/attention/random_structure.h"
 #include "tests/reference/attention.h"
 
@@ -37,12 +38,14 @@ struct Part {
   int end;
 };
 
-// How the batch is run; no field may change a bit of the result.
+// How the batch is run; no field but the kernel may change a bit of the result.
 struct RunOptions {
-  uint64_t placement_seed = 1;  // Of the blocks in the cache.
+  // Of the blocks in the cache. Even: every run of equal group begins a block.
+  uint64_t placement_seed = 1;
   int threads = 1;
   int tile_rows = kCpuTileRows;
-  std::function<void(WorkList*)> tamper = nullptr;  // For tests of the tests.
+  std::optional<const AttentionKernel*> kernel = std::nullopt;  // Not the best of this CPU.
+  std::function<void(WorkList*)> tamper = nullptr;              // For tests of the tests.
 };
 
 // Output rows of all parts, [rows, heads, head_dim], widened to float.

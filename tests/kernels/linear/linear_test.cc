@@ -51,7 +51,7 @@ class LinearTest : public testing::TestWithParam<const LinearKernel*> {
 
   PackedWeight Pack(const TypedBuffer& weight, const Shape& shape) {
     const MatrixView view = {weight.data(), weight.dtype(), shape.outputs, shape.inputs};
-    return PackedWeight::PackFor(kernel(), {&view, 1}, pool_);
+    return PackedWeight::PackFor(kernel(), {&view, 1}, Target());
   }
 
   std::vector<float> Multiply(const PackedWeight& weight, const TypedBuffer& input, int64_t rows) {
@@ -61,7 +61,10 @@ class LinearTest : public testing::TestWithParam<const LinearKernel*> {
     return output;
   }
 
+  PackTarget Target() { return {.dtype = dtype(), .pool = pool_, .arena = arena_}; }
+
   ThreadPool pool_{2};
+  WeightArena arena_;
 };
 
 // The error of a chain of `inputs` multiply-adds in any order, each rounded at most twice, is at
@@ -268,7 +271,7 @@ TEST_P(LinearTest, StacksAndConvertsViews) {
     joined.insert(joined.end(), stored.begin(), stored.end());
   }
   for (const TypedBuffer& part : parts) views.push_back({part.data(), part.dtype(), 41, inputs});
-  const PackedWeight stacked = PackedWeight::PackFor(kernel(), views, pool_);
+  const PackedWeight stacked = PackedWeight::PackFor(kernel(), views, Target());
   const TypedBuffer whole(dtype(), joined);
   const PackedWeight single = Pack(whole, {0, 3 * 41, inputs});
   ASSERT_EQ(stacked.bytes(), single.bytes());
@@ -280,10 +283,11 @@ INSTANTIATE_TEST_SUITE_P(Kernels, LinearTest, testing::ValuesIn(SupportedKernels
 
 TEST(PackedWeightTest, ChoosesASupportedKernelOfTheDtype) {
   ThreadPool pool(1);
+  WeightArena arena;
   const float one = 1.0f;
   const MatrixView view = {&one, DType::kFloat32, 1, 1};
   for (const DType dtype : {DType::kFloat32, DType::kBfloat16, DType::kFloat16}) {
-    const PackedWeight weight = PackedWeight::Pack({&view, 1}, dtype, pool);
+    const PackedWeight weight = PackedWeight::Pack({&view, 1}, {dtype, pool, arena});
     EXPECT_EQ(weight.dtype(), dtype);
     EXPECT_EQ(weight.kernel().name, LinearKernelName(dtype));
   }

@@ -54,7 +54,7 @@ class EngineTest : public ::testing::Test {
   static Request Plain(int prompt_tokens, int max_tokens) {
     std::mt19937 random(prompt_tokens);
     Request request{.request_id = "",
-                    .prompt = fake::RandomPrompt(&random, prompt_tokens),
+                    .prompt = fake::OneGroupPrompt(&random, prompt_tokens),
                     .sampling = {},
                     .stopping = {}};
     request.sampling.logit_bias = {{fake::kThrowId, -1000.0f}, {fake::kNanId, -1000.0f}};
@@ -143,8 +143,8 @@ TEST_F(EngineTest, RefusesADemandThatCanNeverFit) {
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(GetFieldErrorDetail(refused)->reason, "KV_MEMORY_EXCEEDED");
   EXPECT_EQ(refused.message(),
-            "stopping.max_tokens: prompt of 20 tokens and up to 13 generated: KV memory holds 32 "
-            "tokens");
+            "stopping.max_tokens: prompt of 20 tokens in 1 runs of equal group and up to 13 "
+            "generated take 3 KV blocks of 16 tokens: there are 2");
   ASSERT_TRUE(engine->Submit(Plain(20, 12), sink).ok());
   sink->WaitUntilDone();
   EXPECT_EQ(sink->token_ids.size(), 12u);
@@ -279,6 +279,23 @@ TEST_F(EngineTest, SubmitAndCancelFromManyThreadsEndEveryRequestOnce) {
   EXPECT_TRUE(engine->Drain(absl::InfiniteFuture()));
   EXPECT_EQ(accepted + refused, 600);
   EXPECT_GT(accepted, 100);
+}
+
+TEST_F(EngineTest, ALostDeviceIsReportedOnce) {
+  model_.decoder->survives_failure = false;
+  std::atomic<int> lost = 0;
+  {
+    const auto engine = MakeEngine({.on_device_lost = [&lost] { ++lost; }});
+    for (int i = 0; i < 3; ++i) {
+      Request bad = Plain(10, 5);
+      bad.prompt.token_ids[3] = fake::kThrowId;
+      const auto sink = std::make_shared<RecordingSink>();
+      ASSERT_TRUE(engine->Submit(std::move(bad), sink).ok());
+      sink->WaitUntilDone();
+      EXPECT_EQ(sink->error.code(), absl::StatusCode::kInternal);
+    }
+  }  // Joins the engine's thread.
+  EXPECT_EQ(lost, 1);
 }
 
 }  // namespace

@@ -60,7 +60,9 @@ std::optional<Key> ReadKey(const KvLayerView& view, int64_t slot) {
 std::vector<uint32_t> HashRows(const StepBatch& batch, const KvLayerView& view,
                                int64_t* unwritten) {
   std::vector<uint32_t> hashes(batch.tokens(), 0);
-  for (const QueryTile& tile : batch.work.tiles) {
+  std::vector<QueryTile> tiles = batch.work.tiles;
+  tiles.insert(tiles.end(), batch.work.generated.begin(), batch.work.generated.end());
+  for (const QueryTile& tile : tiles) {
     for (int32_t row = 0; row < tile.query_count; ++row) {
       uint32_t hash = 1;
       int32_t keys = tile.KeysOfRow(row);
@@ -252,6 +254,39 @@ EncodedPrompt RandomPrompt(std::mt19937* random, int tokens) {
     if ((*random)() % 6 == 0) group = static_cast<int>((*random)() % 5);
     prompt.token_ids.push_back(static_cast<int32_t>((*random)() % kNanId));
     prompt.structure.Append(group);
+  }
+  return prompt;
+}
+
+EncodedPrompt OneGroupPrompt(std::mt19937* random, int tokens) {
+  EncodedPrompt prompt{.token_ids = {},
+                       .segments = std::vector<int32_t>(tokens, 0),
+                       .segment_count = 1,
+                       .structure = Structure(RuleTable::Preset(RulePreset::kAnchored),
+                                              PositionPolicy::kSequential)};
+  for (int i = 0; i < tokens; ++i) {
+    prompt.token_ids.push_back(static_cast<int32_t>((*random)() % kNanId));
+    prompt.structure.Append(0);
+  }
+  return prompt;
+}
+
+EncodedPrompt FamiliarPrompt(std::mt19937* random) {
+  const auto below = [random](int bound) { return static_cast<int>((*random)() % bound); };
+  EncodedPrompt prompt{.token_ids = {},
+                       .segments = {},
+                       .segment_count = 1 + below(5),
+                       .structure = Structure(RuleTable::Preset(static_cast<RulePreset>(below(4))),
+                                              static_cast<PositionPolicy>(below(2)))};
+  for (int segment = 0; segment < prompt.segment_count; ++segment) {
+    const int group = segment % 2 == 0 ? 0 : 1 + below(3);
+    const int text = below(2);
+    const int length = group == 0 ? 18 + 16 * below(2) : 20;
+    for (int i = 0; i < length; ++i) {
+      prompt.token_ids.push_back((7 * i + 13 * group + 5 * text) % kNanId);
+      prompt.segments.push_back(segment);
+      prompt.structure.Append(group);
+    }
   }
   return prompt;
 }

@@ -37,7 +37,11 @@ class FakeDecoder : public Decoder {
   void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                std::span<float> logits) override;
   int64_t vocabulary_size() const override { return kVocabulary; }
+  Tiling tiling() const override { return wanted_tiling; }
+  bool usable() const override { return survives_failure; }
 
+  Tiling wanted_tiling;
+  bool survives_failure = true;
   // Called at the start of each Forward.
   std::function<void(const StepBatch&)> on_forward;
   int64_t steps = 0;
@@ -105,6 +109,12 @@ class RecordingSink : public EventSink {
 
 // A prompt of random ids (none special to the fakes) with random groups under a random rule.
 EncodedPrompt RandomPrompt(std::mt19937* random, int tokens);
+
+// Random ids (none special to the fakes) in group 0.
+EncodedPrompt OneGroupPrompt(std::mt19937* random, int tokens);
+
+// Parts drawn from few texts, in few groups, under a preset: such prompts have much in common.
+EncodedPrompt FamiliarPrompt(std::mt19937* random);
 
 // RandomPrompt in a request with random sampling and stopping. Seeded: equal for equal states.
 Request RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_tokens);

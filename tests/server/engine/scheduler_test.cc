@@ -319,9 +319,10 @@ TEST(SchedulerTest, ABypassNeitherReadsNorPublishes) {
 TEST(SchedulerTest, APreemptedSequenceFindsItsOwnBlocksAgain) {
   Simulation simulation(6, {.max_step_tokens = 100, .max_running_sequences = 4}, 12);
   simulation.Submit(PlainPrompt("abcdefghijkl"), 30);
-  simulation.Submit(PlainPrompt("mnopqrstuvwx"), 10);
+  simulation.Submit(PlainPrompt("mnopqrstuvwx"), 25);
   ASSERT_NO_FATAL_FAILURE(simulation.RunUntilIdle());
-  EXPECT_GT(simulation.preemptions(), 0);
+  EXPECT_EQ(simulation.preemptions(), 1);
+  EXPECT_LT(simulation.computed(), 42 + 37 + 20);                // Not all of it a second time.
   EXPECT_EQ(simulation.reused(), (std::vector<int32_t>{0, 0}));  // Its own: computed, not reused.
 }
 

@@ -18,8 +18,9 @@ constexpr int32_t kBlocks = 40;  // 640 tokens.
 
 class ServingLoopTest : public ::testing::Test {
  protected:
-  void MakeLoop(const SchedulerLimits& limits) {
-    loop_ = std::make_unique<ServingLoop>(model_.decoder, fake::MakeKvCache(kBlocks), limits);
+  void MakeLoop(const SchedulerLimits& limits, int32_t blocks = kBlocks) {
+    blocks_ = blocks;
+    loop_ = std::make_unique<ServingLoop>(model_.decoder, fake::MakeKvCache(blocks), limits);
   }
 
   std::shared_ptr<RecordingSink> Add(Request request) {
@@ -28,12 +29,16 @@ class ServingLoopTest : public ::testing::Test {
         next_ticket_++, std::move(request), sink,
         SequenceModel{.tokenizer = model_.model->tokenizer.get(),
                       .eos_token_ids = model_.model->config.eos_token_ids,
-                      .context_length = model_.model->config.context_length}));
+                      .context_length = model_.model->config.context_length,
+                      .block_size = 16,
+                      .generated_apart = model_.decoder->wanted_tiling.branches_together > 0}));
     return sink;
   }
 
   void Step() {
+    const int waiting = loop_->waiting();
     loop_->Plan();
+    steps_with_preemption_ += loop_->waiting() > waiting;
     loop_->Execute();
   }
 
@@ -42,13 +47,13 @@ class ServingLoopTest : public ::testing::Test {
       ASSERT_LT(step, 100000) << "the loop does not end";
       Step();
     }
-    EXPECT_EQ(loop_->free_blocks(), kBlocks);
+    EXPECT_EQ(loop_->available_blocks(), blocks_);
   }
 
   // A plain greedy request that is not stopped early.
   Request Plain(int prompt_tokens, int max_tokens) {
     Request request = fake::RandomRequest(&random_, 1, 1);
-    request.prompt = fake::RandomPrompt(&random_, prompt_tokens);
+    request.prompt = fake::OneGroupPrompt(&random_, prompt_tokens);
     request.generated_group = 0;
     request.stopping = StoppingParams();
     request.stopping.max_tokens = max_tokens;
@@ -58,6 +63,8 @@ class ServingLoopTest : public ::testing::Test {
 
   FakeModel model_;
   std::unique_ptr<ServingLoop> loop_;
+  int32_t blocks_ = 0;
+  int steps_with_preemption_ = 0;
   uint64_t next_ticket_ = 1;
   std::mt19937 random_{1};
 };
@@ -99,6 +106,71 @@ TEST_F(ServingLoopTest, MixedRequestsGetTheTokensOfTheDefinition) {
                 requests[i].top_logprobs > 0 ? sinks[i]->token_ids.size() : 0u);
     }
   }
+}
+
+// Prompts with much in common, a pool that is too small for all who run, cancels in between.
+TEST_F(ServingLoopTest, SharingAndPreemptionChangeNoAnswer) {
+  int64_t cached_tokens = 0;
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
+    std::mt19937 random(seed);
+    model_.decoder->wanted_tiling = {.tile_tokens = 8, .branches_together = seed % 2 == 0 ? 0 : 4};
+    MakeLoop({.max_step_tokens = static_cast<int32_t>(10 + random() % 200),
+              .max_running_sequences = static_cast<int32_t>(1 + random() % 12)},
+             /*blocks=*/22);  // The largest request takes 20.
+    std::vector<std::pair<Request, std::shared_ptr<RecordingSink>>> requests;
+    for (int i = 0; i < 40; ++i) {
+      Request request = fake::RandomRequest(&random, 1, 100);
+      request.prompt = fake::FamiliarPrompt(&random);
+      request.cache = {.bypass = random() % 8 == 0, .salt = random() % 4 == 0 ? "other" : ""};
+      requests.emplace_back(request, Add(request));
+      for (int steps = static_cast<int>(random() % 8); steps > 0; --steps) Step();
+      if (random() % 10 == 0) loop_->Cancel(next_ticket_ - 1 - random() % 5);
+    }
+    RunUntilIdle();
+    EXPECT_EQ(model_.decoder->unwritten_keys_read, 0);
+    for (const auto& [request, sink] : requests) {
+      if (sink->finish->reason == FinishReason::kCancelled) continue;
+      ExpectSame(*sink, fake::ExpectedResult(request, 4096));
+      EXPECT_TRUE(!request.cache.bypass || sink->finish->cached_tokens == 0);
+      cached_tokens += sink->finish->cached_tokens;
+    }
+  }
+  EXPECT_GT(cached_tokens, 5000);
+  EXPECT_GT(steps_with_preemption_, 50);
+}
+
+TEST_F(ServingLoopTest, CachedTokensAreCountedBySegment) {
+  MakeLoop({.max_step_tokens = 64, .max_running_sequences = 4});
+  Request request = Plain(1, 1);
+  request.prompt.structure =
+      Structure(RuleTable::Preset(RulePreset::kIsolated), PositionPolicy::kSequential);
+  request.prompt.token_ids.clear();
+  request.prompt.segments.clear();
+  request.prompt.segment_count = 4;  // The third one has no tokens.
+  const auto append = [&](int segment, int group, int tokens) {
+    for (int i = 0; i < tokens; ++i) {
+      request.prompt.token_ids.push_back(10 * segment + i % 7);
+      request.prompt.segments.push_back(segment);
+      request.prompt.structure.Append(group);
+    }
+  };
+  append(-1, 0, 1);  // As a tokenizer's special token.
+  append(0, 0, 20);
+  append(1, 1, 10);
+  append(3, 0, 5);
+  const auto first = Add(request);
+  RunUntilIdle();
+  EXPECT_EQ(first->finish->cached_tokens, 0);
+  EXPECT_EQ(first->finish->cached_per_segment, std::vector<int32_t>({0, 0, 0, 0}));
+  const auto again = Add(request);
+  request.prompt.token_ids[3] ^= 1;  // Only the question does not see it.
+  const auto other = Add(request);
+  RunUntilIdle();
+  EXPECT_EQ(again->finish->cached_tokens, 31);  // All but the block of the last token.
+  EXPECT_EQ(again->finish->cached_per_segment, std::vector<int32_t>({20, 10, 0, 0}));
+  EXPECT_EQ(other->finish->cached_per_segment, std::vector<int32_t>({0, 10, 0, 0}));
+  EXPECT_EQ(again->logprobs, first->logprobs);
 }
 
 TEST_F(ServingLoopTest, TheContextCutsGenerationShort) {
@@ -210,6 +282,39 @@ TEST_F(ServingLoopTest, AFailingStepEndsItsRequestsAndTheLoopGoesOn) {
   const auto sink = Add(good);
   RunUntilIdle();
   ExpectSame(*sink, fake::ExpectedResult(good, 4096));
+}
+
+TEST_F(ServingLoopTest, ADecoderLostForGoodIsSaidAndASurvivingOneIsNot) {
+  for (const bool survives : {true, false}) {
+    MakeLoop({.max_step_tokens = 64, .max_running_sequences = 4});
+    model_.decoder->survives_failure = survives;
+    Request bad = Plain(10, 5);
+    bad.prompt.token_ids[3] = fake::kThrowId;
+    const auto failed = Add(std::move(bad));
+    EXPECT_FALSE(loop_->decoder_lost());
+    RunUntilIdle();
+    EXPECT_EQ(failed->error.code(), absl::StatusCode::kInternal);
+    EXPECT_EQ(loop_->decoder_lost(), !survives);
+  }
+}
+
+TEST_F(ServingLoopTest, AnswersAreTheSameWhereTheDeviceSplitsKeys) {
+  model_.decoder->wanted_tiling = {.tile_tokens = 8, .branches_together = 4};
+  MakeLoop({.max_step_tokens = 40, .max_running_sequences = 6});
+  int64_t generated_tiles = 0;
+  model_.decoder->on_forward = [&](const StepBatch& batch) {
+    generated_tiles += static_cast<int64_t>(batch.work.generated.size());
+  };
+  std::vector<std::pair<Request, std::shared_ptr<fake::RecordingSink>>> requests;
+  for (int i = 0; i < 20; ++i) {
+    const Request request = fake::RandomRequest(&random_, 90, 30);
+    requests.emplace_back(request, Add(request));
+  }
+  RunUntilIdle();
+  for (const auto& [request, sink] : requests) {
+    ExpectSame(*sink, fake::ExpectedResult(request, 4096));
+  }
+  EXPECT_GT(generated_tiles, 0);
 }
 
 TEST_F(ServingLoopTest, NanLogitsEndTheirRequestOnly) {

@@ -5,16 +5,14 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "server/engine/kv_cache.h"
+#include "tests/server/model/random_checkpoint.h"
 
 namespace structattn {
 namespace {
@@ -40,39 +38,6 @@ ModelConfig SmallConfig() {
   return config;
 }
 
-// Random float tensors, the same for the same name.
-class RandomCheckpoint : public Checkpoint {
- public:
-  explicit RandomCheckpoint(const ModelConfig& config) : config_(config) {
-    for (const TensorSpec& spec : ExpectedTensors(config_)) specs_.emplace(spec.name, spec);
-  }
-
-  const ModelConfig& config() const override { return config_; }
-  std::unique_ptr<Tokenizer> TakeTokenizer() override { return nullptr; }
-  const std::string& digest() const override { return digest_; }
-  int64_t parameters() const override { return 0; }
-  int64_t tensor_bytes() const override { return 0; }
-
- private:
-  LoadedMatrix ReadTensor(std::string_view name, ThreadPool*) const override {
-    const TensorSpec& spec = specs_.at(std::string(name));
-    const size_t count = static_cast<size_t>(spec.rows * spec.columns);
-    LoadedMatrix matrix;
-    matrix.owned = std::make_unique<std::byte[]>(count * sizeof(float));
-    std::mt19937_64 random(std::hash<std::string>()(spec.name));
-    const float scale = spec.rows == 1 ? 0.3f : 2.0f / std::sqrt(static_cast<float>(spec.columns));
-    std::normal_distribution<float> normal(spec.rows == 1 ? 1.0f : 0.0f, scale);
-    float* values = reinterpret_cast<float*>(matrix.owned.get());
-    for (size_t i = 0; i < count; ++i) values[i] = normal(random);
-    matrix.view = {.data = values, .rows = spec.rows, .columns = spec.columns};
-    return matrix;
-  }
-
-  const ModelConfig config_;
-  const std::string digest_;
-  std::map<std::string, TensorSpec> specs_;
-};
-
 // One sequence with its structure and its KV blocks.
 struct TestSequence {
   Structure structure{RuleTable::Preset(RulePreset::kAnchored), PositionPolicy::kAligned};
@@ -87,8 +52,8 @@ class TransformerTest : public testing::TestWithParam<DType> {
  protected:
   void Open(int threads) {
     const ModelConfig config = SmallConfig();
-    transformer_ = std::make_unique<Transformer>(
-        config, GetParam(), std::make_unique<ThreadPool>(threads), DeviceKind::kCpu);
+    transformer_ = std::make_unique<Transformer>(config, TransformerOptions{.dtype = GetParam()},
+                                                 std::make_unique<ThreadPool>(threads));
     transformer_->Load(RandomCheckpoint(config), {});
     kv_ = *AllocateKvCache({.layers = config.layers,
                             .kv_heads = config.kv_heads,

@@ -1,0 +1,370 @@
+// Attention over a bfloat16 cache by one-pass ("flash") softmax: the frame around an Engine's two
+// matrix products. Included by the attention_<isa>.cc files and by a test, between the pragmas that
+// select AVX512_BF16, after attention_bf16_includes.h; so it includes nothing else, and
+// everything here has internal linkage.
+//
+// A row meets its visible keys in chunks of kChunkKeys, counted by rank from its first one:
+//
+//   scores   S = q K^T                the cache's layout is what the products take: nothing packed
+//   maximum  m' = max(m, ceil(c max S)), c = scale x log2(e)
+//   weights  P = 2^(c S - m')         rounded to bfloat16
+//   sums     l = l 2^(m - m') + sum P;  o = o 2^(m - m') + P V
+//
+// and ends as o / l. As m is a whole number, the rescaling is exact, so that only the order of the
+// multiply-adds matters, and that is by rank: pairs of ranks for V (and whole steps of an Engine),
+// pairs of dims for K. Hence the bits of a row do not depend on what surrounds it.
+//
+//            chunk of keys -> (K from the cache, V packed once per panel into pairs of ranks)
+//          +----------------------+
+//   band 0 | S -> P -> o += P V   |   a band of rows keeps its S and P in L1;
+//   band 1 | S -> P -> o += P V   |   a panel of bands shares the chunk of K and V in L2
+//    ...   +----------------------+
+//
+// Keys that a row does not see: their scores are computed and dropped. Their weights are zero, and
+// zero times a finite value adds nothing; where a value that some rows of the panel do not see is
+// not finite, each row gets its values cut off at its own last key.
+
+#include "kernels/attention/attention_bf16_vectors-inl.h"
+
+namespace structattn {
+namespace {
+
+// What one thread keeps between items.
+template <class Engine>
+struct Scratch {
+  // Engines may read and clobber whole steps of rows.
+  static constexpr int kRows = kPanelRows + Engine::kRowStep;
+  static constexpr int kBand = Engine::kBandRows + Engine::kRowStep;
+
+  std::vector<KeyGroup> groups;
+  std::vector<int32_t> row_keys;
+  const Bfloat16* rows[kChunkKeys + kRowsAhead + kGroupKeys];  // Of V, by rank within a chunk.
+  alignas(64) Pair values[kMaxHeadDim / kPairDims * kValueStride];
+  alignas(64) Pair query[kRows * kRowPairs];
+  alignas(64) Pair weights[kBand * kRowPairs];
+  alignas(64) float scores[kBand * kScoreStride];
+  alignas(64) float over[kRows * kGroupKeys];   // Scores of ranks behind the chunk.
+  alignas(64) float weight_sums[kRows * 16];    // l, in lanes.
+  alignas(64) float sums[kRows * kMaxHeadDim];  // o: [rows][head_dim]
+  alignas(64) float single[(1 + Engine::kRowStep) * kMaxHeadDim];
+  float maximum[kRows];  // m
+  alignas(64) Bfloat16 zeros[kMaxHeadDim];
+};
+
+// An Engine has: kRowStep (rows are cut into multiples of it), kBandRows, Begin() and End() around
+// the work of an item, Scores(ScoreArgs), AddValues(ValueArgs), and AddListedValues, which takes
+// values as they lie, for up to kDirectRows rows and a multiple of 32 dims.
+template <class Engine>
+class Panel {
+ public:
+  Panel(const AttentionItem& item, Scratch<Engine>& scratch)
+      : params_(*item.params), tile_(*item.tile), kv_head_(item.kv_head), s_(scratch) {
+    const KvLayerView& kv = params_.kv;
+    const int64_t head_stride = int64_t{kv.head_dim} * kv.block_size;
+    head_ = {.key = static_cast<const Bfloat16*>(kv.key) + kv_head_ * head_stride,
+             .value = static_cast<const Bfloat16*>(kv.value) + kv_head_ * head_stride,
+             .block_stride = kv.kv_heads * head_stride,
+             .block_size = kv.block_size,
+             .head_dim = kv.head_dim};
+    ratio_ = params_.heads / kv.kv_heads;
+    log2_scale_ = params_.scale * 1.44269504088896340736f;
+  }
+
+  // Rows [row_begin, row_begin + rows) of the item's tile, at most kPanelRows.
+  void Run(int row_begin, int rows) {
+    row_begin_ = row_begin;
+    rows_ = rows;
+    const int bands = (rows + Engine::kBandRows - 1) / Engine::kBandRows;
+    const int even = (rows + bands - 1) / bands;
+    band_rows_ = (even + Engine::kRowStep - 1) / Engine::kRowStep * Engine::kRowStep;
+    Prefetch();
+    for (int row = 0; row < rows; ++row) LoadQuery(row);
+    std::fill_n(s_.maximum, rows, -std::numeric_limits<float>::infinity());
+    std::memset(s_.weight_sums, 0, sizeof(float) * 16 * rows);
+    std::memset(s_.sums, 0, sizeof(float) * rows * head_.head_dim);
+    const int32_t total = RowKeys(rows - 1);
+    const KeyGroup* groups = s_.groups.data();
+    for (int32_t begin = 0; begin < total; begin += kChunkKeys) {
+      groups = RunChunk(begin, std::min(total - begin, kChunkKeys), groups);
+    }
+    for (int row = 0; row < rows; ++row) Store(row);
+  }
+
+ private:
+  struct Rows {
+    int begin;
+    int count;
+  };
+
+  int32_t RowKeys(int row) const { return s_.row_keys[(row_begin_ + row) / ratio_]; }
+
+  // Elements from the start of the query and output tensors.
+  int64_t RowOffset(int row) const {
+    const int64_t token = tile_.row_begin + (row_begin_ + row) / ratio_;
+    const int head = kv_head_ * ratio_ + (row_begin_ + row) % ratio_;
+    return (token * params_.heads + head) * head_.head_dim;
+  }
+
+  // Asks L2 for what short prompts would wait for: the first chunk of keys and values, and the
+  // output.
+  HWY_INLINE void Prefetch() const {  // Inline, or GCC takes it for a function without effect.
+    constexpr int kLine = 64;
+    const int group_lines =
+        kGroupKeys * head_.head_dim * static_cast<int>(sizeof(Bfloat16)) / kLine;
+    const int32_t keys = std::min(RowKeys(rows_ - 1), kChunkKeys);
+    for (const KeyGroup& group : s_.groups) {
+      if (group.rank >= keys) break;
+      const Pair* key = head_.Keys(group);
+      const char* value = reinterpret_cast<const char*>(head_.Values(group));
+      for (int line = 0; line < group_lines; ++line) {
+        _mm_prefetch(key + int64_t{line} * head_.block_size, _MM_HINT_T1);
+        _mm_prefetch(value + line * kLine, _MM_HINT_T1);
+      }
+    }
+    const auto element = static_cast<int64_t>(ByteSize(params_.output_dtype));
+    for (int row = 0; row < rows_; ++row) {
+      const char* output = static_cast<const char*>(params_.output) + RowOffset(row) * element;
+      for (int64_t byte = 0; byte < head_.head_dim * element; byte += kLine) {
+        __builtin_prefetch(output + byte, 1, 2);
+      }
+    }
+  }
+
+  void LoadQuery(int row) {
+    const float* from = params_.query + RowOffset(row);
+    Pair* to = s_.query + row * kRowPairs;
+    for (int dim = 0; dim < head_.head_dim; dim += 16) {
+      const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + dim));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + dim / 2), (__m256i)rounded);
+    }
+  }
+
+  // Ranks [begin, begin + keys), which start in *group or behind it. Returns where the next chunk
+  // starts.
+  const KeyGroup* RunChunk(int32_t begin, int keys, const KeyGroup* group) {
+    const KeyGroup* next = ListValues(begin, keys, group);
+    // Values that only some rows see must not meet the zero weights of the others.
+    bool finite = true;
+    for (int n = std::max(0, RowKeys(0) - begin); n < keys && finite; ++n) {
+      finite = AllFinite(s_.rows[n], head_.head_dim);
+    }
+    const KeyGroup* first = group->rank < begin ? group + 1 : group;
+    const bool in_pieces = rows_ <= band_rows_;
+    if (finite && !in_pieces) PackValues(0, keys);
+    for (int band = 0; band < rows_; band += band_rows_) {
+      const int rows = std::min(band_rows_, rows_ - band);
+      const int32_t seen = RowKeys(band + rows - 1) - begin;
+      if (seen <= 0) continue;
+      BandScores({band, rows}, first, begin, seen);
+      const int band_keys = std::min(seen, kChunkKeys);
+      for (int row = band; row < band + rows; ++row) BandWeights(band, row, begin, band_keys);
+      if (!finite) {
+        for (int row = band; row < band + rows; ++row) AddOwnValues(band, row, begin);
+      } else if (in_pieces) {
+        AddListedValues(rows, band_keys);
+      } else {
+        AddValues(s_.weights, s_.sums, {.begin = band, .count = rows}, band_keys);
+      }
+    }
+    return next;
+  }
+
+  // Fills rows[] with the chunk's values by rank, and those of kRowsAhead ranks behind it as far as
+  // there are any; returns the group that the next rank is in.
+  const KeyGroup* ListValues(int32_t begin, int keys, const KeyGroup* group) {
+    const int64_t head_dim = head_.head_dim;
+    // Bytes from the first value of a group to the first and the last eight.
+    const int64_t stride = head_dim * static_cast<int64_t>(sizeof(Bfloat16));
+    const __m512i low =
+        _mm512_mullo_epi64(_mm512_set1_epi64(stride), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+    const __m512i high = _mm512_add_epi64(low, _mm512_set1_epi64(8 * stride));
+    const KeyGroup* const end = s_.groups.data() + s_.groups.size();
+    const KeyGroup* next = end;
+    int32_t rank = group->rank - begin;
+    for (; group != end && rank < keys + kRowsAhead; ++group) {
+      const Bfloat16* values = head_.Values(*group);
+      uint32_t visible = group->visible;
+      for (; rank < 0; ++rank) visible &= visible - 1;
+      if (visible == 0xffff) {
+        const __m512i begin_of = _mm512_set1_epi64(reinterpret_cast<int64_t>(values));
+        _mm512_storeu_si512(s_.rows + rank, _mm512_add_epi64(begin_of, low));
+        _mm512_storeu_si512(s_.rows + rank + 8, _mm512_add_epi64(begin_of, high));
+        rank += kGroupKeys;
+        visible = 0;
+      }
+      for (; visible != 0; ++rank, visible &= visible - 1) {
+        s_.rows[rank] = values + std::countr_zero(visible) * head_dim;
+      }
+      if (next == end && rank >= keys) next = group + (rank == keys);
+    }
+    for (; rank < keys + kRowsAhead; ++rank) s_.rows[rank] = s_.zeros;
+    return next;
+  }
+
+  // Listed values [first, first + keys) into pairs of ranks, zeros up to the next multiple of 32.
+  void PackValues(int first, int keys) {
+    const Bfloat16** rows = s_.rows + first;
+    const int whole = keys / 2 * 2;
+    Pair* to = s_.values;
+    const int ahead = RowsAhead(head_.head_dim);
+    for (int n = 0; n < whole; n += 2, to += kPairDims) {
+      PrefetchRow(rows[n + ahead], head_.head_dim);
+      PrefetchRow(rows[n + ahead + 1], head_.head_dim);
+      PackPair(rows[n], rows[n + 1], head_.head_dim, to);
+    }
+    const Bfloat16* last = whole < keys ? rows[whole] : s_.zeros;
+    for (int n = whole; n < (keys + 31) / 32 * 32; n += 2, to += kPairDims, last = s_.zeros) {
+      PackPair(last, s_.zeros, head_.head_dim, to);
+    }
+  }
+
+  // Scores of a band's rows and ranks [begin, begin + seen), as far as they start in this chunk.
+  void BandScores(Rows band, const KeyGroup* first, int32_t begin, int32_t seen) {
+    const int32_t end = begin + std::min(seen, kChunkKeys);
+    const KeyGroup* last = first;
+    const KeyGroup* all = s_.groups.data() + s_.groups.size();
+    while (last != all && last->rank < end) ++last;
+    for (int row = 0; row < band.count && begin > 0; ++row) {
+      _mm512_storeu_ps(s_.scores + row * kScoreStride,
+                       _mm512_load_ps(s_.over + (band.begin + row) * kGroupKeys));
+    }
+    Engine::Scores({.head = &head_,
+                    .query = s_.query + int64_t{band.begin} * kRowPairs,
+                    .groups = first,
+                    .group_count = static_cast<int>(last - first),
+                    .groups_left = static_cast<int>(all - first),
+                    .rank_begin = begin,
+                    .scores = s_.scores,
+                    .rows = band.count});
+    for (int row = 0; row < band.count && seen > kChunkKeys; ++row) {
+      _mm512_store_ps(s_.over + (band.begin + row) * kGroupKeys,
+                      _mm512_loadu_ps(s_.scores + row * kScoreStride + kChunkKeys));
+    }
+  }
+
+  // Scores of one row become weights; what the row has summed is rescaled to the new maximum.
+  void BandWeights(int band, int row, int32_t begin, int band_keys) {
+    const int keys = std::clamp(RowKeys(row) - begin, 0, kChunkKeys);
+    auto* weights = reinterpret_cast<Bfloat16*>(s_.weights + (row - band) * kRowPairs);
+    const int written = (keys + 31) / 32 * 32;
+    const int padded = (band_keys + 31) / 32 * 32;
+    if (written < padded) std::memset(weights + written, 0, sizeof(Bfloat16) * (padded - written));
+    if (keys == 0) return;
+    const float* scores = s_.scores + (row - band) * kScoreStride;
+    const float old = s_.maximum[row];
+    const float found = std::ceil(Maximum(scores, keys) * log2_scale_);
+    const float maximum = found > old ? found : old;
+    float* lanes = s_.weight_sums + row * 16;
+    __m512 sums = _mm512_load_ps(lanes);
+    if (maximum != old) {
+      s_.maximum[row] = maximum;
+      const __m512 shift = _mm512_set1_ps(old - maximum);
+      sums = _mm512_maskz_scalef_ps(kAllLanes, sums, shift);
+      float* own = s_.sums + int64_t{row} * head_.head_dim;
+      for (int dim = 0; dim < head_.head_dim; dim += 16) {
+        _mm512_storeu_ps(own + dim,
+                         _mm512_maskz_scalef_ps(kAllLanes, _mm512_loadu_ps(own + dim), shift));
+      }
+    }
+    _mm512_store_ps(lanes, Weights(scores, keys, _mm512_set1_ps(log2_scale_),
+                                   _mm512_set1_ps(maximum), weights, sums));
+  }
+
+  // Adds the packed values, weighted, to some rows of `sums`.
+  void AddValues(const Pair* weights, float* sums, Rows rows, int keys) {
+    Engine::AddValues({.weights = weights,
+                       .values = s_.values,
+                       .sums = sums + int64_t{rows.begin} * head_.head_dim,
+                       .head_dim = head_.head_dim,
+                       .keys = keys,
+                       .rows = rows.count});
+  }
+
+  // The only band's values, which no other band needs again: packed piece by piece, or not at all.
+  void AddListedValues(int rows, int keys) {
+    if constexpr (Engine::kDirectRows > 0) {
+      if (rows <= Engine::kDirectRows && head_.head_dim % 32 == 0) {
+        return Engine::AddListedValues(s_.rows, {.weights = s_.weights,
+                                                 .values = nullptr,
+                                                 .sums = s_.sums,
+                                                 .head_dim = head_.head_dim,
+                                                 .keys = keys,
+                                                 .rows = rows});
+      }
+    }
+    for (int n = 0; n < keys; n += kPieceKeys) {
+      const int piece = std::min(kPieceKeys, keys - n);
+      PackValues(n, piece);
+      AddValues(s_.weights + n / 2, s_.sums, {.begin = 0, .count = rows}, piece);
+    }
+  }
+
+  // One row against its own values alone, for the sake of values that are not finite.
+  void AddOwnValues(int band, int row, int32_t begin) {
+    const int keys = std::clamp(RowKeys(row) - begin, 0, kChunkKeys);
+    if (keys == 0) return;
+    PackValues(0, keys);
+    float* own = s_.sums + int64_t{row} * head_.head_dim;
+    std::memcpy(s_.single, own, sizeof(float) * head_.head_dim);
+    AddValues(s_.weights + (row - band) * kRowPairs, s_.single, {.begin = 0, .count = 1}, keys);
+    std::memcpy(own, s_.single, sizeof(float) * head_.head_dim);
+  }
+
+  // A row that sees no key becomes zero. Adding zero makes -0, which padding could turn, one zero.
+  void Store(int row) {
+    const float* sums = s_.sums + int64_t{row} * head_.head_dim;
+    const float sum = SumOfLanes(_mm512_load_ps(s_.weight_sums + row * 16));
+    const __m512 divisor = _mm512_set1_ps(RowKeys(row) > 0 ? sum : 1.0f);
+    const int64_t offset = RowOffset(row);
+    for (int dim = 0; dim < head_.head_dim; dim += 16) {
+      const __m512 result =
+          _mm512_add_ps(_mm512_div_ps(_mm512_loadu_ps(sums + dim), divisor), _mm512_setzero_ps());
+      StoreOutput(result, offset + dim);
+    }
+  }
+
+  void StoreOutput(__m512 result, int64_t at) {
+    switch (params_.output_dtype) {
+      case DType::kFloat32:
+        _mm512_storeu_ps(static_cast<float*>(params_.output) + at, result);
+        return;
+      case DType::kBfloat16:
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<Bfloat16*>(params_.output) + at),
+                            (__m256i)_mm512_cvtneps_pbh(result));
+        return;
+      case DType::kFloat16:
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<Float16*>(params_.output) + at),
+                            _mm512_maskz_cvtps_ph(kAllLanes, result, _MM_FROUND_TO_NEAREST_INT));
+        return;
+    }
+  }
+
+  const AttentionParams& params_;
+  const QueryTile& tile_;
+  const int kv_head_;
+  Scratch<Engine>& s_;
+  Head head_;
+  int ratio_;  // Query heads of one KV head.
+  float log2_scale_;
+  int row_begin_ = 0;
+  int rows_ = 0;
+  int band_rows_ = 0;
+};
+
+template <class Engine>
+void RunItem(const AttentionItem& item) {
+  thread_local const auto scratch = hwy::MakeUniqueAligned<Scratch<Engine>>();
+  CollectKeys(*item.params, *item.tile, &scratch->groups, &scratch->row_keys);
+  const int rows = item.row_end - item.row_begin;
+  const int panels = (rows + kPanelRows - 1) / kPanelRows;
+  Engine::Begin();
+  Panel<Engine> panel(item, *scratch);
+  for (int p = 0; p < panels; ++p) {
+    const int begin = rows * p / panels;
+    panel.Run(item.row_begin + begin, rows * (p + 1) / panels - begin);
+  }
+  Engine::End();
+}
+
+}  // namespace
+}  // namespace structattn

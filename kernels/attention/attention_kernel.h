@@ -1,0 +1,44 @@
+// The seam between AttentionCpu and the kernels that multiply pairs of bfloat16 in one instruction.
+// Used by attention_cpu.cc, the attention_<isa>.cc files and their tests; nobody else.
+#ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_KERNEL_H_
+#define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_KERNEL_H_
+
+#include <string_view>
+
+#include "kernels/attention/attention.h"
+
+namespace structattn {
+
+// Rows [row_begin, row_end) of one tile and KV head; row = token x query heads of the KV head +
+// head. The unit of parallel work: items share nothing and never allocate once their thread has
+// warmed up.
+struct AttentionItem {
+  const AttentionParams* params;
+  const QueryTile* tile;
+  int kv_head;
+  int row_begin;
+  int row_end;
+};
+
+// What causality is rounded to: up to `rows` rows meet the key groups that the last of them sees.
+struct AttentionTile {
+  int rows;
+  int row_step;  // Rows cost as much as the next multiple of this.
+};
+
+// A kernel for bfloat16 KV. Queries and the softmax's weights are rounded to bfloat16.
+struct AttentionKernel {
+  std::string_view name;  // "AVX512_BF16"
+  AttentionTile tile;
+  // Whether it takes heads of this many dims.
+  bool (*supports)(int head_dim);
+  void (*run)(const AttentionItem& item);
+};
+
+// Null where the CPU lacks the instructions.
+const AttentionKernel* Avx512Bf16AttentionKernel();
+const AttentionKernel* AmxAttentionKernel();
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_KERNELS_ATTENTION_ATTENTION_KERNEL_H_

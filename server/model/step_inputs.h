@@ -1,0 +1,90 @@
+// The arrays of a step where the kernels can read them: the batch's own on CPU, else one buffer on
+// the device, filled by one copy from one (pinned) host buffer.
+// Used by the transformer once per step. Launches nothing; knows nothing of layers or weights.
+#ifndef STRUCTATTN_SERVER_MODEL_STEP_INPUTS_H_
+#define STRUCTATTN_SERVER_MODEL_STEP_INPUTS_H_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Event.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "kernels/context.h"
+#include "server/model/decoder.h"
+
+namespace structattn {
+
+// The sizes of a step's arrays. Two steps of equal shapes have their arrays at equal addresses,
+// as long as StepUploader::Reserve moves nothing.
+struct StepShape {
+  int32_t rows = 0;
+  int32_t sequences = 0;
+  int32_t block_table_stride = 0;
+  int32_t tiles = 0;
+  int32_t intervals = 0;
+  int32_t generated = 0;
+  int32_t splits = 0;
+  int32_t partials = 0;
+  int32_t logit_rows = 0;
+
+  auto operator<=>(const StepShape&) const = default;
+};
+
+// Exactly what the batch holds.
+StepShape ShapeOf(const StepBatch& batch);
+
+// Whether every row is a generated token whose logits are wanted: the shape of pure decoding.
+bool IsDecodeShape(const StepShape& shape);
+
+// A shape that holds `shape` and many others: rows and splits, which cost work, are at most a
+// quarter more (from 9 on), other sizes at most twice as many. For decode shapes.
+StepShape PaddedShape(const StepShape& shape);
+
+// As StepBatch and WorkList have them; rotary angles as RopeKvWriteParams has them. Entries beyond
+// the batch's own have no effect: their rows read token 0, write no key (slot -1), see no key and
+// get logits that nobody reads; their splits have no tiles.
+struct StepInputs {
+  StepShape shape;
+  const int32_t* token_ids = nullptr;
+  const int64_t* slots = nullptr;
+  const int32_t* block_tables = nullptr;
+  const QueryTile* tiles = nullptr;
+  const KeyInterval* intervals = nullptr;
+  const QueryTile* generated = nullptr;
+  const KeySplit* splits = nullptr;
+  const int32_t* logit_rows = nullptr;
+  const float* cosine = nullptr;
+  const float* sine = nullptr;
+};
+
+class StepUploader {
+ public:
+  // `inverse_frequencies`: of the rotary embedding, head_dim / 2 of them.
+  StepUploader(DeviceKind device, std::vector<float> inverse_frequencies);
+
+  // Makes room for steps of this shape; whether the device's buffer moved.
+  bool Reserve(const StepShape& shape);
+
+  // The batch within `shape`, which holds it and has been reserved. The arrays stay until the next
+  // call; on CPU, as long as the batch, and the shape must be the batch's own.
+  StepInputs Upload(const StepBatch& batch, const StepShape& shape);
+
+ private:
+  void ComputeAngles(const std::vector<int32_t>& positions);
+  StepInputs Alias(const StepBatch& batch) const;
+  void WaitUntilCopied();
+
+  const DeviceKind device_;
+  const std::vector<float> inverse_frequencies_;
+  std::vector<float> cosine_;  // [rows, head_dim / 2]
+  std::vector<float> sine_;
+  at::Tensor staging_;                // Host bytes, pinned for CUDA.
+  at::Tensor buffer_;                 // Device bytes.
+  std::optional<c10::Event> copied_;  // CUDA: staging_ has been read.
+};
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_MODEL_STEP_INPUTS_H_
