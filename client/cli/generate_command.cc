@@ -59,9 +59,10 @@ void PrintSummary(const Generation& generation) {
   if (!isatty(STDERR_FILENO)) return;
   const v1::Usage& usage = generation.finished.usage();
   const v1::Timings& timings = generation.finished.timings();
-  std::fprintf(stderr, "[%d prompt + %d generated tokens; prefill %.0f ms, decode %.0f ms]\n",
-               usage.prompt_tokens(), usage.generated_tokens(), timings.prefill_ms(),
-               timings.decode_ms());
+  std::fprintf(stderr,
+               "[%d prompt (%d cached) + %d generated tokens; prefill %.0f ms, decode %.0f ms]\n",
+               usage.prompt_tokens(), usage.cached_tokens(), usage.generated_tokens(),
+               timings.prefill_ms(), timings.decode_ms());
 }
 
 ExitCode Fail(const Session& session, const PromptInput& input, const ErrorText& error) {

@@ -92,6 +92,8 @@ void AddRequestFlags(CLI::App& app, RequestOptions& options) {
   app.add_option("--logprobs", options.logprobs, "Also give the K best tokens at each place");
   app.add_option("--generated-group", options.generated_group, "Group of the generated tokens");
   app.add_option("--timeout-ms", options.timeout_ms, "Give up after so many milliseconds");
+  app.add_flag("--no-cache", options.no_cache, "Compute all keys and values anew; share none");
+  app.add_option("--cache-salt", options.cache_salt, "Share only with requests of the same salt");
 }
 
 v1::Prompt PromptDefaults(const StructureOptions& options) {
@@ -129,6 +131,8 @@ v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOption
   request.mutable_output()->set_echo(true);
   request.set_generated_group(options.generated_group);
   request.set_timeout_ms(options.timeout_ms);
+  if (options.no_cache) request.mutable_cache()->set_bypass(true);
+  if (!options.cache_salt.empty()) request.mutable_cache()->set_salt(options.cache_salt);
   return request;
 }
 

@@ -44,6 +44,8 @@ struct RequestOptions {
   int32_t logprobs = 0;
   int32_t generated_group = 0;
   int64_t timeout_ms = 0;
+  bool no_cache = false;
+  std::string cache_salt;
 };
 
 void AddStructureFlags(CLI::App& app, StructureOptions& options);

@@ -17,6 +17,7 @@ namespace structattn {
 namespace {
 
 constexpr size_t kMaxRequestIdBytes = 256;
+constexpr size_t kMaxCacheSaltBytes = 256;
 constexpr size_t kMaxModelNameBytes = 64;
 constexpr int32_t kMaxTopLogprobs = 20;
 constexpr float kMaxTemperature = 100.0f;
@@ -200,6 +201,11 @@ absl::Status CheckEnvelope(const v1::GenerateRequest& request) {
     return InvalidField("timeout_ms", "VALUE_OUT_OF_RANGE",
                         absl::StrCat(request.timeout_ms(), " is negative; 0 means no limit"));
   }
+  if (request.cache().salt().size() > kMaxCacheSaltBytes) {
+    return InvalidField("cache.salt", "CACHE_SALT_TOO_LONG",
+                        absl::StrCat(request.cache().salt().size(), " bytes; at most ",
+                                     kMaxCacheSaltBytes, " are allowed"));
+  }
   const int32_t top_logprobs = request.output().top_logprobs();
   if (top_logprobs < 0 || top_logprobs > kMaxTopLogprobs) {
     return InvalidField("output.top_logprobs", "VALUE_OUT_OF_RANGE",
@@ -332,6 +338,7 @@ absl::StatusOr<Request> DecodeGenerateRequest(const v1::GenerateRequest& request
                   .generated_group = request.generated_group(),
                   .sampling = std::move(sampling),
                   .stopping = std::move(stopping),
+                  .cache = {.bypass = request.cache().bypass(), .salt = request.cache().salt()},
                   .top_logprobs = request.output().top_logprobs(),
                   .arrival = arrival};
   if (request.timeout_ms() > 0) {

@@ -94,6 +94,8 @@ v1::Finished EncodeFinished(const FinishEvent& event) {
   finished.mutable_usage()->set_prompt_tokens(event.prompt_tokens);
   finished.mutable_usage()->set_cached_tokens(event.cached_tokens);
   finished.mutable_usage()->set_generated_tokens(event.generated_tokens);
+  finished.mutable_usage()->mutable_cached_tokens_per_segment()->Add(
+      event.cached_per_segment.begin(), event.cached_per_segment.end());
   finished.mutable_timings()->set_queue_ms(absl::ToDoubleMilliseconds(event.queue));
   finished.mutable_timings()->set_prefill_ms(absl::ToDoubleMilliseconds(event.prefill));
   finished.mutable_timings()->set_decode_ms(absl::ToDoubleMilliseconds(event.decode));

@@ -97,6 +97,19 @@ def test_json_has_every_field_always(cli, server, encoder):
     assert answer["provenance"]["dtype"] == "float32"
 
 
+def test_no_cache_and_cache_salt_keep_a_request_apart(cli, server):
+    ask = ("generate", "--instruction", "Answer in one word, please. " * 8,
+           "--question", "What is red?", "--answer-cue", "It is", "--max-tokens", 2, "--json")
+
+    def cached(*flags):
+        return only_line(cli(*ask, *flags, server=server))["usage"]["cached_tokens"]
+
+    cached("--cache-salt", "cli")
+    assert cached("--cache-salt", "cli") > 32
+    assert cached("--cache-salt", "cli", "--no-cache") == 0
+    assert cached("--cache-salt", "other") == 0
+
+
 def test_logprobs_adds_the_best_per_token_and_nothing_else(cli, server):
     ask = ("generate", *AD_HOC, "--max-tokens", 4, "--ignore-eos", "--json")
     plain = only_line(cli(*ask, server=server))

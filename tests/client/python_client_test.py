@@ -63,6 +63,29 @@ def test_generate_answers_as_the_command_line_does(client, cli, server):
     assert answer.provenance.model_digest == expected["provenance"]["model_digest"]
 
 
+def test_the_cache_saves_what_is_equal_and_changes_nothing(client):
+    context = {"type": "context", "text": "Red is a colour, and so is blue. " * 8}
+    prompt = {"segments": [context] + SEGMENTS}
+
+    def ask(**cache):
+        answer = client.generate(prompt, max_tokens=6, ignore_eos=True, cache=cache)
+        return answer, answer.usage.cached_tokens
+
+    bypassed, cached_tokens = ask(bypass=True)
+    assert cached_tokens == 0
+    first, _ = ask(salt="python")  # Nobody else's.
+    again, cached_tokens = ask(salt="python")
+    assert 32 < cached_tokens < len(again.prompt_token_ids)
+    per_segment = again.usage.cached_tokens_per_segment
+    assert len(per_segment) == 5 and per_segment[0] > 32
+    assert sum(per_segment) <= cached_tokens  # A special token is in no segment.
+    assert ask(bypass=True)[1] == 0
+    assert ask(salt="other")[1] == 0
+    for answer in (first, again):
+        assert answer.token_ids == bypassed.token_ids
+        assert answer.logprobs == bypassed.logprobs
+
+
 def test_every_prompt_of_the_goldens_passes_through(client, cli, server, tmp_path):
     """Rules, tables, ids, groups: to_proto loses nothing that the command line keeps."""
     prompts = cases.cases_of(conftest.SMALL_MODEL)

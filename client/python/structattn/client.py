@@ -17,7 +17,7 @@ MAX_RECEIVE_BYTES = 64 << 20  # An echoed prompt can pass gRPC's default of 4 Mi
 
 SAMPLING_FIELDS = {field.name for field in types.Sampling.DESCRIPTOR.fields}
 STOPPING_FIELDS = {field.name for field in types.Stopping.DESCRIPTOR.fields}
-REQUEST_FIELDS = {"request_id", "generated_group", "timeout_ms"}
+REQUEST_FIELDS = {"request_id", "generated_group", "timeout_ms", "cache"}
 
 
 class StructattnError(Exception):
@@ -142,7 +142,8 @@ class Client:
         """Yields chunks as they come; leaving the loop cancels the request on the server.
 
         options are the fields of Sampling (temperature, top_k, seed, ...), of Stopping (max_tokens,
-        stop_strings, ...), request_id, generated_group, timeout_ms, model and top_logprobs.
+        stop_strings, ...), request_id, generated_group, timeout_ms, model, top_logprobs and cache
+        ({"bypass": True} or {"salt": "..."}); usage.cached_tokens says what the cache saved.
         into also receives everything, in the end with finish_reason, usage and timings.
         Raises StructattnError when the server refuses or fails, TypeError for unknown options.
         """

@@ -193,6 +193,9 @@ void AddEnvelopeCases(Cases* cases) {
   cases->push_back({"RequestIdTooLong",
                     [](Request* r) { r->set_request_id(std::string(257, 'x')); }, "request_id",
                     "REQUEST_ID_TOO_LONG", "at most 256"});
+  cases->push_back({"CacheSaltTooLong",
+                    [](Request* r) { r->mutable_cache()->set_salt(std::string(257, 'x')); },
+                    "cache.salt", "CACHE_SALT_TOO_LONG", "257 bytes; at most 256"});
   cases->push_back({"TimeoutNegative", [](Request* r) { r->set_timeout_ms(-1); }, "timeout_ms",
                     "VALUE_OUT_OF_RANGE", "negative"});
   cases->push_back({"TopLogprobsTooMany",

@@ -67,6 +67,8 @@ TEST(DecodeGenerateRequest, FillsEveryField) {
   request.mutable_output()->set_top_logprobs(20);
   request.set_generated_group(2);
   request.set_timeout_ms(1500);
+  request.mutable_cache()->set_bypass(true);
+  request.mutable_cache()->set_salt(std::string(256, 'x'));
 
   const absl::StatusOr<Request> decoded = DecodeGenerateRequest(request, *TestModel(), {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
@@ -87,7 +89,10 @@ TEST(DecodeGenerateRequest, FillsEveryField) {
   EXPECT_EQ(decoded->top_logprobs, 20);
   EXPECT_EQ(decoded->generated_group, 2);
   EXPECT_EQ(decoded->deadline - decoded->arrival, absl::Milliseconds(1500));
+  EXPECT_TRUE(decoded->cache.bypass);
+  EXPECT_EQ(decoded->cache.salt, std::string(256, 'x'));
   EXPECT_EQ(decoded->prompt.token_ids.size(), 31u);
+  EXPECT_EQ(decoded->prompt.segment_count, request.prompt().segments_size());
   EXPECT_EQ(decoded->prompt.structure.groups()[8], 1);
 }
 

@@ -36,6 +36,7 @@ TEST(EncodeFinished, EveryReasonHasItsOwnCodeAndName) {
     const v1::Finished finished = EncodeFinished({.reason = reason,
                                                   .prompt_tokens = 3,
                                                   .cached_tokens = 2,
+                                                  .cached_per_segment = {0, 2},
                                                   .generated_tokens = 1,
                                                   .queue = absl::Microseconds(1500),
                                                   .prefill = absl::Milliseconds(2),
@@ -45,6 +46,7 @@ TEST(EncodeFinished, EveryReasonHasItsOwnCodeAndName) {
     EXPECT_EQ(finished.usage().prompt_tokens(), 3);
     EXPECT_EQ(finished.usage().cached_tokens(), 2);
     EXPECT_EQ(finished.usage().generated_tokens(), 1);
+    EXPECT_THAT(finished.usage().cached_tokens_per_segment(), ElementsAre(0, 2));
     EXPECT_EQ(finished.timings().queue_ms(), 1.5);
     EXPECT_EQ(finished.timings().prefill_ms(), 2.0);
     EXPECT_EQ(finished.timings().decode_ms(), 3.0);
