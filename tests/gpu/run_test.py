@@ -25,7 +25,7 @@ def build_dir(bin_dir) -> pathlib.Path:
     cache = bin_dir.parent / "CMakeCache.txt"
     if not cache.exists() or not shutil.which("cmake"):
         pytest.skip(f"{bin_dir} is not in a build of CMake")
-    if "CMAKE_CUDA_COMPILER:" not in cache.read_text(encoding="utf-8"):
+    if "STRUCTATTN_NVCC:FILEPATH=/" not in cache.read_text(encoding="utf-8"):
         pytest.skip("built without nvcc")
     return bin_dir.parent
 
