@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <string>
 #include <utility>
@@ -250,6 +251,8 @@ struct Case {
   double score_rms;
   bool step_graphs;
 };
+
+void PrintTo(const Case& shape, std::ostream* out) { *out << shape.name; }
 
 class EmulatedDecoderTest : public testing::TestWithParam<Case> {
  protected:

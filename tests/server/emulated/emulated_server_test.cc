@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <ostream>
 #include <random>
 #include <string>
 #include <thread>
@@ -164,6 +165,8 @@ struct Case {
   nlohmann::json (*config)();
   double score_rms;
 };
+
+void PrintTo(const Case& shape, std::ostream* out) { *out << shape.name; }
 
 class EmulatedServerTest : public testing::TestWithParam<Case> {};
 
