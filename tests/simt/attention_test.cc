@@ -26,6 +26,7 @@ const simt::LaunchCounts* FindLaunch(const EmulatedResult& result, const std::st
 // Tiles visited = tiles needed, exactly.
 void ExpectNeededWork(const AttentionBatch& batch, const EmulatedResult& result) {
   if (batch.shape.kv_dtype == DType::kFloat32) return;  // Keys one by one: visible ones only.
+  if (!simt::CountsWork()) return;
   const TileWork needed = NeededTileWork(batch.shape, batch.parts);
   const simt::LaunchCounts* launch = FindLaunch(result, "attention (tile)");
   const simt::LaunchCounts none;

@@ -295,4 +295,6 @@ void SetSeed(uint64_t seed) { Machine::Get().SetSeed(seed); }
 std::vector<Report> TakeReports() { return Machine::Get().TakeReports(); }
 std::vector<LaunchCounts> TakeLaunches() { return Machine::Get().TakeLaunches(); }
 
+bool CountsWork() { return true; }
+
 }  // namespace structattn::simt
