@@ -39,7 +39,7 @@ class BatchBuilderTest : public ::testing::Test {
 
   // The same with `generated` more tokens.
   std::unique_ptr<Sequence> MakeGrownSequence(int tokens, int generated) {
-    auto sequence = MakeSequence(tokens, std::vector<int32_t>(16, 0));
+    auto sequence = MakeSequence(tokens, std::vector<int32_t>((tokens + generated + 15) / 16, 0));
     for (int i = 0; i < generated; ++i)
       sequence->Accept(SampledToken{50 + i, 0.0f, {}}, absl::Now());
     return sequence;
