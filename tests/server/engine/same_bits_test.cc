@@ -22,8 +22,8 @@ using fake::RecordingSink;
 
 constexpr int32_t kBlockSize = 16;
 constexpr int32_t kBlocks = 512;
-constexpr int kMixesPerType = 100;
-constexpr int kRequestsPerMix = 12;
+constexpr int kMixesPerType = 200;
+constexpr int kRequestsPerMix = 16;
 
 ModelConfig SmallConfig() {
   ModelConfig config;
@@ -104,7 +104,7 @@ class SameBitsTest : public testing::TestWithParam<DType> {
 
   // A new prompt, or the whole of an earlier request and its answer with more behind it.
   Question RandomQuestion(const std::vector<Question>& earlier, std::mt19937* random) {
-    Request request = fake::RandomRequest(random, 1, 24);
+    Request request = fake::RandomRequest(random, 1, 90);
     request.top_logprobs = 3;
     if (earlier.empty() || (*random)() % 4 != 0) {
       request.prompt = fake::FamiliarPrompt(random);
@@ -168,7 +168,7 @@ void SameBitsTest::RunMix(std::mt19937* random) {
   MakeLoop(1 + static_cast<int>((*random)() % 2),
            {.max_step_tokens = static_cast<int32_t>(12 + (*random)() % 300),
             .max_running_sequences = static_cast<int32_t>(1 + (*random)() % 12)},
-           largest + 1 + static_cast<int32_t>((*random)() % 40));
+           largest + 1 + static_cast<int32_t>((*random)() % 10));
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   for (const Question& question : questions) {
     sinks.push_back(Add(question.request));
