@@ -7,8 +7,8 @@
 
 namespace structattn {
 
-// kEmulated: the CUDA sources on the host (tests/simt), with tensors in host memory. Only in programs
-// of the tests.
+// kEmulated: the CUDA sources on the host (tests/simt), with tensors in host memory. Only in
+// programs of the tests.
 enum class DeviceKind { kCpu, kCuda, kEmulated };
 
 struct KernelContext {

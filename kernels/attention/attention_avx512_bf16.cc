@@ -7,7 +7,7 @@
 
 #include "kernels/attention/attention_bf16_includes.h"
 
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")
+HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,prfchw")
 
 #include "kernels/attention/attention_bf16-inl.h"
 
@@ -15,10 +15,16 @@ namespace structattn {
 namespace {
 
 // sums[row][v] += the pairs of a row, broadcast, times `steps` vectors of pairs from each column.
-template <int kRows, int kVecs>
-HWY_INLINE void Multiply(const Pair* rows, const Pair* const (&columns)[kVecs], int64_t column_step,
-                         int64_t steps, __m512 (&sums)[kRows][kVecs]) {
+// Asks L2 for as many columns of `ahead`.
+template <int kRows, int kVecs, bool kPrefetch>
+HWY_INLINE void Multiply(const Pair* rows, const Pair* const (&columns)[kVecs],
+                         const Pair* const (&ahead)[kVecs], int64_t column_step, int64_t steps,
+                         __m512 (&sums)[kRows][kVecs]) {
   for (int64_t step = 0; step < steps; ++step) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) {
+      if (kPrefetch) _mm_prefetch(ahead[v] + step * column_step, _MM_HINT_T1);
+    }
     __m512bh cells[kVecs];
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
@@ -35,20 +41,28 @@ HWY_INLINE void Multiply(const Pair* rows, const Pair* const (&columns)[kVecs], 
 
 // Registers hold 24 sums: many rows meet two columns at once, few rows more, which hides latency.
 constexpr int kMaxRows = 12;
+constexpr int kFewRows = 8;  // Of a generated token: keys come from memory.
+constexpr int kGroupsAhead = kChunkKeys / kGroupKeys;
 constexpr int Columns(int rows) { return rows > 6 ? 2 : rows > 3 ? 4 : 8; }
 
-template <int kRows, int kVecs>
-HWY_INLINE void ScoreColumns(const ScoreArgs& args, const KeyGroup* groups) {
+template <int kRows, int kVecs, bool kPrefetch>
+HWY_INLINE void ScoreColumns(const ScoreArgs& args, int first) {
+  const KeyGroup* groups = args.groups + first;
   const Pair* columns[kVecs];
+  const Pair* ahead[kVecs];
   __m512 sums[kRows][kVecs];
 #pragma GCC unroll 16
-  for (int v = 0; v < kVecs; ++v) columns[v] = args.head->Keys(groups[v]);
+  for (int v = 0; v < kVecs; ++v) {
+    columns[v] = args.head->Keys(groups[v]);
+    ahead[v] = args.head->Keys(groups[std::min(v + kGroupsAhead, args.groups_left - first - 1)]);
+  }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) sums[r][v] = _mm512_setzero_ps();
   }
-  Multiply<kRows, kVecs>(args.query, columns, args.head->block_size, args.head->head_dim / 2, sums);
+  Multiply<kRows, kVecs, kPrefetch>(args.query, columns, ahead, args.head->block_size,
+                                    args.head->head_dim / 2, sums);
 #pragma GCC unroll 16
   for (int v = 0; v < kVecs; ++v) {
     float* to = args.scores + (groups[v].rank - args.rank_begin);
@@ -59,14 +73,14 @@ HWY_INLINE void ScoreColumns(const ScoreArgs& args, const KeyGroup* groups) {
   }
 }
 
-template <int kRows>
+template <int kRows, bool kPrefetch>
 HWY_NOINLINE void ScoreRows(const ScoreArgs& args) {
   constexpr int kVecs = Columns(kRows);
   int g = 0;
   for (; g + kVecs <= args.group_count; g += kVecs) {
-    ScoreColumns<kRows, kVecs>(args, args.groups + g);
+    ScoreColumns<kRows, kVecs, kPrefetch>(args, g);
   }
-  for (; g < args.group_count; ++g) ScoreColumns<kRows, 1>(args, args.groups + g);
+  for (; g < args.group_count; ++g) ScoreColumns<kRows, 1, kPrefetch>(args, g);
 }
 
 template <int kRows, int kVecs>
@@ -82,7 +96,8 @@ HWY_INLINE void ValueColumns(const ValueArgs& args, int dim) {
       sums[r][v] = _mm512_loadu_ps(args.sums + r * args.head_dim + dim + v * kPairDims);
     }
   }
-  Multiply<kRows, kVecs>(args.weights, columns, kPairDims, (args.keys + 1) / 2, sums);
+  Multiply<kRows, kVecs, false>(args.weights, columns, columns, kPairDims, (args.keys + 1) / 2,
+                                sums);
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
@@ -112,7 +127,8 @@ void CallScoreRows(const ScoreArgs& args) {
   if constexpr (kRows > 1) {
     if (args.rows < kRows) return CallScoreRows<kRows - 1>(args);
   }
-  ScoreRows<kRows>(args);
+  if constexpr (kRows <= kFewRows) return ScoreRows<kRows, true>(args);
+  ScoreRows<kRows, false>(args);
 }
 
 template <int kRows = kMaxRows>
@@ -123,7 +139,76 @@ void CallValueRows(const ValueArgs& args) {
   ValueRows<kRows>(args);
 }
 
+// kRows rows and all or half of the dims against values that are used only once: pairs are made on
+// the way, in the order in which ValueColumns meets them.
+template <int kRows, int kDims>
+HWY_INLINE void ListedColumns(const Bfloat16* const* listed, const ValueArgs& args, int dim) {
+  constexpr int kVecs = kDims / kPairDims;
+  __m512 sums[kRows][kVecs];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) {
+      sums[r][v] = _mm512_loadu_ps(args.sums + r * args.head_dim + dim + v * kPairDims);
+    }
+  }
+  const int ahead = RowsAhead(args.head_dim);
+  const auto add = [&](int n, const Bfloat16* even, __mmask32 odd_lanes, const Bfloat16* odd) {
+    __m512bh pairs[kVecs];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; v += 2) {
+      const Interleaved both =
+          Interleave(_mm512_loadu_si512(even + dim + v * kPairDims),
+                     _mm512_maskz_loadu_epi16(odd_lanes, odd + dim + v * kPairDims));
+      pairs[v] = (__m512bh)both.low;
+      pairs[v + 1] = (__m512bh)both.high;
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const auto weight =
+          (__m512bh)_mm512_set1_epi32(static_cast<int>(args.weights[r * kRowPairs + n / 2]));
+#pragma GCC unroll 16
+      for (int v = 0; v < kVecs; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], pairs[v], weight);
+    }
+  };
+  int n = 0;
+  for (; n + 2 <= args.keys; n += 2) {
+#pragma GCC unroll 4
+    for (int d = 0; d < kDims; d += 32) {
+      _mm_prefetch(listed[n + ahead] + dim + d, _MM_HINT_T1);
+      _mm_prefetch(listed[n + ahead + 1] + dim + d, _MM_HINT_T1);
+    }
+    add(n, listed[n], ~__mmask32{0}, listed[n + 1]);
+  }
+  if (n < args.keys) add(n, listed[n], 0, listed[n]);
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVecs; ++v) {
+      _mm512_storeu_ps(args.sums + r * args.head_dim + dim + v * kPairDims, sums[r][v]);
+    }
+  }
+}
+
+template <int kRows>
+HWY_NOINLINE void ListedRows(const Bfloat16* const* listed, const ValueArgs& args) {
+  int dim = 0;
+  if constexpr (kRows <= 2) {  // Whole rows of 128 dims, where the sums fit into registers.
+    for (; dim + 128 <= args.head_dim; dim += 128) ListedColumns<kRows, 128>(listed, args, dim);
+  }
+  for (; dim + 64 <= args.head_dim; dim += 64) ListedColumns<kRows, 64>(listed, args, dim);
+  for (; dim + 32 <= args.head_dim; dim += 32) ListedColumns<kRows, 32>(listed, args, dim);
+}
+
 struct PairEngine {
+  static constexpr int kDirectRows = 4;
+  static void AddListedValues(const Bfloat16* const* listed, const ValueArgs& args) {
+    if (args.rows == 1) return ListedRows<1>(listed, args);
+    if (args.rows == 2) return ListedRows<2>(listed, args);
+    if (args.rows == 3) return ListedRows<3>(listed, args);
+    ListedRows<4>(listed, args);
+  }
+
   static constexpr int kRowStep = 1;
   static constexpr int kBandRows = kMaxRows;
   static void Begin() {}

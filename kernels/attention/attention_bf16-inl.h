@@ -1,7 +1,7 @@
 // Attention over a bfloat16 cache by one-pass ("flash") softmax: the frame around an Engine's two
 // matrix products. Included by the attention_<isa>.cc files and by a test, between the pragmas that
-// select AVX512_BF16, after attention_bf16_includes.h; so it includes nothing, and everything here
-// has internal linkage.
+// select AVX512_BF16, after attention_bf16_includes.h; so it includes nothing else, and
+// everything here has internal linkage.
 //
 // A row meets its visible keys in chunks of kChunkKeys, counted by rank from its first one:
 //
@@ -24,177 +24,10 @@
 // zero times a finite value adds nothing; where a value that some rows of the panel do not see is
 // not finite, each row gets its values cut off at its own last key.
 
+#include "kernels/attention/attention_bf16_vectors-inl.h"
+
 namespace structattn {
 namespace {
-
-inline constexpr int kMaxHeadDim = 256;
-inline constexpr int kChunkKeys = 256;
-inline constexpr int kPanelRows = 96;
-inline constexpr int kPairDims = 16;  // Sixteen pairs fill a vector.
-// Strides between rows, skewed so that rows do not fight for the same cache sets.
-inline constexpr int kRowPairs = (kChunkKeys + 32) / 2;                // Of queries and weights.
-inline constexpr int kScoreStride = kChunkKeys + 2 * kGroupKeys;       // Of scores: one group over.
-inline constexpr int kValueStride = (kChunkKeys / 2 + 1) * kPairDims;  // Of columns of packed V.
-inline constexpr __mmask16 kAllLanes = 0xffff;
-
-// Two bfloat16 that are multiplied and added together.
-using Pair = uint32_t;
-
-// One KV head of a layer, moved to the head within block 0. Strides in elements.
-struct Head {
-  const Bfloat16* key;    // [head_dim / 2][block_size] pairs of dims in a block.
-  const Bfloat16* value;  // [block_size][head_dim] in a block.
-  int64_t block_stride;
-  int32_t block_size;
-  int32_t head_dim;
-
-  const Pair* Keys(const KeyGroup& group) const {
-    return reinterpret_cast<const Pair*>(key + group.block * block_stride) + group.offset;
-  }
-  const Bfloat16* Values(const KeyGroup& group) const {
-    return value + group.block * block_stride + int64_t{group.offset} * head_dim;
-  }
-};
-
-// Rows of queries against key groups: scores[row][rank - rank_begin], rows kScoreStride apart.
-struct ScoreArgs {
-  const Head* head;
-  const Pair* query;  // [rows][kRowPairs]
-  const KeyGroup* groups;
-  int group_count;
-  int32_t rank_begin;
-  float* scores;
-  int rows;
-};
-
-// sums[row][dim] += weights[row] x values over `keys` ranks, padded by zero weights and values to
-// the Engine's step.
-struct ValueArgs {
-  const Pair* weights;  // [rows][kRowPairs]
-  const Pair* values;   // [head_dim / kPairDims][kValueStride]: [pair of ranks][kPairDims].
-  float* sums;          // [rows][head_dim]
-  int head_dim;
-  int keys;
-  int rows;
-};
-
-// Writes the lanes of `scores` that `visible` names, packed. Clobbers up to kGroupKeys floats.
-inline void StoreVisible(__m512 scores, uint32_t visible, float* to) {
-  if (visible != 0xffff) scores = _mm512_maskz_compress_ps(static_cast<__mmask16>(visible), scores);
-  _mm512_storeu_ps(to, scores);
-}
-
-// 2^x for x <= 0 within a relative error of 2^-13; 0 for -infinity, NaN for NaN. The polynomial has
-// the least largest relative error of its degree over [0, 1], found by Remez' exchange.
-inline __m512 Exp2(__m512 x) {
-  constexpr int kFloor = 0x09;
-  const __m512 r = _mm512_maskz_reduce_ps(kAllLanes, x, kFloor);  // x - floor(x)
-  __m512 p = _mm512_set1_ps(0.07802452147006989f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.22606715559959412f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.6958335638046265f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.9999251961708069f));
-  return _mm512_maskz_scalef_ps(kAllLanes, p, x);  // p 2^floor(x)
-}
-
-inline __mmask16 FirstLanes(int count) {
-  return static_cast<__mmask16>(count >= 16 ? 0xffff : (1 << std::max(count, 0)) - 1);
-}
-
-// The two halves of a vector.
-inline __m256 Low(__m512 x) { return _mm512_maskz_extractf32x8_ps(0xff, x, 0); }
-inline __m256 High(__m512 x) { return _mm512_maskz_extractf32x8_ps(0xff, x, 1); }
-
-inline float MaxOfLanes(__m512 x) {
-  const __m256 eight = _mm256_max_ps(Low(x), High(x));
-  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
-}
-
-inline float SumOfLanes(__m512 x) {
-  const __m256 eight = _mm256_add_ps(Low(x), High(x));
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-
-// NaN if any score is NaN, or not: the weights are NaN then in any case.
-inline float Maximum(const float* scores, int count) {
-  const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
-  __m512 a = lowest;
-  __m512 b = lowest;
-  int i = 0;
-  for (; i + 32 <= count; i += 32) {
-    a = _mm512_maskz_max_ps(kAllLanes, a, _mm512_loadu_ps(scores + i));
-    b = _mm512_maskz_max_ps(kAllLanes, b, _mm512_loadu_ps(scores + i + 16));
-  }
-  for (; i < count; i += 16) {
-    a = _mm512_maskz_max_ps(kAllLanes, a,
-                            _mm512_mask_loadu_ps(lowest, FirstLanes(count - i), scores + i));
-  }
-  return MaxOfLanes(_mm512_maskz_max_ps(kAllLanes, a, b));
-}
-
-// Weights [0, keys) of a row, zero up to the next multiple of 32; adds them to `sums` in lanes.
-inline __m512 Weights(const float* scores, int keys, __m512 log2_scale, __m512 maximum,
-                      Bfloat16* weights, __m512 sums) {
-  const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
-  int i = 0;
-  for (; i + 32 <= keys; i += 32) {
-    const __m512 low = Exp2(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), log2_scale, maximum));
-    const __m512 high =
-        Exp2(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i + 16), log2_scale, maximum));
-    const __m512bh both = _mm512_cvtne2ps_pbh(high, low);
-    _mm512_storeu_si512(weights + i, (__m512i)both);
-    sums = _mm512_dpbf16_ps(sums, both, ones);
-  }
-  if (i < keys) {
-    const __m512 low = _mm512_maskz_mov_ps(
-        FirstLanes(keys - i),
-        Exp2(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), log2_scale, maximum)));
-    const __m512 high = _mm512_maskz_mov_ps(
-        FirstLanes(keys - i - 16),
-        Exp2(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i + 16), log2_scale, maximum)));
-    const __m512bh both = _mm512_cvtne2ps_pbh(high, low);
-    _mm512_storeu_si512(weights + i, (__m512i)both);
-    sums = _mm512_dpbf16_ps(sums, both, ones);
-  }
-  return sums;
-}
-
-// The even and the odd row of a pair of ranks, dim by dim: kPairDims pairs to each column.
-inline void PackPair(const Bfloat16* even, const Bfloat16* odd, int head_dim, Pair* to) {
-  alignas(64) static constexpr uint16_t kLow[32] = {0,  32, 1,  33, 2,  34, 3,  35, 4,  36, 5,
-                                                    37, 6,  38, 7,  39, 8,  40, 9,  41, 10, 42,
-                                                    11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-  alignas(64) static constexpr uint16_t kHigh[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21,
-                                                     53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58,
-                                                     27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
-  const __m512i low = _mm512_load_si512(kLow);
-  const __m512i high = _mm512_load_si512(kHigh);
-  int dim = 0;
-  for (; dim + 32 <= head_dim; dim += 32, to += 2 * kValueStride) {
-    const __m512i a = _mm512_loadu_si512(even + dim);
-    const __m512i b = _mm512_loadu_si512(odd + dim);
-    _mm512_store_si512(to, _mm512_permutex2var_epi16(a, low, b));
-    _mm512_store_si512(to + kValueStride, _mm512_permutex2var_epi16(a, high, b));
-  }
-  if (dim < head_dim) {
-    const __m512i a = _mm512_maskz_loadu_epi16(0xffff, even + dim);
-    const __m512i b = _mm512_maskz_loadu_epi16(0xffff, odd + dim);
-    _mm512_store_si512(to, _mm512_permutex2var_epi16(a, low, b));
-  }
-}
-
-inline bool AllFinite(const Bfloat16* row, int head_dim) {
-  const __m256i exponent = _mm256_set1_epi16(0x7f80);
-  __mmask16 bad = 0;
-  for (int dim = 0; dim < head_dim; dim += 16) {
-    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + dim));
-    bad |= _mm256_cmpeq_epi16_mask(_mm256_and_si256(bits, exponent), exponent);
-  }
-  return bad == 0;
-}
 
 // What one thread keeps between items.
 template <class Engine>
@@ -205,7 +38,7 @@ struct Scratch {
 
   std::vector<KeyGroup> groups;
   std::vector<int32_t> row_keys;
-  const Bfloat16* rows[kChunkKeys + 2 * kGroupKeys];  // Of V, by rank within a chunk.
+  const Bfloat16* rows[kChunkKeys + kRowsAhead + kGroupKeys];  // Of V, by rank within a chunk.
   alignas(64) Pair values[kMaxHeadDim / kPairDims * kValueStride];
   alignas(64) Pair query[kRows * kRowPairs];
   alignas(64) Pair weights[kBand * kRowPairs];
@@ -219,7 +52,8 @@ struct Scratch {
 };
 
 // An Engine has: kRowStep (rows are cut into multiples of it), kBandRows, Begin() and End() around
-// the work of an item, Scores(ScoreArgs) and AddValues(ValueArgs).
+// the work of an item, Scores(ScoreArgs), AddValues(ValueArgs), and AddListedValues, which takes
+// values as they lie, for up to kDirectRows rows and a multiple of 32 dims.
 template <class Engine>
 class Panel {
  public:
@@ -243,6 +77,7 @@ class Panel {
     const int bands = (rows + Engine::kBandRows - 1) / Engine::kBandRows;
     const int even = (rows + bands - 1) / bands;
     band_rows_ = (even + Engine::kRowStep - 1) / Engine::kRowStep * Engine::kRowStep;
+    Prefetch();
     for (int row = 0; row < rows; ++row) LoadQuery(row);
     std::fill_n(s_.maximum, rows, -std::numeric_limits<float>::infinity());
     std::memset(s_.weight_sums, 0, sizeof(float) * 16 * rows);
@@ -256,6 +91,11 @@ class Panel {
   }
 
  private:
+  struct Rows {
+    int begin;
+    int count;
+  };
+
   int32_t RowKeys(int row) const { return s_.row_keys[(row_begin_ + row) / ratio_]; }
 
   // Elements from the start of the query and output tensors.
@@ -263,6 +103,31 @@ class Panel {
     const int64_t token = tile_.row_begin + (row_begin_ + row) / ratio_;
     const int head = kv_head_ * ratio_ + (row_begin_ + row) % ratio_;
     return (token * params_.heads + head) * head_.head_dim;
+  }
+
+  // Asks L2 for what short prompts would wait for: the first chunk of keys and values, and the
+  // output.
+  HWY_INLINE void Prefetch() const {  // Inline, or GCC takes it for a function without effect.
+    constexpr int kLine = 64;
+    const int group_lines =
+        kGroupKeys * head_.head_dim * static_cast<int>(sizeof(Bfloat16)) / kLine;
+    const int32_t keys = std::min(RowKeys(rows_ - 1), kChunkKeys);
+    for (const KeyGroup& group : s_.groups) {
+      if (group.rank >= keys) break;
+      const Pair* key = head_.Keys(group);
+      const char* value = reinterpret_cast<const char*>(head_.Values(group));
+      for (int line = 0; line < group_lines; ++line) {
+        _mm_prefetch(key + int64_t{line} * head_.block_size, _MM_HINT_T1);
+        _mm_prefetch(value + line * kLine, _MM_HINT_T1);
+      }
+    }
+    const auto element = static_cast<int64_t>(ByteSize(params_.output_dtype));
+    for (int row = 0; row < rows_; ++row) {
+      const char* output = static_cast<const char*>(params_.output) + RowOffset(row) * element;
+      for (int64_t byte = 0; byte < head_.head_dim * element; byte += kLine) {
+        __builtin_prefetch(output + byte, 1, 2);
+      }
+    }
   }
 
   void LoadQuery(int row) {
@@ -283,8 +148,9 @@ class Panel {
     for (int n = std::max(0, RowKeys(0) - begin); n < keys && finite; ++n) {
       finite = AllFinite(s_.rows[n], head_.head_dim);
     }
-    if (finite) PackValues(keys);
     const KeyGroup* first = group->rank < begin ? group + 1 : group;
+    const bool in_pieces = rows_ <= band_rows_;
+    if (finite && !in_pieces) PackValues(0, keys);
     for (int band = 0; band < rows_; band += band_rows_) {
       const int rows = std::min(band_rows_, rows_ - band);
       const int32_t seen = RowKeys(band + rows - 1) - begin;
@@ -292,49 +158,65 @@ class Panel {
       BandScores({band, rows}, first, begin, seen);
       const int band_keys = std::min(seen, kChunkKeys);
       for (int row = band; row < band + rows; ++row) BandWeights(band, row, begin, band_keys);
-      if (finite) {
-        Engine::AddValues({.weights = s_.weights,
-                           .values = s_.values,
-                           .sums = s_.sums + int64_t{band} * head_.head_dim,
-                           .head_dim = head_.head_dim,
-                           .keys = band_keys,
-                           .rows = rows});
-      } else {
+      if (!finite) {
         for (int row = band; row < band + rows; ++row) AddOwnValues(band, row, begin);
+      } else if (in_pieces) {
+        AddListedValues(rows, band_keys);
+      } else {
+        AddValues(s_.weights, s_.sums, {.begin = band, .count = rows}, band_keys);
       }
     }
     return next;
   }
 
-  // Fills rows[] with the chunk's values by rank; returns the group that the next rank is in.
+  // Fills rows[] with the chunk's values by rank, and those of kRowsAhead ranks behind it as far as
+  // there are any; returns the group that the next rank is in.
   const KeyGroup* ListValues(int32_t begin, int keys, const KeyGroup* group) {
     const int64_t head_dim = head_.head_dim;
-    for (;; ++group) {
+    // Bytes from the first value of a group to the first and the last eight.
+    const int64_t stride = head_dim * static_cast<int64_t>(sizeof(Bfloat16));
+    const __m512i low =
+        _mm512_mullo_epi64(_mm512_set1_epi64(stride), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+    const __m512i high = _mm512_add_epi64(low, _mm512_set1_epi64(8 * stride));
+    const KeyGroup* const end = s_.groups.data() + s_.groups.size();
+    const KeyGroup* next = end;
+    int32_t rank = group->rank - begin;
+    for (; group != end && rank < keys + kRowsAhead; ++group) {
       const Bfloat16* values = head_.Values(*group);
-      int32_t rank = group->rank - begin;
       uint32_t visible = group->visible;
       for (; rank < 0; ++rank) visible &= visible - 1;
+      if (visible == 0xffff) {
+        const __m512i begin_of = _mm512_set1_epi64(reinterpret_cast<int64_t>(values));
+        _mm512_storeu_si512(s_.rows + rank, _mm512_add_epi64(begin_of, low));
+        _mm512_storeu_si512(s_.rows + rank + 8, _mm512_add_epi64(begin_of, high));
+        rank += kGroupKeys;
+        visible = 0;
+      }
       for (; visible != 0; ++rank, visible &= visible - 1) {
         s_.rows[rank] = values + std::countr_zero(visible) * head_dim;
       }
-      if (rank > keys) return group;
-      if (rank == keys) return group + 1;
+      if (next == end && rank >= keys) next = group + (rank == keys);
     }
+    for (; rank < keys + kRowsAhead; ++rank) s_.rows[rank] = s_.zeros;
+    return next;
   }
 
-  // The first `keys` listed values into pairs of ranks, zeros up to the next multiple of 32.
-  void PackValues(int keys) {
-    const int padded = (keys + 31) / 32 * 32;
-    for (int n = keys; n < padded; ++n) s_.rows[n] = s_.zeros;
-    for (int n = 0; n < padded; n += 2) {
-      PackPair(s_.rows[n], s_.rows[n + 1], head_.head_dim, s_.values + n / 2 * kPairDims);
+  // Listed values [first, first + keys) into pairs of ranks, zeros up to the next multiple of 32.
+  void PackValues(int first, int keys) {
+    const Bfloat16** rows = s_.rows + first;
+    const int whole = keys / 2 * 2;
+    Pair* to = s_.values;
+    const int ahead = RowsAhead(head_.head_dim);
+    for (int n = 0; n < whole; n += 2, to += kPairDims) {
+      PrefetchRow(rows[n + ahead], head_.head_dim);
+      PrefetchRow(rows[n + ahead + 1], head_.head_dim);
+      PackPair(rows[n], rows[n + 1], head_.head_dim, to);
+    }
+    const Bfloat16* last = whole < keys ? rows[whole] : s_.zeros;
+    for (int n = whole; n < (keys + 31) / 32 * 32; n += 2, to += kPairDims, last = s_.zeros) {
+      PackPair(last, s_.zeros, head_.head_dim, to);
     }
   }
-
-  struct Rows {
-    int begin;
-    int count;
-  };
 
   // Scores of a band's rows and ranks [begin, begin + seen), as far as they start in this chunk.
   void BandScores(Rows band, const KeyGroup* first, int32_t begin, int32_t seen) {
@@ -350,6 +232,7 @@ class Panel {
                     .query = s_.query + int64_t{band.begin} * kRowPairs,
                     .groups = first,
                     .group_count = static_cast<int>(last - first),
+                    .groups_left = static_cast<int>(all - first),
                     .rank_begin = begin,
                     .scores = s_.scores,
                     .rows = band.count});
@@ -387,22 +270,43 @@ class Panel {
                                    _mm512_set1_ps(maximum), weights, sums));
   }
 
+  // Adds the packed values, weighted, to some rows of `sums`.
+  void AddValues(const Pair* weights, float* sums, Rows rows, int keys) {
+    Engine::AddValues({.weights = weights,
+                       .values = s_.values,
+                       .sums = sums + int64_t{rows.begin} * head_.head_dim,
+                       .head_dim = head_.head_dim,
+                       .keys = keys,
+                       .rows = rows.count});
+  }
+
+  // The only band's values, which no other band needs again: packed piece by piece, or not at all.
+  void AddListedValues(int rows, int keys) {
+    if constexpr (Engine::kDirectRows > 0) {
+      if (rows <= Engine::kDirectRows && head_.head_dim % 32 == 0) {
+        return Engine::AddListedValues(s_.rows, {.weights = s_.weights,
+                                                 .values = nullptr,
+                                                 .sums = s_.sums,
+                                                 .head_dim = head_.head_dim,
+                                                 .keys = keys,
+                                                 .rows = rows});
+      }
+    }
+    for (int n = 0; n < keys; n += kPieceKeys) {
+      const int piece = std::min(kPieceKeys, keys - n);
+      PackValues(n, piece);
+      AddValues(s_.weights + n / 2, s_.sums, {.begin = 0, .count = rows}, piece);
+    }
+  }
+
   // One row against its own values alone, for the sake of values that are not finite.
   void AddOwnValues(int band, int row, int32_t begin) {
     const int keys = std::clamp(RowKeys(row) - begin, 0, kChunkKeys);
     if (keys == 0) return;
-    const Bfloat16* kept[32];  // What PackValues puts zeros over.
-    std::copy_n(s_.rows + keys, 32, kept);
-    PackValues(keys);
-    std::copy_n(kept, 32, s_.rows + keys);
+    PackValues(0, keys);
     float* own = s_.sums + int64_t{row} * head_.head_dim;
     std::memcpy(s_.single, own, sizeof(float) * head_.head_dim);
-    Engine::AddValues({.weights = s_.weights + (row - band) * kRowPairs,
-                       .values = s_.values,
-                       .sums = s_.single,
-                       .head_dim = head_.head_dim,
-                       .keys = keys,
-                       .rows = 1});
+    AddValues(s_.weights + (row - band) * kRowPairs, s_.single, {.begin = 0, .count = 1}, keys);
     std::memcpy(own, s_.single, sizeof(float) * head_.head_dim);
   }
 

@@ -64,7 +64,8 @@ namespace HWY_NAMESPACE {
 
 // Rows that share a pass over the keys, at most; fewer when their scores would leave the cache.
 constexpr int kPanelRows = 8 * kMaxRows;
-constexpr int64_t kPanelScores = 128 * 1024;
+constexpr int64_t kPanelScores = 64 * 1024;
+constexpr int64_t kLeastPanelRows = 2;
 // Key groups whose keys (or values) stay in the cache while all rows of a panel meet them.
 constexpr int kChunkGroups = 16;
 
@@ -295,7 +296,8 @@ void RunItem(const AttentionItem& item, AttentionScratch& scratch) {
   CollectKeys(*item.params, *item.tile, &scratch.groups, &scratch.row_keys);
   const int rows = item.row_end - item.row_begin;
   const int64_t keys = std::max(scratch.row_keys.back(), 1);
-  const int most = static_cast<int>(std::clamp<int64_t>(kPanelScores / keys, kMaxRows, kPanelRows));
+  const int most =
+      static_cast<int>(std::clamp<int64_t>(kPanelScores / keys, kLeastPanelRows, kPanelRows));
   const int panels = (rows + most - 1) / most;
   Panel<T> panel(*item.params, *item.tile, item.kv_head, scratch);
   for (int p = 0; p < panels; ++p) {
@@ -331,12 +333,14 @@ HWY_EXPORT(TargetName);
 
 namespace {
 
-// Parts that the rows of a tile are cut into where there are few tiles, so that all threads end
-// together. No bit depends on it.
-int64_t PartsOfTile(const ThreadPool& pool, const AttentionParams& params) {
+// A part of a tile has no fewer rows: each part reads all its keys.
+constexpr int64_t kRowsOfPart = 24;
+
+// How many parts a tile is cut into, if it has the rows, so that all threads end together where
+// there are few tiles. No bit depends on it.
+int64_t MostParts(const ThreadPool& pool, const AttentionParams& params) {
   constexpr int64_t kItemsPerThread = 6;
-  constexpr int64_t kRowsOfPart = 24;
-  const int64_t most = (int64_t{kCpuTileRows} * params.heads / params.kv.kv_heads) / kRowsOfPart;
+  const int64_t most = int64_t{kCpuTileRows} * params.heads / params.kv.kv_heads / kRowsOfPart;
   const int64_t items = int64_t{params.tile_count} * params.kv.kv_heads;
   const int64_t wanted = pool.threads() == 1 ? 1 : pool.threads() * kItemsPerThread;
   return std::clamp<int64_t>((wanted + items - 1) / items, 1, most);
@@ -345,7 +349,7 @@ int64_t PartsOfTile(const ThreadPool& pool, const AttentionParams& params) {
 }  // namespace
 
 const AttentionKernel* BestBf16AttentionKernel(int head_dim) {
-  for (const AttentionKernel* kernel : {Avx512Bf16AttentionKernel()}) {
+  for (const AttentionKernel* kernel : {AmxAttentionKernel(), Avx512Bf16AttentionKernel()}) {
     if (kernel != nullptr && kernel->supports(head_dim)) return kernel;
   }
   return nullptr;
@@ -358,25 +362,21 @@ void AttentionCpuWith(const AttentionKernel* bf16_kernel, ThreadPool& pool,
   const bool pairs = params.kv.dtype == DType::kBfloat16 && bf16_kernel != nullptr;
   const auto run = pairs ? bf16_kernel->run : HWY_DYNAMIC_DISPATCH(RunFloatItem);
   // Late tiles of a long prompt cost most: they go first, so that no thread ends alone with one.
-  // Within a few tiles head by head, so that the keys of one head and the queries of all heads are
-  // still in the cache when they are needed again.
-  constexpr int64_t kTilesTogether = 4;
+  // The heads of a tile follow each other, as their queries and outputs lie side by side.
   const int64_t kv_heads = params.kv.kv_heads;
-  const int64_t parts = PartsOfTile(pool, params);
-  pool.ParallelFor(params.tile_count * kv_heads * parts, [&](int64_t index) {
-    const int64_t i = index / parts;
-    const int64_t part = index % parts;
-    const int64_t first = i / (kTilesTogether * kv_heads) * kTilesTogether;
-    const int64_t together = std::min(kTilesTogether, params.tile_count - first);
-    const int64_t within = i - first * kv_heads;
-    const QueryTile& tile = params.tiles[params.tile_count - 1 - first - within % together];
+  const int64_t most_parts = MostParts(pool, params);
+  pool.ParallelFor(params.tile_count * kv_heads * most_parts, [&](int64_t index) {
+    const int64_t part = index % most_parts;
+    const int64_t i = index / most_parts;
+    const QueryTile& tile = params.tiles[params.tile_count - 1 - i / kv_heads];
     const int64_t rows = int64_t{tile.query_count} * params.heads / kv_heads;
-    const AttentionItem item = {.params = &params,
-                                .tile = &tile,
-                                .kv_head = static_cast<int>(within / together),
-                                .row_begin = static_cast<int>(rows * part / parts),
-                                .row_end = static_cast<int>(rows * (part + 1) / parts)};
-    if (item.row_begin < item.row_end) run(item);
+    const int64_t parts = std::clamp<int64_t>(rows / kRowsOfPart, 1, most_parts);
+    if (part >= parts) return;
+    run({.params = &params,
+         .tile = &tile,
+         .kv_head = static_cast<int>(i % kv_heads),
+         .row_begin = static_cast<int>(rows * part / parts),
+         .row_end = static_cast<int>(rows * (part + 1) / parts)});
   });
 }
 

@@ -35,9 +35,7 @@ struct RopeKvWriteKernel {
             .grid_y = BlocksFor(int64_t{AllHeads(p.op)} * p.lanes_per_head, kThreads)};
   }
 
-  static constexpr int AllHeads(const RopeKvWriteParams& p) {
-    return p.heads + 2 * p.kv.kv_heads;
-  }
+  static constexpr int AllHeads(const RopeKvWriteParams& p) { return p.heads + 2 * p.kv.kv_heads; }
 
   static __device__ void Run(const Params& params) {
     const RopeKvWriteParams& p = params.op;

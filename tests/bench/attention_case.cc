@@ -37,6 +37,18 @@ void Write(const KvLayerView& kv, const SequenceTensors& sequence) {
   }
 }
 
+float Element(DType dtype, const void* tensor, int64_t index) {
+  if (dtype == DType::kBfloat16) return ToFloat(static_cast<const Bfloat16*>(tensor)[index]);
+  if (dtype == DType::kFloat16) return ToFloat(static_cast<const Float16*>(tensor)[index]);
+  return static_cast<const float*>(tensor)[index];
+}
+
+// Half a unit in the last place, relative; the values here are far from subnormal.
+double Roundoff(DType dtype) {
+  if (dtype == DType::kBfloat16) return 0x1p-8;
+  return dtype == DType::kFloat16 ? 0x1p-11 : 0x1p-24;
+}
+
 float Rounded(DType dtype, float value) {
   if (dtype == DType::kBfloat16) return ToFloat(FromFloat<Bfloat16>(value));
   return dtype == DType::kFloat16 ? ToFloat(FromFloat<Float16>(value)) : value;
@@ -62,8 +74,9 @@ AttentionCase::AttentionCase(const AttentionProblem& problem)
                .query_begin = problem_.query_begin,
                .query_end = problem_.tokens},
               kCpuTileRows, &work_);
-  output_.resize(size_t(problem_.tokens - problem_.query_begin) * problem_.heads *
-                 problem_.head_dim);
+  output_ =
+      hwy::AllocateAligned<char>(int64_t{problem_.tokens - problem_.query_begin} * problem_.heads *
+                                 problem_.head_dim * ByteSize(problem_.dtype));
 }
 
 void AttentionCase::Fill(int heads, std::vector<float>* tensor) {
@@ -77,8 +90,8 @@ void AttentionCase::Fill(int heads, std::vector<float>* tensor) {
 void AttentionCase::WriteCache() {
   STRUCTATTN_CHECK(problem_.tokens % kBlockSize == 0);
   key_elements_ = static_cast<int64_t>(sequence_.key.size());
-  key_.resize(key_elements_ * ByteSize(problem_.dtype));
-  value_.resize(key_.size());
+  key_ = hwy::AllocateAligned<char>(key_elements_ * ByteSize(problem_.dtype));
+  value_ = hwy::AllocateAligned<char>(key_elements_ * ByteSize(problem_.dtype));
   for (int block = 0; block < problem_.tokens / kBlockSize; ++block) table_.push_back(block);
   const KvLayerView kv = Params().kv;
   if (kv.dtype == DType::kFloat32) Write<float>(kv, sequence_);
@@ -90,9 +103,10 @@ AttentionParams AttentionCase::Params() const {
   AttentionParams params;
   params.query =
       sequence_.query.data() + int64_t{problem_.query_begin} * problem_.heads * problem_.head_dim;
-  params.output = const_cast<float*>(output_.data());
-  params.kv = {.key = const_cast<char*>(key_.data()),
-               .value = const_cast<char*>(value_.data()),
+  params.output = output_.get();
+  params.output_dtype = problem_.dtype;
+  params.kv = {.key = key_.get(),
+               .value = value_.get(),
                .dtype = problem_.dtype,
                .block_size = kBlockSize,
                .kv_heads = problem_.kv_heads,
@@ -124,12 +138,15 @@ void AttentionCase::CheckRow(int token) const {
                            .kv_dtype = problem_.dtype};
   for (int head = 0; head < problem_.heads; ++head) {
     const ReferenceRow row = ReferenceAttention(sequence_, shape, token, head);
-    const float* output =
-        output_.data() +
+    const int64_t begin =
         (int64_t{token - problem_.query_begin} * problem_.heads + head) * problem_.head_dim;
     for (int dim = 0; dim < problem_.head_dim; ++dim) {
-      const double allowed = row.tolerance[dim] + std::abs(row.output[dim]) * 0x1p-24;
-      STRUCTATTN_CHECK(std::abs(output[dim] - row.output[dim]) <= allowed);
+      const double expected = row.output[dim];
+      const double tolerance = row.tolerance[dim];
+      const double allowed =
+          tolerance + (std::abs(expected) + tolerance) * Roundoff(problem_.dtype) + 0x1p-25;
+      const float actual = Element(problem_.dtype, output_.get(), begin + dim);
+      STRUCTATTN_CHECK(std::abs(actual - expected) <= allowed);
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "hwy/aligned_allocator.h"
 #include "kernels/attention/attention.h"
 #include "tests/reference/attention.h"
 
@@ -51,10 +52,10 @@ class AttentionCase {
   SequenceTensors sequence_;
   uint64_t state_ = 1;
   int64_t key_elements_ = 0;
-  std::vector<char> key_;
-  std::vector<char> value_;
+  hwy::AlignedFreeUniquePtr<char[]> key_;  // Aligned as the server's tensors are.
+  hwy::AlignedFreeUniquePtr<char[]> value_;
   std::vector<int32_t> table_;
-  std::vector<float> output_;
+  hwy::AlignedFreeUniquePtr<char[]> output_;  // Of the cache's type, as the server has it.
   WorkList work_;
 };
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
+#include <list>
 #include <string>
 #include <vector>
 
@@ -24,6 +26,7 @@ const simt::LaunchCounts* FindLaunch(const EmulatedResult& result, const std::st
 // Tiles visited = tiles needed, exactly.
 void ExpectNeededWork(const AttentionBatch& batch, const EmulatedResult& result) {
   if (batch.shape.kv_dtype == DType::kFloat32) return;  // Keys one by one: visible ones only.
+  if (!simt::CountsWork()) return;
   const TileWork needed = NeededTileWork(batch.shape, batch.parts);
   const simt::LaunchCounts* launch = FindLaunch(result, "attention (tile)");
   const simt::LaunchCounts none;
@@ -98,6 +101,69 @@ TEST_P(SimtAttentionResidueTest, EqualsReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OfEight, SimtAttentionResidueTest, testing::Range(0, 8));
+
+// Few batches, small and quick, that meet every path of the kernels; what faults_test.py runs.
+class SimtAttentionEdgeTest : public testing::Test {
+ protected:
+  AttentionBatch Batch(DType dtype, int ratio, int head_dim) {
+    return {.shape = {.kv_dtype = dtype,
+                      .output_dtype = dtype,
+                      .block_size = 16,
+                      .kv_heads = 2,
+                      .ratio = ratio,
+                      .head_dim = head_dim},
+            .sequences = {},
+            .parts = {}};
+  }
+  void Add(AttentionBatch* batch, const Structure& structure, int begin, bool generated = false) {
+    batch->sequences.push_back(RandomSequence(random_, batch->shape, structure));
+    batch->parts.push_back(
+        {&batch->sequences.back(), begin, structure.size(), generated, /*shared_tokens=*/0});
+  }
+  // One token of two groups that take turns, in a context that all see.
+  Structure Questions(int context, int length) {
+    std::vector<int> groups(context, 0);
+    for (int n = context; n < length; ++n) groups.push_back(n < length - 20 ? 1 + n % 2 : 3);
+    return MakeStructure(RuleTable::Preset(RulePreset::kShared), groups);
+  }
+
+  Random random_{7};
+};
+
+TEST_F(SimtAttentionEdgeTest, Prompts) {
+  for (const int head_dim : {64, 80, 128}) {
+    AttentionBatch batch = Batch(head_dim == 80 ? DType::kFloat16 : DType::kBfloat16, 3, head_dim);
+    Add(&batch, Questions(90, 170), head_dim == 64 ? 0 : 140);
+    Add(&batch, MakeStructure(random_, Rule::kCausal, 139), 110);
+    ExpectRight(batch);
+  }
+}
+
+TEST_F(SimtAttentionEdgeTest, GeneratedTokens) {
+  AttentionBatch batch = Batch(DType::kBfloat16, 7, 64);
+  Add(&batch, Questions(90, 170), 169, true);
+  Add(&batch, MakeStructure(random_, Rule::kCausal, 577), 576, true);
+  Add(&batch, MakeStructure(random_, Rule::kCausal, 580), 579, true);
+  SequenceTensors& branch = batch.sequences.back();
+  const SequenceTensors& trunk = *std::prev(batch.sequences.end(), 2);
+  std::copy(trunk.key.begin(), trunk.key.end(), branch.key.begin());
+  std::copy(trunk.value.begin(), trunk.value.end(), branch.value.begin());
+  batch.parts.back().shared_tokens = 577;
+  ExpectRight(batch);
+}
+
+// A rule table that the server would refuse.
+TEST_F(SimtAttentionEdgeTest, RowsThatSeeNothingAreZero) {
+  RuleTable table = RuleTable::Preset(RulePreset::kIsolated);
+  table.visible[2] = 0;
+  const Structure structure = MakeStructure(table, {2, 2, 1, 1, 2, 1, 2, 2});
+  for (const DType dtype : {DType::kBfloat16, DType::kFloat32}) {
+    AttentionBatch batch = Batch(dtype, 2, 64);
+    Add(&batch, structure, 0);
+    Add(&batch, structure, 7, true);
+    ExpectRight(batch);
+  }
+}
 
 // STRUCTATTN_SIMT_CASES=1000 for a long run, STRUCTATTN_SIMT_SEED for its first seed.
 TEST(SimtAttentionTest, RandomCasesEqualReference) {

@@ -74,6 +74,7 @@ void Context::Add(ReportKind kind, std::vector<Party> parties, std::string detai
     report.places.push_back(ToString(party.place));
   }
   reports.Add(std::move(report));
+  if (--reports_left <= 0) throw Abandoned();
 }
 
 namespace {

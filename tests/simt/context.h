@@ -53,6 +53,9 @@ class ReportList {
   std::vector<Report> reports_;
 };
 
+// Thrown through the fiber of a thread that shall not go on: no thread of its block will.
+struct Abandoned {};
+
 struct Context {
   const char* kernel = "";
   std::array<int, 3> block = {};
@@ -60,7 +63,11 @@ struct Context {
   Clock clock;
   LaunchCounts counts;
   ReportList reports;
+  // A kernel that loops over what it must not read would never end.
+  static constexpr int64_t kMostReports = 100000;
+  int64_t reports_left = kMostReports;  // Of this launch.
 
+  // Throws Abandoned when none are left.
   void Add(ReportKind kind, std::vector<Party> parties, std::string detail);
 };
 

@@ -30,15 +30,16 @@ boost::context::fiber Fibers::Make(int index, const std::function<void(int)>& bo
   while (static_cast<int>(stacks_.size()) <= index) stacks_.push_back(StackAllocator().allocate());
   const boost::context::stack_context& stack = stacks_[index];
   const boost::context::preallocated place(stack.sp, stack.size, stack);
-  return boost::context::fiber(
-      std::allocator_arg, place, KeepStack(), [this, index, &body](boost::context::fiber&& main) {
-        main_ = std::move(main);
-        try {
-          if (!abandoning_) body(index);
-        } catch (const Abandoned&) {  // Its objects are gone: that was the purpose.
-        }
-        return std::move(main_);
-      });
+  return boost::context::fiber(std::allocator_arg, place, KeepStack(),
+                               [this, index, &body](boost::context::fiber&& main) {
+                                 main_ = std::move(main);
+                                 try {
+                                   if (!abandoning_) body(index);
+                                 } catch (const Abandoned&) {
+                                   abandoning_ = true;
+                                 }
+                                 return std::move(main_);
+                               });
 }
 
 void Fibers::Step(int fiber) { fibers_[fiber] = std::move(fibers_[fiber]).resume(); }
@@ -73,11 +74,6 @@ bool Fibers::Run(int count, const std::function<void(int)>& body,
 void Fibers::Suspend() {
   main_ = std::move(main_).resume();
   if (abandoning_) throw Abandoned();
-}
-
-void Fibers::Abandon() {
-  abandoning_ = true;
-  throw Abandoned();
 }
 
 }  // namespace structattn::simt

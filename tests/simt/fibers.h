@@ -9,10 +9,9 @@
 #include <functional>
 #include <vector>
 
-namespace structattn::simt {
+#include "tests/simt/context.h"
 
-// Thrown through the body of a fiber that shall not go on.
-struct Abandoned {};
+namespace structattn::simt {
 
 class Fibers {
  public:
@@ -36,11 +35,10 @@ class Fibers {
   bool Run(int count, const std::function<void(int)>& body, const std::function<void()>& stuck);
 
   // ---- Within a body.
-  // Until Resume of this fiber. Throws Abandoned if that will not come.
+  // Until Resume of this fiber. Throws Abandoned if that will not come. A body that ends by
+  // throwing Abandoned ends all others.
   void Suspend();
   void Resume(int fiber) { runnable_.push_back(fiber); }
-  // Ends all bodies, this one by throwing.
-  [[noreturn]] void Abandon();
 
  private:
   boost::context::fiber Make(int index, const std::function<void(int)>& body);

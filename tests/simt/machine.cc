@@ -74,6 +74,7 @@ void Machine::Run(const Launch& launch) {
 void Machine::BeginLaunch(const Launch& launch) {
   const LaunchShape& shape = launch.shape;
   context_.kernel = launch.kernel;
+  context_.reports_left = Context::kMostReports;
   context_.clock.launch_first = context_.clock.now + 1;
   context_.counts.kernel = launch.kernel;
   context_.counts.blocks = int64_t{shape.grid_x} * shape.grid_y * shape.grid_z;
@@ -235,7 +236,7 @@ void Machine::ReportDivergence(ReportKind kind, const std::string& here, Place p
   const int begin = in_warp ? thread() / kLanes * kLanes : 0;
   const int end = in_warp ? begin + kLanes : block_threads_;
   context_.Add(kind, {{thread(), place}}, here + "; " + WhereThreadsWait(begin, end));
-  fibers_.Abandon();
+  throw Abandoned();
 }
 
 void Machine::ReportDeadlock() {
@@ -248,6 +249,7 @@ void Machine::ReportDeadlock() {
       parties.push_back({i, place});
     }
   }
+  context_.reports_left = Context::kMostReports;  // No thread is running that could be ended.
   context_.Add(ReportKind::kDeadlock, parties, WhereThreadsWait(0, block_threads_));
 }
 
@@ -292,5 +294,7 @@ void UnregisterMemory(const void* begin) { Machine::Get().global().Unregister(be
 void SetSeed(uint64_t seed) { Machine::Get().SetSeed(seed); }
 std::vector<Report> TakeReports() { return Machine::Get().TakeReports(); }
 std::vector<LaunchCounts> TakeLaunches() { return Machine::Get().TakeLaunches(); }
+
+bool CountsWork() { return true; }
 
 }  // namespace structattn::simt

@@ -143,6 +143,9 @@ struct LaunchCounts {
 
 std::vector<LaunchCounts> TakeLaunches();
 
+// False where the tests run on a GPU (tests/gpu), which counts nothing.
+bool CountsWork();
+
 }  // namespace structattn::simt
 
 #endif  // STRUCTATTN_TESTS_SIMT_SIMT_H_

@@ -24,6 +24,8 @@ import toolchain
 BUDGETS = pathlib.Path(__file__).with_name("budgets.txt")
 # Of dynamic shared memory; sm_86, sm_89 and sm_120 have no more for a block.
 MAX_SHARED_BYTES = 99 * 1024
+# No budget may allow more.
+MAX_SLOTS_PER_HMMA = 9.0
 ENTRY = re.compile(r"Entry<(?:\(anonymous namespace\)::)?(.*), (\d+), (\d+)>\(")
 PTXAS_KERNEL = re.compile(r"Compiling entry function '(\w+)'")
 PTXAS_FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -169,8 +171,9 @@ def over_budget(kernel: Kernel, budget: Budget) -> list[str]:
          f"{kernel.shared} bytes of shared memory, allowed {min(budget.shared, MAX_SHARED_BYTES)}"),
         (kernel.blocks < budget.blocks,
          f"{kernel.blocks} blocks fit a multiprocessor, wanted {budget.blocks}"),
-        (kernel.slots_per_hmma > budget.slots_per_hmma,
-         f"{kernel.slots_per_hmma:.2f} issue slots per HMMA, allowed {budget.slots_per_hmma}"),
+        (kernel.slots_per_hmma > min(budget.slots_per_hmma, MAX_SLOTS_PER_HMMA),
+         f"{kernel.slots_per_hmma:.2f} issue slots per HMMA, allowed "
+         f"{min(budget.slots_per_hmma, MAX_SLOTS_PER_HMMA)}"),
         (kernel.spilled_bytes > 0, f"{kernel.spilled_bytes} bytes spilled"),
         (kernel.local_accesses > 0, f"{kernel.local_accesses} accesses to local memory"),
     ]

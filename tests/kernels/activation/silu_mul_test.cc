@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "tests/kernels/test_device.h"
 #include "tests/kernels/typed_buffer.h"
 
 namespace structattn {
@@ -18,11 +19,13 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 TypedBuffer Gate(ThreadPool& pool, DType dtype, int64_t rows, const std::vector<float>& gate_up) {
   const int64_t columns = static_cast<int64_t>(gate_up.size()) / (2 * rows);
   TypedBuffer output(dtype, std::vector<float>(rows * columns, kNan));
-  SiluMul({.pool = &pool}, {.gate_up = gate_up.data(),
-                            .output = output.data(),
-                            .output_dtype = dtype,
-                            .rows = rows,
-                            .columns = columns});
+  RunOnTestDevice(pool, {Read(gate_up), Written(output)}, [&](const KernelContext& context) {
+    SiluMul(context, {.gate_up = gate_up.data(),
+                      .output = output.data(),
+                      .output_dtype = dtype,
+                      .rows = rows,
+                      .columns = columns});
+  });
   return output;
 }
 

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "tests/kernels/attention/kernels_under_test.h"
 #include "tests/kernels/attention/paged_batch.h"
 
 namespace structattn {
@@ -26,25 +29,39 @@ AttentionShape ShapeFor(Random& random) {
           .head_dim = kHeadDims[Uniform(random, 0, 3)]};
 }
 
-class AttentionInvarianceTest : public testing::TestWithParam<int> {
+// Seed, and what runs: 0 whatever Attention takes for any type, n > 0 one kernel for bfloat16.
+class AttentionInvarianceTest : public testing::TestWithParam<std::tuple<int, int>> {
  protected:
-  AttentionInvarianceTest() : random_(GetParam()), shape_(ShapeFor(random_)) {}
+  AttentionInvarianceTest() : random_(std::get<0>(GetParam())), shape_(ShapeFor(random_)) {
+    const int choice = std::get<1>(GetParam());
+    if (choice == 0) return;
+    kernel_ = Bf16KernelsUnderTest()[choice - 1];
+    shape_.kv_dtype = DType::kBfloat16;
+    if (*kernel_ != nullptr && !(*kernel_)->supports(shape_.head_dim)) shape_.head_dim = 64;
+  }
 
   SequenceTensors Sequence(int longest) {
-    const int length = Uniform(random_, 1, longest);
+    // Some are longer than a chunk of keys.
+    const int length = Uniform(random_, 1, longest) + 200 * Uniform(random_, 0, 1);
     const auto groups = RandomGroups(random_, length, Uniform(random_, 1, 10));
     return RandomSequence(random_, shape_, MakeStructure(RandomRule(random_), groups));
   }
 
+  std::vector<float> Run(std::span<const Part> parts, RunOptions options = {}) {
+    options.kernel = kernel_;
+    return RunBatch(shape_, parts, options);
+  }
+
   std::vector<float> Alone(const SequenceTensors& sequence, const RunOptions& options = {}) {
     const Part part = {&sequence, 0, sequence.structure.size()};
-    return RunBatch(shape_, {&part, 1}, options);
+    return Run({&part, 1}, options);
   }
 
   size_t RowElements() const { return size_t(shape_.heads()) * shape_.head_dim; }
 
   Random random_;
   AttentionShape shape_;
+  std::optional<const AttentionKernel*> kernel_;
 };
 
 TEST_P(AttentionInvarianceTest, AloneEqualsInABatch) {
@@ -57,7 +74,7 @@ TEST_P(AttentionInvarianceTest, AloneEqualsInABatch) {
     const std::vector<float> output = Alone(sequence);
     alone.insert(alone.end(), output.begin(), output.end());
   }
-  EXPECT_TRUE(SameBits(RunBatch(shape_, parts, {}), alone));
+  EXPECT_TRUE(SameBits(Run(parts), alone));
 }
 
 TEST_P(AttentionInvarianceTest, AnyChunkingAndDecodingEqualWhole) {
@@ -68,7 +85,7 @@ TEST_P(AttentionInvarianceTest, AnyChunkingAndDecodingEqualWhole) {
     std::vector<float> chunked;
     for (int begin = 0; begin < length;) {
       const Part part = {&sequence, begin, std::min(length, begin + Uniform(random_, 1, most))};
-      const std::vector<float> output = RunBatch(shape_, {&part, 1}, {});
+      const std::vector<float> output = Run({&part, 1});
       chunked.insert(chunked.end(), output.begin(), output.end());
       begin = part.end;
     }
@@ -176,7 +193,10 @@ TEST(SameBitsTest, OneUlpIsADifference) {
   EXPECT_FALSE(SameBits(a, b));
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, AttentionInvarianceTest, testing::Range(0, 24));
+INSTANTIATE_TEST_SUITE_P(
+    Seeds, AttentionInvarianceTest,
+    testing::Combine(testing::Range(0, 12),
+                     testing::Range(0, 1 + static_cast<int>(Bf16KernelsUnderTest().size()))));
 
 }  // namespace
 }  // namespace structattn

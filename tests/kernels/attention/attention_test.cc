@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "hwy/targets.h"
+#include "tests/kernels/attention/kernels_under_test.h"
 #include "tests/kernels/attention/paged_batch.h"
 
 namespace structattn {
@@ -183,7 +184,7 @@ TEST(AttentionTest, OneWrongVisibilityBitIsFound) {
   for (const KeyInterval& wrong : wrong_second) EXPECT_GT(count_wrong_with(1, wrong), 0);
 }
 
-// Every instruction set that this machine can run, not only its best.
+// Every instruction set of the kernel in float that this machine can run, not only its best.
 TEST(AttentionTest, EveryInstructionSetEqualsReference) {
   for (const int64_t target : {HWY_SCALAR, HWY_AVX2, HWY_AVX3, HWY_NEON}) {
     if ((hwy::SupportedTargets() & target) == 0) continue;
@@ -200,6 +201,29 @@ TEST(AttentionTest, EveryInstructionSetEqualsReference) {
     }
     hwy::SetSupportedTargetsForTest(0);
     hwy::GetChosenTarget().DeInit();
+  }
+}
+
+// Every kernel for bfloat16 over every length of the last chunk of keys and every head_dim.
+TEST(AttentionTest, EveryBf16KernelEqualsReference) {
+  for (const AttentionKernel* kernel : Bf16KernelsUnderTest()) {
+    SCOPED_TRACE(KernelName(kernel));
+    for (int seed = 0; seed < 48; ++seed) {
+      SCOPED_TRACE(testing::Message() << "seed " << seed);
+      Random random(seed);
+      AttentionShape shape = RandomShape(random);
+      shape.kv_dtype = DType::kBfloat16;
+      if (kernel != nullptr && !kernel->supports(shape.head_dim)) shape.head_dim = 96;
+      const int length = seed < 40 ? Uniform(random, 1, 120) : 250 + Uniform(random, 0, 300);
+      const SequenceTensors sequence = RandomSequence(
+          random, shape,
+          MakeStructure(RandomRule(random), RandomGroups(random, length, Uniform(random, 1, 12))));
+      const int begin = seed < 40 ? 0 : length - Uniform(random, 1, 30);
+      ExpectReference(shape, {{{&sequence, begin, length}}},
+                      {.placement_seed = random(),
+                       .tile_rows = Uniform(random, 1, kCpuTileRows),
+                       .kernel = kernel});
+    }
   }
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "tests/kernels/test_device.h"
 #include "tests/kernels/typed_buffer.h"
 
 namespace structattn {
@@ -24,12 +25,16 @@ TEST_P(EmbeddingTest, GathersRows) {
     const int64_t rows = static_cast<int64_t>(ids.size());
     std::vector<float> output(rows * columns + 1, kNan);
     output.back() = -7.0f;
-    Embedding({.pool = &pool}, {.table = table.data(),
-                                .table_dtype = GetParam(),
-                                .ids = ids.data(),
-                                .output = output.data(),
-                                .rows = rows,
-                                .columns = columns});
+    const TestBuffer rows_of_output = {output.data(), (output.size() - 1) * sizeof(float), true};
+    RunOnTestDevice(pool, {Read(table), Read(ids), rows_of_output},
+                    [&](const KernelContext& context) {
+                      Embedding(context, {.table = table.data(),
+                                          .table_dtype = GetParam(),
+                                          .ids = ids.data(),
+                                          .output = output.data(),
+                                          .rows = rows,
+                                          .columns = columns});
+                    });
     for (int64_t i = 0; i < rows * columns; ++i) {
       ASSERT_EQ(output[i], table.Get(ids[i / columns] * columns + i % columns)) << i;
     }
@@ -39,7 +44,9 @@ TEST_P(EmbeddingTest, GathersRows) {
 
 TEST_P(EmbeddingTest, NoRowsIsNothing) {
   ThreadPool pool(1);
-  Embedding({.pool = &pool}, {.table_dtype = GetParam(), .rows = 0, .columns = 5});
+  RunOnTestDevice(pool, {}, [&](const KernelContext& context) {
+    Embedding(context, {.table_dtype = GetParam(), .rows = 0, .columns = 5});
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, EmbeddingTest,

@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "tests/kernels/test_device.h"
 #include "tests/kernels/typed_buffer.h"
 
 namespace structattn {
@@ -24,18 +25,22 @@ struct Rows {
 TypedBuffer Normalise(ThreadPool& pool, const Rows& shape, DType dtype,
                       const std::vector<float>& input, const std::vector<float>& weight) {
   TypedBuffer output(dtype, std::vector<float>(input.size(), kNan));
-  RmsNorm({.pool = &pool}, {.input = input.data(),
-                            .weight = weight.data(),
-                            .output = output.data(),
-                            .output_dtype = dtype,
-                            .rows = shape.rows,
-                            .columns = shape.columns,
-                            .epsilon = kEpsilon});
+  RunOnTestDevice(pool, {Read(input), Read(weight), Written(output)},
+                  [&](const KernelContext& context) {
+                    RmsNorm(context, {.input = input.data(),
+                                      .weight = weight.data(),
+                                      .output = output.data(),
+                                      .output_dtype = dtype,
+                                      .rows = shape.rows,
+                                      .columns = shape.columns,
+                                      .epsilon = kEpsilon});
+                  });
   return output;
 }
 
-// Relative error: the sum of n squares in 16 chains has at most n/16 + 6 roundings, halved by the
-// square root; mean, epsilon, root, quotient and the two products add six more, each u = 2^-24.
+// Relative error: the sum of n squares in 16 chains or more has at most n/16 + 6 roundings, halved
+// by the square root; mean, epsilon, root, quotient and the two products add six more, each u =
+// 2^-24.
 double Bound(DType dtype, int64_t columns, double value) {
   return (static_cast<double>(columns) / 32.0 + 9.0) * 0x1p-24 * std::abs(value) +
          RoundingError(dtype, value);

@@ -61,6 +61,12 @@ class TransformerTest : public testing::TestWithParam<DType> {
                             .block_size = kBlockSize,
                             .dtype = GetParam(),
                             .memory_bytes = 8 << 20});
+    const int64_t layer_bytes =
+        kv_.capacity_tokens() * config.kv_heads * config.head_dim * ByteSize(GetParam());
+    for (const KvLayerView& layer : kv_.layers) {  // NaN: what nobody wrote is not used.
+      std::memset(layer.key, 0xff, layer_bytes);
+      std::memset(layer.value, 0xff, layer_bytes);
+    }
     next_block_ = kv_.blocks;
   }
 

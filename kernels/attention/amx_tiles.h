@@ -1,0 +1,57 @@
+// The tile registers of AMX, one function per instruction; all configured as 16 rows of 64 bytes.
+// Used by attention_amx.cc alone, on CPUs that have them; a test has the same functions in
+// software. Assembly instead of the compiler's intrinsics, because those of GCC 12 do not say that
+// they touch memory.
+#ifndef STRUCTATTN_KERNELS_ATTENTION_AMX_TILES_H_
+#define STRUCTATTN_KERNELS_ATTENTION_AMX_TILES_H_
+
+#include <cstdint>
+
+namespace structattn {
+
+// Strides in bytes, tiles 0 to 7.
+struct AmxTiles {
+  // Around a thread's use of tiles: they are zero afterwards, so no context switch carries them.
+  static void Configure() {
+    struct alignas(64) Config {
+      uint8_t palette;
+      uint8_t start_row;
+      uint8_t reserved[14];
+      uint16_t row_bytes[16];
+      uint8_t rows[16];
+    };
+    static constexpr Config kConfig = {.palette = 1,
+                                       .start_row = 0,
+                                       .reserved = {},
+                                       .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+                                       .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+    static_assert(sizeof(Config) == 64);
+    asm volatile("ldtilecfg %0" : : "m"(kConfig) : "memory");
+  }
+  static void Release() { asm volatile("tilerelease" : : : "memory"); }
+
+  template <int kTile>
+  static void Zero() {
+    asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
+  }
+  template <int kTile>
+  static void Load(const void* from, int64_t stride) {
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(kTile) : "memory");
+  }
+  template <int kTile>
+  static void Store(void* to, int64_t stride) {
+    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(kTile) : "memory");
+  }
+
+  // sums[m][n] += over k of the pairs rows[m][k] times columns[k][n].
+  template <int kSums, int kRows, int kColumns>
+  static void MultiplyAdd() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0"
+                 :
+                 : "i"(kSums), "i"(kRows), "i"(kColumns));
+  }
+};
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_KERNELS_ATTENTION_AMX_TILES_H_

@@ -1,0 +1,123 @@
+// Attention on CPUs with AMX: products of tiles of bfloat16. Reached through AmxAttentionKernel(),
+// which offers it only after the CPU, the operating system and a comparison with the kernel for
+// AVX512_BF16 have agreed: it was written without such a CPU at hand, where only the same source on
+// tiles in software could be run.
+#include "hwy/base.h"
+#include "kernels/attention/attention_kernel.h"
+
+#if defined(__x86_64__) && defined(__linux__)
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernels/attention/amx_tiles.h"
+#include "kernels/attention/attention_bf16_includes.h"
+
+HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,prfchw")
+
+#include "kernels/attention/attention_bf16-inl.h"
+// After attention_bf16-inl.h.
+#include "kernels/attention/attention_amx-inl.h"
+
+HWY_POP_ATTRIBUTES
+
+namespace structattn {
+namespace {
+
+bool CpuHasTiles() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned kBf16 = 1u << 22;
+  constexpr unsigned kTile = 1u << 24;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  return (edx & kBf16) != 0 && (edx & kTile) != 0;
+}
+
+// Linux gives tile registers only to processes that ask: all threads may use them then.
+bool SystemGrantsTiles() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+// A prompt of 40 tokens and two heads, by either kernel.
+std::vector<float> SmallAttention(const AttentionKernel& kernel) {
+  constexpr int kTokens = 40;
+  constexpr int kHeads = 2;
+  constexpr int kDims = 64;
+  constexpr int kBlockSize = 16;
+  std::vector<float> query(kTokens * kHeads * kDims);
+  std::vector<float> output(query.size());
+  std::vector<Bfloat16> key(48 * kDims);
+  std::vector<Bfloat16> value(key.size());
+  uint32_t state = 1;
+  const auto next = [&state] {  // Uniform in [-1, 1).
+    state = state * 1664525u + 1013904223u;
+    return static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+  };
+  for (float& x : query) x = 4.0f * next();
+  for (Bfloat16& x : key) x = FromFloat<Bfloat16>(next());
+  for (Bfloat16& x : value) x = FromFloat<Bfloat16>(next());
+  const int32_t table[] = {2, 0, 1};
+  const KeyInterval intervals[] = {{0, 21}, {23, kTokens}};
+  const QueryTile tile = {.sequence = 0,
+                          .row_begin = 0,
+                          .query_begin = 0,
+                          .query_count = kTokens,
+                          .interval_begin = 0,
+                          .interval_end = 2};
+  AttentionParams params;
+  params.query = query.data();
+  params.output = output.data();
+  params.kv = {.key = key.data(),
+               .value = value.data(),
+               .dtype = DType::kBfloat16,
+               .block_size = kBlockSize,
+               .kv_heads = 1,
+               .head_dim = kDims};
+  params.heads = kHeads;
+  params.scale = 0.125f;
+  params.block_tables = table;
+  params.block_table_stride = 3;
+  params.tiles = &tile;
+  params.tile_count = 1;
+  params.intervals = intervals;
+  kernel.run({.params = &params,
+              .tile = &tile,
+              .kv_head = 0,
+              .row_begin = 0,
+              .row_end = kTokens * kHeads});
+  return output;
+}
+
+// Both round the same numbers to bfloat16 (weights to 2^-8 of themselves, of values up to 1), and
+// differ otherwise only in the order of float sums.
+bool Agree(const AttentionKernel& a, const AttentionKernel& b) {
+  const std::vector<float> first = SmallAttention(a);
+  const std::vector<float> second = SmallAttention(b);
+  for (size_t n = 0; n < first.size(); ++n) {
+    if (!(std::abs(first[n] - second[n]) <= 0x1p-6f)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+const AttentionKernel* AmxAttentionKernel() {
+  static constexpr AttentionKernel kKernel = TileKernel<AmxTiles>("AMX_BF16");
+  static const bool usable = [] {
+    const AttentionKernel* proven = Avx512Bf16AttentionKernel();
+    return proven != nullptr && CpuHasTiles() && SystemGrantsTiles() && Agree(kKernel, *proven);
+  }();
+  return usable ? &kKernel : nullptr;
+}
+
+}  // namespace structattn
+
+#else  // Not x86-64 Linux.
+
+namespace structattn {
+const AttentionKernel* AmxAttentionKernel() { return nullptr; }
+}  // namespace structattn
+
+#endif

@@ -1,0 +1,97 @@
+// AmxTiles in plain C++, as the instruction set's manual defines the instructions, so that the
+// kernel for AMX runs on CPUs without it. Used by attention_tiles_test.cc alone.
+#ifndef STRUCTATTN_TESTS_KERNELS_ATTENTION_SOFTWARE_TILES_H_
+#define STRUCTATTN_TESTS_KERNELS_ATTENTION_SOFTWARE_TILES_H_
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/check.h"
+#include "kernels/dtype.h"
+
+namespace structattn {
+
+struct SoftwareTiles {
+  static constexpr int kRows = 16;
+  static constexpr int kRowBytes = 64;
+  struct Tile {
+    alignas(64) char bytes[kRows][kRowBytes];
+  };
+
+  static void Configure() {
+    STRUCTATTN_CHECK(!configured_);
+    configured_ = true;
+    for (Tile& tile : tiles_) std::memset(&tile, 0, sizeof(tile));
+  }
+  static void Release() {
+    STRUCTATTN_CHECK(configured_);
+    configured_ = false;
+  }
+
+  template <int kTile>
+  static void Zero() {
+    std::memset(&At<kTile>(), 0, sizeof(Tile));
+  }
+  template <int kTile>
+  static void Load(const void* from, int64_t stride) {
+    for (int r = 0; r < kRows; ++r) {
+      std::memcpy(At<kTile>().bytes[r], static_cast<const char*>(from) + r * stride, kRowBytes);
+    }
+  }
+  template <int kTile>
+  static void Store(void* to, int64_t stride) {
+    for (int r = 0; r < kRows; ++r) {
+      std::memcpy(static_cast<char*>(to) + r * stride, At<kTile>().bytes[r], kRowBytes);
+    }
+  }
+
+  // Even and odd elements of the pairs are summed apart, then together, then added to the tile;
+  // subnormals count as zero throughout.
+  template <int kSums, int kLeft, int kRight>
+  static void MultiplyAdd() {
+    for (int m = 0; m < kRows; ++m) {
+      for (int n = 0; n < kRows; ++n) {
+        float even = 0.0f;
+        float odd = 0.0f;
+        for (int k = 0; k < kRows; ++k) {
+          even = Add(even, Element<kLeft>(m, 2 * k), Element<kRight>(k, 2 * n));
+          odd = Add(odd, Element<kLeft>(m, 2 * k + 1), Element<kRight>(k, 2 * n + 1));
+        }
+        float sum;
+        char* at = At<kSums>().bytes[m] + n * sizeof(float);
+        std::memcpy(&sum, at, sizeof(sum));
+        sum = Flush(sum) + Flush(even + odd);
+        sum = Flush(sum);
+        std::memcpy(at, &sum, sizeof(sum));
+      }
+    }
+  }
+
+ private:
+  static float Flush(float x) {
+    return std::abs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
+  }
+  static float Add(float sum, float a, float b) { return Flush(std::fma(a, b, sum)); }
+
+  template <int kTile>
+  static Tile& At() {
+    static_assert(kTile >= 0 && kTile < 8);
+    STRUCTATTN_CHECK(configured_);
+    return tiles_[kTile];
+  }
+  template <int kTile>
+  static float Element(int row, int column) {
+    Bfloat16 element;
+    std::memcpy(&element, At<kTile>().bytes[row] + column * sizeof(element), sizeof(element));
+    return Flush(ToFloat(element));
+  }
+
+  static thread_local inline bool configured_ = false;
+  static thread_local inline Tile tiles_[8];
+};
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_TESTS_KERNELS_ATTENTION_SOFTWARE_TILES_H_

@@ -1,0 +1,235 @@
+"""The test of the tests: kernels of attention with one fault each must fail on the emulator.
+
+Each fault is a textual change of one kernel source. The changed source is built into a shared
+library that simt_faults loads in place of the kernel; its quick tests must then fail, and name what
+is expected of them. Run by pytest; needs the C++ compiler and simt_faults, else it is skipped.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+FLASH = "kernels/attention/flash_attention.cuh"
+TILE = "kernels/attention/flash_tile.cuh"
+SOFTMAX = "kernels/attention/flash_softmax.cuh"
+CURSOR = "kernels/attention/key_cursor.cuh"
+MERGE = "kernels/attention/merge_splits.cuh"
+
+# What a report or a failed comparison says.
+RACE = "race in shared memory|copy into bytes in use"
+GLOBAL_RACE = "race in global memory"
+PENDING = "read before the copy was waited for"
+BOUNDS = "out of the bounds of registered memory"
+UNINITIALIZED = "read of uninitialised shared memory"
+CONFLICT = "bank conflict"
+DIVERGENT = "divergent collective"
+AT_EXIT = "exit with pending copies"
+VALUES = "CountWrong"
+WORK = "needed.multiply_accumulates"
+LOCAL = "runtime error: index .* out of bounds"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """`old`, which `file` has once, becomes `new`; the output then matches `finds`."""
+    name: str
+    file: str
+    old: str
+    new: str
+    finds: str
+
+
+FAULTS = [
+    Fault("keys_not_waited_for", FLASH,
+          "WaitCopies<1>();\n"
+          "    BlockBarrier();  // Keys",
+          "WaitCopies<2>();\n"
+          "    BlockBarrier();  // Keys", PENDING),
+    Fault("values_not_waited_for", FLASH,
+          "WaitCopies<1>();\n"
+          "    BlockBarrier();  // Likewise",
+          "WaitCopies<2>();\n"
+          "    BlockBarrier();  // Likewise", PENDING),
+    Fault("no_barrier_for_keys", FLASH,
+          "BlockBarrier();  // Keys",
+          "// Keys", RACE),
+    Fault("no_barrier_for_values", FLASH,
+          "BlockBarrier();  // Likewise",
+          "// Likewise", RACE),
+    Fault("no_barrier_for_rows", FLASH,
+          "    BlockBarrier();\n"
+          "    CopyTile",
+          "    CopyTile", RACE),
+    Fault("one_stage_of_keys", FLASH,
+          "return kKeyOffset + t % 2 *",
+          "return kKeyOffset + 0 *", RACE),
+    Fault("one_stage_of_values", FLASH,
+          "return kValueOffset + t % 2 *",
+          "return kValueOffset + 0 *", RACE),
+    Fault("stale_rows", FLASH,
+          "kRowOffset + t % 2 * Layout::kKeys",
+          "kRowOffset + 0 * Layout::kKeys", f"{RACE}|{VALUES}"),
+    Fault("rows_not_looked_up", FLASH,
+          "if (t + 2 < work.key_tiles) FindCacheRows",
+          "if (t + 3 < work.key_tiles) FindCacheRows", VALUES),
+    Fault("rank_past_the_end", FLASH,
+          "rank < work.rank_end ? cursor",
+          "rank <= work.rank_end ? cursor", BOUNDS),
+    Fault("no_zero_fill", FLASH,
+          "row >= 0);",
+          "true);", BOUNDS),
+    Fault("rest_not_filled", FLASH,
+          "        CopyAsync16(",
+          "        if (row >= 0) CopyAsync16(", UNINITIALIZED),
+    Fault("copies_past_the_last_tile", FLASH,
+          "if (t < work.key_tiles) {",
+          "if (t <= work.key_tiles) {", AT_EXIT),
+    Fault("one_tile_too_many", FLASH,
+          "work.rank_begin + Layout::kKeys - 1) / Layout::kKeys;",
+          "work.rank_begin + Layout::kKeys - 1) / Layout::kKeys + 1;", WORK),
+    Fault("edge_tile_unmasked", FLASH,
+          "(common - work.rank_begin) / Layout::kKeys;",
+          "(common - work.rank_begin + Layout::kKeys - 1) / Layout::kKeys;", VALUES),
+    Fault("causal_bound_off_by_one", FLASH,
+          "int seen = work.tile.KeysOfRow(token);",
+          "int seen = work.tile.KeysOfRow(token + 1);", VALUES),
+    Fault("wrong_head", FLASH,
+          "cursor.RowOf(p.kv, work.kv_head, rank)",
+          "cursor.RowOf(p.kv, 0, rank)", VALUES),
+    Fault("stale_split", FLASH,
+          "work.rank_begin = LoadGlobal(&split->rank_begin);",
+          "work.rank_begin = 0;", GLOBAL_RACE),
+    Fault("splits_in_one_place", FLASH,
+          "+ work.rank_begin / kSplitKeys;",
+          ";", GLOBAL_RACE),
+    Fault("rows_that_are_none_stored", FLASH,
+          "if (!row.exists()) continue;\n"
+          "      T* to",
+          "T* to", GLOBAL_RACE),
+    Fault("store_past_the_end", FLASH,
+          "reinterpret_cast<uint32_t*>(to + n * 8)",
+          "reinterpret_cast<uint32_t*>(to + n * 8 + 8)", BOUNDS),
+    Fault("no_guard_for_rows_that_see_nothing", FLASH,
+          "const float inverse = sum > 0.0f ? 1.0f / sum : 0.0f;",
+          "const float inverse = 1.0f / sum;", VALUES),
+    Fault("sum_after_a_branch", FLASH,
+          "      const float sum = QuadSum(state.softmax.sum[i]);\n"
+          "      const float inverse",
+          "      if (!LaneRow(p, work, i).exists()) continue;\n"
+          "      const float sum = QuadSum(state.softmax.sum[i]);\n"
+          "      const float inverse", DIVERGENT),
+    Fault("no_swizzle", TILE,
+          "(kSwizzled ? chunk ^ (key & 7) : chunk) * 16",
+          "chunk * 16", CONFLICT),
+    Fault("no_padding", TILE,
+          "kChunks | 1)",
+          "kChunks)", CONFLICT),
+    Fault("key_fragments_swapped", TILE,
+          "MultiplyAccumulate<T>(scores.c[band][n], query.a[band][k], b[0], b[1]);",
+          "MultiplyAccumulate<T>(scores.c[band][n], query.a[band][k], b[1], b[0]);", VALUES),
+    Fault("value_fragments_swapped", TILE,
+          "MultiplyAccumulate<T>(output.c[band][n], a[band], b[0], b[1]);",
+          "MultiplyAccumulate<T>(output.c[band][n], a[band], b[2], b[3]);", VALUES),
+    Fault("weight_fragments_swapped", TILE,
+          "a[1] = NarrowPair<T>(low[2], low[3]);\n"
+          "  a[2] = NarrowPair<T>(high[0], high[1]);",
+          "a[2] = NarrowPair<T>(low[2], low[3]);\n"
+          "  a[1] = NarrowPair<T>(high[0], high[1]);", VALUES),
+    Fault("values_not_transposed", TILE,
+          "LoadMatricesTransposed(values",
+          "LoadMatrices(values", VALUES),
+    Fault("mask_off_by_one", SOFTMAX,
+          "column + i % 2 >= seen",
+          "column + i % 2 > seen", VALUES),
+    Fault("fragment_past_the_end", SOFTMAX,
+          "for (int n = 0; n < kDims / 8; ++n) {",
+          "for (int n = 0; n <= kDims / 8; ++n) {", LOCAL),
+    Fault("output_not_rescaled", SOFTMAX,
+          "output.c[row / 2][n][first] *= keep;",
+          ";", VALUES),
+    Fault("sum_of_two_lanes_only", SOFTMAX,
+          "return value + ShuffleXor(value, 2);",
+          "return value;", VALUES),
+    Fault("interval_bound_off_by_one", CURSOR,
+          "shift_ = begin - end_rank_;",
+          "shift_ = begin - end_rank_ + 1;", f"{BOUNDS}|{VALUES}"),
+    Fault("block_table_past_the_end", CURSOR,
+          "LoadGlobal(blocks_ + block)",
+          "LoadGlobal(blocks_ + block + 1)", BOUNDS),
+    Fault("merge_weight_wrong", MERGE,
+          "Exp2(LoadGlobal(from) - largest)",
+          "Exp2(largest - LoadGlobal(from))", VALUES),
+    Fault("merge_of_the_first_split_only", MERGE,
+          "const float* from = partial + s * stride;",
+          "const float* from = partial;", VALUES),
+    Fault("merge_without_the_last_split", MERGE,
+          "for (int s = 0; s < splits; ++s) {",
+          "for (int s = 0; s + 1 < splits; ++s) {", VALUES),
+]
+
+
+def binary() -> pathlib.Path:
+    folder = pathlib.Path(os.environ.get("STRUCTATTN_BIN", ROOT / "build/release/bin"))
+    path = folder / "simt_faults"
+    if not path.exists() or not shutil.which("g++"):
+        pytest.skip(f"no {path}, or no g++")
+    return path
+
+
+def build(fault: Fault | None, folder: pathlib.Path) -> pathlib.Path:
+    """The library with the fault, or without any; an error if it does not apply or compile."""
+    folder.mkdir()
+    if fault:
+        source = (ROOT / fault.file).read_text(encoding="utf-8")
+        count = source.count(fault.old)
+        assert count == 1, f"{fault.file} has {count} times: {fault.old}"
+        changed = folder / fault.file
+        changed.parent.mkdir(parents=True)
+        changed.write_text(source.replace(fault.old, fault.new), encoding="utf-8")
+    library = folder / "kernels.so"
+    # Bsymbolic: the program has kernels of the same names, which must not take their place.
+    command = ["g++", "-std=c++20", "-O1", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-fno-gnu-unique",
+               "-ffp-contract=off", "-w", '-DSTRUCTATTN_DEVICE_HEADER="tests/simt/device.h"',
+               "-fsanitize=bounds", "-fno-sanitize-recover=all",
+               f"-fmacro-prefix-map={ROOT}/=", f"-I{folder}", f"-I{ROOT}",
+               ROOT / "tests/simt/faulty_attention.cc", "-o", library]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return library
+
+
+def run(fault: Fault | None, folder: pathlib.Path) -> subprocess.CompletedProcess:
+    environment = dict(os.environ, STRUCTATTN_FAULTY_KERNELS=str(build(fault, folder)))
+    command = [binary(), "--gtest_filter=SimtAttentionEdgeTest.*", "--gtest_fail_fast"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False,
+                          timeout=120)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Every fault's run, two at a time, as futures."""
+    binary()
+    folder = tmp_path_factory.mktemp("faults")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(run, fault, folder / name) for name, fault in
+               [("none", None)] + [(fault.name, fault) for fault in FAULTS]}
+
+
+def test_kernels_without_fault_pass(runs):
+    done = runs["none"].result()
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault_is_caught(runs, fault):
+    done = runs[fault.name].result()
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, f"exit code {done.returncode}: {output[-3000:]}"
+    assert re.search(fault.finds, output), output[-3000:]
