@@ -11,12 +11,12 @@
 
 namespace structattn {
 
-// Calls rows_item(begin, end) for disjoint ranges that cover [0, rows). A range holds some 16,000
-// elements (several microseconds), so the row of a single decoded token stays on the caller.
+// Calls rows_item(begin, end) for disjoint ranges that cover [0, rows). A range holds some 2,000
+// elements (a microsecond or two), so the row of a single decoded token stays on the caller.
 template <typename RowsItem>
 void ParallelForRows(ThreadPool& pool, int64_t rows, int64_t elements_per_row,
                      const RowsItem& rows_item) {
-  constexpr int64_t kElementsPerItem = 16 * 1024;
+  constexpr int64_t kElementsPerItem = 2 * 1024;
   const int64_t per_item =
       std::max<int64_t>(1, kElementsPerItem / std::max<int64_t>(1, elements_per_row));
   const int64_t items = (rows + per_item - 1) / per_item;

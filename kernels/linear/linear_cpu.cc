@@ -33,7 +33,7 @@ class PanelItems {
   PanelItems(int64_t panels, int64_t row_items, int threads) : panels_(panels) {
     if (row_items == 1) {
       streams_ = threads;
-      stream_ = panels * 7 / 8 / threads;
+      stream_ = panels * 31 / 32 / threads;
       small_ = std::clamp<int64_t>((panels - streams_ * stream_) / (4 * threads), 1, kGroupPanels);
     } else {
       small_ = std::clamp<int64_t>(panels * row_items / kWantedItems, 1, kGroupPanels);

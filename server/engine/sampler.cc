@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "kernels/sampling/summarize_logits.h"
 
 namespace structattn {
 namespace {
@@ -54,24 +55,6 @@ float Largest(std::span<const float> values) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
-// log(sum of e^value), stable; NaN when a value is NaN or +infinity or all are -infinity.
-double LogSumExp(std::span<const float> values) {
-  const float largest = Largest(values);
-  double lanes[kLanes] = {};
-  const size_t whole = values.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    float weights[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      weights[lane] = ExpNegative(values[i + lane] - largest);
-    }
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += weights[lane];
-  }
-  for (size_t i = whole; i < values.size(); ++i) lanes[0] += ExpNegative(values[i] - largest);
-  double sum = 0.0;
-  for (double lane : lanes) sum += lane;
-  return largest + std::log(sum);
-}
-
 // The CTRL rule (Keskar et al. 2019): a seen token becomes less likely whatever the sign.
 float Repeated(float score, float penalty) {
   return score > 0.0f ? score / penalty : score * penalty;
@@ -95,12 +78,12 @@ void TokenHistory::AddGenerated(int32_t token_id) {
 }
 
 absl::StatusOr<SampledToken> Sampler::Sample(const SampleInput& input) {
-  const double normaliser = LogSumExp(input.logits);
-  if (!std::isfinite(normaliser)) {
+  const LogitsSummary summary = SummarizeLogits(input.logits);
+  if (!std::isfinite(summary.log_sum_exp)) {
     return absl::InternalError("the model computed logits that are not finite");
   }
   const auto logprob = [&](int32_t id) {
-    return static_cast<float>(input.logits[id] - normaliser);
+    return static_cast<float>(input.logits[id] - summary.log_sum_exp);
   };
   SampledToken sampled;
   if (input.top_logprobs > 0) {
@@ -112,8 +95,8 @@ absl::StatusOr<SampledToken> Sampler::Sample(const SampleInput& input) {
   }
   const std::span<const float> scores = Adjust(input);
   if (input.params->temperature == 0.0f) {
-    RankBest(scores, 1);
-    sampled.token_id = ranked_.front().token_id;
+    sampled.token_id =
+        scores.data() == input.logits.data() ? summary.best_id : SummarizeLogits(scores).best_id;
   } else {
     sampled.token_id = Draw(scores, input);
   }

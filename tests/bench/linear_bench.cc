@@ -12,12 +12,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <numeric>
 #include <string>
 #include <vector>
 
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_kernel.h"
+#include "tests/bench/memory_read.h"
 #include "tests/kernels/typed_buffer.h"
 
 namespace structattn {
@@ -57,31 +57,6 @@ double Seconds(const ThreadPool& pool, const std::function<void()>& body, int re
     best = std::min(best, Now(pool) - begin);
   }
   return best;
-}
-
-// Bytes per second that all threads together read from a buffer of `bytes`.
-double ReadBandwidth(ThreadPool& pool, int64_t bytes) {
-  const int64_t words = bytes / 8;
-  const std::vector<uint64_t> buffer(words, 1);
-  constexpr int64_t kItemWords = 32 * 1024;
-  const int64_t items = words / kItemWords;
-  std::vector<uint64_t> sums(items);
-  const double seconds = Seconds(
-      pool,
-      [&] {
-        pool.ParallelFor(items, [&](int64_t item) {
-          const uint64_t* from = buffer.data() + item * kItemWords;
-          uint64_t lanes[16] = {};
-          for (int64_t i = 0; i < kItemWords; i += 16) {
-            for (int j = 0; j < 16; ++j) lanes[j] += from[i + j];
-          }
-          sums[item] = std::accumulate(lanes, lanes + 16, uint64_t{0});
-        });
-      },
-      5);
-  const int64_t total = std::accumulate(sums.begin(), sums.end(), int64_t{0});
-  if (total != items * kItemWords) std::abort();
-  return static_cast<double>(items) * kItemWords * 8 / seconds;
 }
 
 #if defined(__x86_64__)
@@ -218,7 +193,7 @@ void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& k
   for (size_t i = 0; i < model.layer.size(); ++i) CheckSamples(pool, packed.matrices[i], input);
   std::vector<float> output(kMostRows * most_outputs);
   const double bytes = packed.weights * static_cast<double>(ByteSize(kernel.dtype));
-  const double bandwidth = ReadBandwidth(pool, static_cast<int64_t>(bytes));
+  const double bandwidth = MemoryRead(pool, static_cast<int64_t>(bytes)).BytesPerSecond(5);
   const double peak = PeakFlops(pool, kernel);
   std::printf("%s %s %s: %.0f M weights packed in %.3f s; peak %.0f GFLOP/s, reads %.1f GB/s\n",
               model.name, std::string(kernel.name).c_str(), std::string(Name(kernel.dtype)).c_str(),
