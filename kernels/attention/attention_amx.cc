@@ -7,11 +7,7 @@
 
 #if defined(__x86_64__) && defined(__linux__)
 
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include "kernels/attention/amx_tiles.h"
+#include "kernels/amx.h"
 #include "kernels/attention/attention_bf16_includes.h"
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,prfchw")
@@ -24,21 +20,6 @@ HWY_POP_ATTRIBUTES
 
 namespace structattn {
 namespace {
-
-bool CpuHasTiles() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  constexpr unsigned kBf16 = 1u << 22;
-  constexpr unsigned kTile = 1u << 24;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  return (edx & kBf16) != 0 && (edx & kTile) != 0;
-}
-
-// Linux gives tile registers only to processes that ask: all threads may use them then.
-bool SystemGrantsTiles() {
-  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
-  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
 
 // A prompt of 40 tokens and two heads, by either kernel.
 std::vector<float> SmallAttention(const AttentionKernel& kernel) {
@@ -108,7 +89,7 @@ const AttentionKernel* AmxAttentionKernel() {
   static constexpr AttentionKernel kKernel = TileKernel<AmxTiles>("AMX_BF16");
   static const bool usable = [] {
     const AttentionKernel* proven = Avx512Bf16AttentionKernel();
-    return proven != nullptr && CpuHasTiles() && SystemGrantsTiles() && Agree(kKernel, *proven);
+    return proven != nullptr && AmxUsable() && Agree(kKernel, *proven);
   }();
   return usable ? &kKernel : nullptr;
 }

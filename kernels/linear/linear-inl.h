@@ -1,4 +1,4 @@
-// The packed layout of weights and the matrix kernel over it, as templates over a Format.
+// The packed layout of weights and the way through it, as templates over an Engine that multiplies.
 // Included once by each linear_<isa>.cc, between the pragmas that select its instruction set, after
 // "kernels/linear/linear_kernel.h" and <cstring>; so it includes nothing, and everything here has
 // internal linkage. Nobody else includes it.
@@ -15,25 +15,27 @@
 //   step T-1 | o0   ...   oL-1 | oL   ...  o2L-1 |   T = ceil(inputs / S); missing inputs are 0
 //            +-----------------+-----------------+
 //   next panel: outputs 2L .. 4L-1, and so on; missing outputs of the last panel are 0
+// Where a kernel takes several steps at once, zeros fill the panel up to a multiple of them.
 //
 // Sums. Output (m, n) is one chain sum = sum + x[m][step] * w[n][step] over ascending steps, begun
 // at 0, with bias and residual added at the end in this order. Which rows and panels share a tile,
 // and where the steps are cut into blocks (a sum waits in memory as a float, unchanged), never
 // enters it. Hence the bits of an output depend on its own row and weight alone.
 //
-// Speed. A tile keeps R x P sums in registers; per step it loads the 2 vectors of a panel once and
-// broadcasts R inputs. The inputs of R rows are staged into a small buffer with a skewed stride
-// (rows that lie a multiple of 4 KiB apart would fight for the same cache sets), widened to float
-// where the format says so. A block of steps of a panel stays in the caches while all row tiles of
-// the item meet it, and they fetch the next one meanwhile: memory and multipliers work at once.
+// Speed. The inputs of an item's rows are staged into a small buffer with a skewed stride (rows
+// that lie a multiple of 4 KiB apart would fight for the same cache sets), in the form that the
+// engine multiplies. A block of steps of a panel stays in the caches while all row tiles of the
+// item meet it, and they fetch the next one meanwhile: memory and multipliers work at once.
 
 namespace structattn {
 namespace {
 
 // A Format has: Vector (kLanes floats), Unit (one broadcast: a float, or two 16-bit inputs), Stored
 // (one cell of the layout), Input (one input in memory), kInputsPerStep, kMaxRows (of a tile),
-// kMaxSums (vectors of sums in a tile of few rows over many panels), Zero, Load, Store,
-// MultiplyAdd(unit, cell, sum), and Stage(from, count, to): `count` inputs into units.
+// Load, Store, and Stage(from, count, to): `count` inputs into units. An Engine has its Format;
+// kStepsMultiple; WidePanels(rows), how many panels it takes at once at best; Begin and End, around
+// an item; and Run(rows, panels, args): adds the steps of one block to the sums of rows and
+// neighbouring panels.
 
 inline constexpr int kStepsPerBlock = 512;
 inline constexpr int kStagedStride = kStepsPerBlock + 16;  // Units: 64 bytes of skew.
@@ -47,97 +49,49 @@ inline constexpr int kPanelOutputs = 2 * Format::kLanes;
 template <class Format>
 inline constexpr int kStepBytes = kPanelOutputs<Format> * sizeof(typename Format::Stored);
 
+// Where the sums of a tile begin and end. Pointers are at the tile's first row and panel.
+struct TileSums {
+  const float* from;  // The sums so far, rows from_stride floats apart; null: they begin at 0.
+  int64_t from_stride;
+  float* to;  // May be `from`.
+  int64_t to_stride;
+  const float* bias;      // To add at the end, or null.
+  const float* residual;  // Likewise, after the bias; rows to_stride floats apart.
+
+  // To other outputs of the same rows.
+  void Move(int64_t outputs) {
+    if (from != nullptr) from += outputs;
+    to += outputs;
+    if (bias != nullptr) bias += outputs;
+    if (residual != nullptr) residual += outputs;
+  }
+};
+
 template <class Format>
 struct TileArgs {
   const typename Format::Stored* panel;
   int64_t panel_stride;  // Cells from panel to panel.
   const typename Format::Unit* staged;
-  float* sums;  // [kRows, kGroupPanels * kPanelOutputs]
+  TileSums sums;
   int64_t steps;
   // What to fetch meanwhile, and how far to move on after each step: bytes, of no panel in use.
   const char* prefetch = nullptr;
   int64_t prefetch_stride = 0;
 };
 
-// Adds the steps of one block to the sums of kRows rows and kPanels panels. Fetches ahead when it
-// works on a single panel.
-template <class Format, int kRows, int kPanels>
-void Tile(const TileArgs<Format>& args) {
-  using Vector = typename Format::Vector;
-  constexpr int kVectors = 2 * kPanels;
-  constexpr int kSumStride = kGroupPanels * kPanelOutputs<Format>;
-  Vector sums[kRows][kVectors];
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = Format::Load(args.sums + r * kSumStride + v * Format::kLanes);
-    }
-  }
-  const typename Format::Stored* panel = args.panel;
-  const typename Format::Unit* staged = args.staged;
-  const char* prefetch = args.prefetch;
-  for (int64_t step = 0; step < args.steps; ++step) {
-    if constexpr (kPanels == 1) {
-      for (int line = 0; line < kStepBytes<Format>; line += kLineBytes) {
-        __builtin_prefetch(prefetch + line, /*rw=*/0, /*locality=*/2);
-      }
-      prefetch += args.prefetch_stride;
-    }
-    typename Format::Cells cells[kVectors];
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) {
-      const typename Format::Stored* from =
-          panel + (v / 2) * args.panel_stride + (v % 2) * Format::kLanes;
-      cells[v] = Format::LoadCells(from);
-    }
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const auto unit = Format::Broadcast(staged + r * kStagedStride);
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) {
-        sums[r][v] = Format::MultiplyAdd(unit, cells[v], sums[r][v]);
-      }
-    }
-    panel += kPanelOutputs<Format>;
-    ++staged;
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) {
-      Format::Store(sums[r][v], args.sums + r * kSumStride + v * Format::kLanes);
-    }
-  }
-}
-
-// Few rows leave registers free: such a tile walks several panels side by side, which hides the
-// latency of the chains and keeps several streams from memory going.
+// The sum so far of the vector of outputs that begins `output` from the tile's first, in a row.
 template <class Format>
-constexpr int WidePanels(int rows) {
-  int panels = kGroupPanels;
-  while (panels > 1 && rows * 2 * panels > Format::kMaxSums) panels /= 2;
-  return panels;
+typename Format::Vector BeginSum(const TileSums& at, int64_t row, int64_t output) {
+  if (at.from == nullptr) return typename Format::Vector{};
+  return Format::Load(at.from + row * at.from_stride + output);
 }
 
-// Runs the tile for `rows` rows over `panel_count` panels, searching the row count at compile time.
-template <class Format, int kRows = Format::kMaxRows>
-void RunTiles(int rows, int panel_count, TileArgs<Format> args) {
-  if constexpr (kRows > 1) {
-    if (rows < kRows) return RunTiles<Format, kRows - 1>(rows, panel_count, args);
-  }
-  constexpr int kWide = WidePanels<Format>(kRows);
-  while (panel_count > 0) {
-    const int done = panel_count >= kWide ? kWide : 1;
-    if (done == kWide) {
-      Tile<Format, kRows, kWide>(args);
-    } else {
-      Tile<Format, kRows, 1>(args);
-    }
-    args.panel += done * args.panel_stride;
-    args.sums += done * kPanelOutputs<Format>;
-    panel_count -= done;
-  }
+template <class Format>
+void EndSum(const TileSums& at, int64_t row, int64_t output, typename Format::Vector sum) {
+  const int64_t place = row * at.to_stride + output;
+  if (at.bias != nullptr) sum = sum + Format::Load(at.bias + output);
+  if (at.residual != nullptr) sum = sum + Format::Load(at.residual + place);
+  Format::Store(sum, at.to + place);
 }
 
 // The steps [begin, end) of an item's inputs.
@@ -163,7 +117,10 @@ class StagedInputs {
     const int64_t end = steps_end < item_.inputs ? steps_end : item_.inputs;
     for (int64_t row = item_.row_begin; row < item_.row_end; ++row) {
       const Input* from = static_cast<const Input*>(item_.input) + row * item_.inputs + begin;
-      Format::Stage(from, end - begin, units_ + (row - item_.row_begin) * kStagedStride);
+      Unit* const to = units_ + (row - item_.row_begin) * kStagedStride;
+      Format::Stage(from, end - begin, to);
+      const int64_t staged = (end - begin + Format::kInputsPerStep - 1) / Format::kInputsPerStep;
+      for (int64_t step = staged; step < block.end - block.begin; ++step) to[step] = 0;
     }
   }
 
@@ -175,103 +132,148 @@ class StagedInputs {
   alignas(64) Unit units_[kItemRows * kStagedStride];
 };
 
-// Some neighbouring panels of an item with their sums.
-template <class Format>
-struct PanelGroup {
+// Neighbouring panels of an item, worked on side by side: kGroupPanels of them, fewer at its end.
+// Sums are in registers within a block of steps, wait here between two, and go straight to the
+// output after the last; only those of a panel with missing outputs wait here for that, too.
+template <class Engine>
+class PanelGroup {
+ public:
+  using Format = typename Engine::Format;
   using Stored = typename Format::Stored;
 
-  const Stored* panels;
-  int64_t panel_stride;
-  int count;    // 1..kGroupPanels
-  float* sums;  // [rows, kGroupPanels * kPanelOutputs]
+  explicit PanelGroup(const LinearItem& item)
+      : item_(item), steps_(Steps(item.inputs)), panels_(static_cast<const Stored*>(item.panels)) {
+    Begin(0);
+  }
+
+  int64_t steps() const { return steps_; }
+  bool ended() const { return first_ >= item_.outputs; }
+
+  // Moves on by a whole group.
+  void Next() {
+    panels_ += Count() * Stride();
+    Begin(first_ + kSumStride);
+  }
+
+  // One block of steps for all rows, in tiles of nearly equal height: panel by panel, each tile
+  // fetching its share of the panel that comes next.
+  void RunBlock(const StagedInputs<Format>& inputs, StepBlock block) {
+    const int64_t rows = item_.row_end - item_.row_begin;
+    const int64_t tiles = (rows + Format::kMaxRows - 1) / Format::kMaxRows;
+    const bool wide = tiles == 1 && Engine::WidePanels(static_cast<int>(rows)) > 1;
+    for (int panel = 0, together; panel < Count(); panel += together) {
+      together = wide && panel < whole_ ? whole_ : 1;
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t begin = rows * tile / tiles;
+        const int64_t end = rows * (tile + 1) / tiles;
+        const int64_t fetched = (block.end - block.begin) * kStepBytes<Format> * tile / tiles;
+        Engine::Run(static_cast<int>(end - begin), together,
+                    {.panel = Block(panel, block.begin),
+                     .panel_stride = Stride(),
+                     .staged = inputs.Row(begin),
+                     .sums = SumsOf(begin, panel, block),
+                     .steps = block.end - block.begin,
+                     .prefetch = After(panel, block) + fetched,
+                     .prefetch_stride = kStepBytes<Format> / tiles});
+      }
+    }
+  }
+
+  // After the last block: the outputs of a panel with missing ones.
+  void StoreRest() const {
+    const int64_t begin = first_ + whole_ * kPanelOutputs<Format>;
+    for (int64_t row = item_.row_begin; row < item_.row_end && Count() > whole_; ++row) {
+      const float* sums = sums_ + (row - item_.row_begin) * kSumStride - first_;
+      const int64_t place = row * item_.output_stride;
+      for (int64_t i = begin; i < item_.outputs; ++i) {
+        float sum = sums[i];
+        if (item_.bias != nullptr) sum += item_.bias[i];
+        if (item_.residual != nullptr) sum += item_.residual[place + i];
+        item_.output[place + i] = sum;
+      }
+    }
+  }
+
+ private:
+  static constexpr int64_t kSumStride = kGroupPanels * kPanelOutputs<Format>;
+
+  static int64_t Steps(int64_t inputs) {
+    constexpr int64_t kMultiple = Format::kInputsPerStep * Engine::kStepsMultiple;
+    return (inputs + kMultiple - 1) / kMultiple * Engine::kStepsMultiple;
+  }
+
+  void Begin(int64_t output) {
+    first_ = output;
+    const int64_t left = item_.outputs - first_;
+    whole_ = static_cast<int>((left < kSumStride ? left : kSumStride) / kPanelOutputs<Format>);
+  }
+
+  int Count() const {
+    const int64_t outputs = first_ + whole_ * kPanelOutputs<Format>;
+    return whole_ + (whole_ < kGroupPanels && outputs < item_.outputs ? 1 : 0);
+  }
+
+  int64_t Stride() const { return steps_ * kPanelOutputs<Format>; }
 
   const Stored* Block(int panel, int64_t step) const {
-    return panels + panel * panel_stride + step * kPanelOutputs<Format>;
+    return panels_ + panel * Stride() + step * kPanelOutputs<Format>;
   }
+
+  // What is read after this block of the panel, by all likelihood.
+  const char* After(int panel, StepBlock block) const {
+    return reinterpret_cast<const char*>(panel + 1 < Count() ? Block(panel + 1, block.begin)
+                                                             : Block(0, block.end));
+  }
+
+  TileSums SumsOf(int64_t row, int panel, StepBlock block) {
+    const int64_t output = panel * kPanelOutputs<Format>;
+    float* const waiting = sums_ + row * kSumStride + output;
+    const float* const from = block.begin == 0 ? nullptr : waiting;
+    if (block.end < steps_ || panel == whole_) {
+      return {from, kSumStride, waiting, kSumStride, nullptr, nullptr};
+    }
+    const int64_t place = (item_.row_begin + row) * item_.output_stride + first_ + output;
+    return {.from = from,
+            .from_stride = kSumStride,
+            .to = item_.output + place,
+            .to_stride = item_.output_stride,
+            .bias = item_.bias == nullptr ? nullptr : item_.bias + first_ + output,
+            .residual = item_.residual == nullptr ? nullptr : item_.residual + place};
+  }
+
+  const LinearItem& item_;
+  const int64_t steps_;
+  const Stored* panels_;  // The group's first.
+  int64_t first_ = 0;     // Its first output in the item.
+  int whole_ = 0;         // Its panels without missing outputs: all, or all but the last.
+  alignas(64) float sums_[kItemRows * kSumStride];
 };
 
-// One block of steps of a group for all rows of the item, in tiles of nearly equal height: panel by
-// panel, each tile fetching its share of the panel that comes next.
-template <class Format>
-void RunBlock(const StagedInputs<Format>& inputs, int64_t rows, StepBlock block,
-              const PanelGroup<Format>& group) {
-  constexpr int64_t kSumStride = kGroupPanels * kPanelOutputs<Format>;
-  const int64_t tiles = (rows + Format::kMaxRows - 1) / Format::kMaxRows;
-  const int64_t steps = block.end - block.begin;
-  const int together =
-      tiles == 1 && WidePanels<Format>(static_cast<int>(rows)) > 1 ? group.count : 1;
-  for (int panel = 0; panel < group.count; panel += together) {
-    const auto* next =
-        panel + 1 < group.count ? group.Block(panel + 1, block.begin) : group.Block(0, block.end);
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t begin = rows * tile / tiles;
-      const int64_t end = rows * (tile + 1) / tiles;
-      RunTiles<Format>(static_cast<int>(end - begin), together,
-                       {.panel = group.Block(panel, block.begin),
-                        .panel_stride = group.panel_stride,
-                        .staged = inputs.Row(begin),
-                        .sums = group.sums + begin * kSumStride + panel * kPanelOutputs<Format>,
-                        .steps = steps,
-                        .prefetch = reinterpret_cast<const char*>(next) +
-                                    steps * kStepBytes<Format> * tile / tiles,
-                        .prefetch_stride = kStepBytes<Format> / tiles});
-    }
-  }
-}
-
-// Outputs [first, first + count) of the item, from the sums of their group.
-inline void StoreOutputs(const LinearItem& item, int64_t first, int64_t count, const float* sums,
-                         int64_t sum_stride) {
-  const float* bias = item.bias == nullptr ? nullptr : item.bias + first;
-  for (int64_t r = item.row_begin; r < item.row_end; ++r, sums += sum_stride) {
-    float* to = item.output + r * item.output_stride + first;
-    const float* residual =
-        item.residual == nullptr ? nullptr : item.residual + r * item.output_stride + first;
-    if (bias != nullptr && residual != nullptr) {
-      for (int64_t i = 0; i < count; ++i) to[i] = sums[i] + bias[i] + residual[i];
-    } else if (bias != nullptr) {
-      for (int64_t i = 0; i < count; ++i) to[i] = sums[i] + bias[i];
-    } else if (residual != nullptr) {
-      for (int64_t i = 0; i < count; ++i) to[i] = sums[i] + residual[i];
-    } else {
-      std::memcpy(to, sums, sizeof(float) * count);
-    }
-  }
-}
-
-template <class Format>
+template <class Engine>
 void RunItem(const LinearItem& item) {
-  constexpr int64_t kSumStride = kGroupPanels * kPanelOutputs<Format>;
-  alignas(64) float sums[kItemRows * kSumStride];
-  StagedInputs<Format> inputs(item);
-  const int64_t rows = item.row_end - item.row_begin;
-  const int64_t steps = (item.inputs + Format::kInputsPerStep - 1) / Format::kInputsPerStep;
-  PanelGroup<Format> group = {.panels = static_cast<const typename Format::Stored*>(item.panels),
-                              .panel_stride = steps * kPanelOutputs<Format>,
-                              .count = kGroupPanels,
-                              .sums = sums};
-  for (int64_t first = 0; first < item.outputs; first += kSumStride) {
-    const int64_t count = item.outputs - first < kSumStride ? item.outputs - first : kSumStride;
-    group.count = static_cast<int>((count + kPanelOutputs<Format> - 1) / kPanelOutputs<Format>);
-    std::memset(sums, 0, sizeof(float) * rows * kSumStride);
-    for (int64_t begin = 0; begin < steps; begin += kStepsPerBlock) {
-      const StepBlock block = {begin,
-                               steps - begin < kStepsPerBlock ? steps : begin + kStepsPerBlock};
+  Engine::Begin();
+  StagedInputs<typename Engine::Format> inputs(item);
+  for (PanelGroup<Engine> group(item); !group.ended(); group.Next()) {
+    for (int64_t begin = 0; begin < group.steps(); begin += kStepsPerBlock) {
+      const int64_t left = group.steps() - begin;
+      const StepBlock block = {begin, begin + (left < kStepsPerBlock ? left : kStepsPerBlock)};
       inputs.Stage(block);
-      RunBlock<Format>(inputs, rows, block, group);
+      group.RunBlock(inputs, block);
     }
-    StoreOutputs(item, first, count, sums, kSumStride);
-    group.panels += group.count * group.panel_stride;
+    group.StoreRest();
   }
+  Engine::End();
 }
 
-template <class Format>
+template <class Engine>
 constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
+  using Format = typename Engine::Format;
   return {.name = name,
           .dtype = dtype,
           .panel_outputs = kPanelOutputs<Format>,
           .inputs_per_step = Format::kInputsPerStep,
-          .run = RunItem<Format>};
+          .steps_multiple = Engine::kStepsMultiple,
+          .run = RunItem<Engine>};
 }
 
 }  // namespace

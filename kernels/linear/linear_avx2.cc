@@ -12,6 +12,8 @@
 HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
 
 #include "kernels/linear/linear-inl.h"
+// After linear-inl.h.
+#include "kernels/linear/linear_vector-inl.h"
 
 namespace structattn {
 namespace {
@@ -79,9 +81,10 @@ HWY_POP_ATTRIBUTES
 namespace structattn {
 
 std::span<const LinearKernel> Avx2LinearKernels() {
-  static constexpr LinearKernel kKernels[] = {KernelOf<Float32Format>("avx2", DType::kFloat32),
-                                              KernelOf<Bfloat16Format>("avx2", DType::kBfloat16),
-                                              KernelOf<Float16Format>("avx2", DType::kFloat16)};
+  static constexpr LinearKernel kKernels[] = {
+      KernelOf<VectorEngine<Float32Format>>("avx2", DType::kFloat32),
+      KernelOf<VectorEngine<Bfloat16Format>>("avx2", DType::kBfloat16),
+      KernelOf<VectorEngine<Float16Format>>("avx2", DType::kFloat16)};
   // GCC 12 knows no feature named f16c; every CPU with AVX2 has it.
   static const bool supported = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   return supported ? std::span<const LinearKernel>(kKernels) : std::span<const LinearKernel>();

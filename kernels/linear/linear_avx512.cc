@@ -12,6 +12,8 @@
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
 
 #include "kernels/linear/linear-inl.h"
+// After linear-inl.h.
+#include "kernels/linear/linear_vector-inl.h"
 
 namespace structattn {
 namespace {
@@ -84,9 +86,10 @@ HWY_POP_ATTRIBUTES
 namespace structattn {
 
 std::span<const LinearKernel> Avx512LinearKernels() {
-  static constexpr LinearKernel kKernels[] = {KernelOf<Float32Format>("avx512", DType::kFloat32),
-                                              KernelOf<Bfloat16Format>("avx512", DType::kBfloat16),
-                                              KernelOf<Float16Format>("avx512", DType::kFloat16)};
+  static constexpr LinearKernel kKernels[] = {
+      KernelOf<VectorEngine<Float32Format>>("avx512", DType::kFloat32),
+      KernelOf<VectorEngine<Bfloat16Format>>("avx512", DType::kBfloat16),
+      KernelOf<VectorEngine<Float16Format>>("avx512", DType::kFloat16)};
   static const bool supported = __builtin_cpu_supports("avx512f") &&
                                 __builtin_cpu_supports("avx512bw") &&
                                 __builtin_cpu_supports("avx512vl") &&

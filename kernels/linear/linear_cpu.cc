@@ -36,7 +36,7 @@ class PanelItems {
       stream_ = panels * 31 / 32 / threads;
       small_ = std::clamp<int64_t>((panels - streams_ * stream_) / (4 * threads), 1, kGroupPanels);
     } else {
-      small_ = std::clamp<int64_t>(panels * row_items / kWantedItems, 1, kGroupPanels);
+      small_ = std::clamp<int64_t>(panels * row_items / (8 * threads), 1, kGroupPanels);
     }
   }
 
@@ -49,8 +49,6 @@ class PanelItems {
   }
 
  private:
-  static constexpr int64_t kWantedItems = 16;
-
   int64_t panels_;
   int64_t streams_ = 0;
   int64_t stream_ = 0;  // Panels of one stream; 0 where there are fewer panels than threads.

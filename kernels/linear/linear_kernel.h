@@ -14,7 +14,7 @@ namespace structattn {
 // Rows of one item of the parallel loop, at most; its panels are worked on in groups. Inputs and
 // sums of a group stay on the thread's stack.
 inline constexpr int kItemRows = 96;
-inline constexpr int kGroupPanels = 4;
+inline constexpr int kGroupPanels = 16;
 
 // Rows [row_begin, row_end) times neighbouring panels, any number of them:
 // output = input weight^T + bias + residual.
@@ -36,11 +36,13 @@ struct LinearKernel {
   DType dtype;            // Of weights and inputs.
   int panel_outputs;      // Outputs that lie side by side in a panel.
   int inputs_per_step;    // Inputs of one output that lie side by side.
+  int steps_multiple;     // Panels are padded with zeros to a multiple of so many steps.
   void (*run)(const LinearItem& item);
 };
 
 // The kernels of each instruction set that this CPU supports (empty if it does not), the best of a
 // dtype first.
+std::span<const LinearKernel> AmxLinearKernels();
 std::span<const LinearKernel> Avx512Bf16LinearKernels();
 std::span<const LinearKernel> Avx512LinearKernels();
 std::span<const LinearKernel> Avx2LinearKernels();
@@ -48,7 +50,8 @@ std::span<const LinearKernel> PortableLinearKernels();
 
 // The sets above, best first.
 inline constexpr std::span<const LinearKernel> (*kLinearKernelSets[])() = {
-    Avx512Bf16LinearKernels, Avx512LinearKernels, Avx2LinearKernels, PortableLinearKernels};
+    AmxLinearKernels, Avx512Bf16LinearKernels, Avx512LinearKernels, Avx2LinearKernels,
+    PortableLinearKernels};
 
 }  // namespace structattn
 

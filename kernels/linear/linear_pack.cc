@@ -55,16 +55,23 @@ void ConvertInputs(const SourceRow& source, int64_t begin, int64_t count, T* to)
   }
 }
 
+// Of one panel, with its padding.
+int64_t Steps(const LinearKernel& kernel, int64_t inputs) {
+  const int64_t multiple = int64_t{kernel.inputs_per_step} * kernel.steps_multiple;
+  return (inputs + multiple - 1) / multiple * kernel.steps_multiple;
+}
+
 // One panel, in blocks of inputs that stay in the first-level cache while their cells are spread.
 template <typename T, int kInputsPerStep>
 void PackPanel(const LinearKernel& kernel, std::span<const MatrixView> views, int64_t first_output,
                T* panel) {
-  constexpr int64_t kBlockInputs = 128;
+  constexpr int64_t kBlockInputs = 128;  // No padding is longer.
   const int64_t inputs = views[0].columns;
   const int64_t stride = static_cast<int64_t>(kernel.panel_outputs) * kInputsPerStep;
   for (int64_t begin = 0; begin < inputs; begin += kBlockInputs) {
     const int64_t count = std::min(kBlockInputs, inputs - begin);
-    const int64_t steps = (count + kInputsPerStep - 1) / kInputsPerStep;
+    const int64_t steps =
+        std::min(kBlockInputs / kInputsPerStep, Steps(kernel, inputs) - begin / kInputsPerStep);
     T* block = panel + begin / kInputsPerStep * stride;
     for (int output = 0; output < kernel.panel_outputs; ++output) {
       T row[kBlockInputs] = {};
@@ -112,7 +119,7 @@ PackedWeight PackedWeight::PackFor(const LinearKernel& kernel, std::span<const M
     STRUCTATTN_CHECK(view.columns == weight.inputs_);
     weight.outputs_ += view.rows;
   }
-  const int64_t steps = (weight.inputs_ + kernel.inputs_per_step - 1) / kernel.inputs_per_step;
+  const int64_t steps = Steps(kernel, weight.inputs_);
   const int64_t panels = (weight.outputs_ + kernel.panel_outputs - 1) / kernel.panel_outputs;
   const int64_t panel_bytes = steps * kernel.inputs_per_step * kernel.panel_outputs *
                               static_cast<int64_t>(ByteSize(kernel.dtype));

@@ -6,6 +6,8 @@
 #include "kernels/linear/linear_kernel.h"
 // After what it needs.
 #include "kernels/linear/linear-inl.h"
+// After linear-inl.h.
+#include "kernels/linear/linear_vector-inl.h"
 
 namespace structattn {
 namespace {
@@ -42,9 +44,9 @@ struct PortableFormat {
 
 std::span<const LinearKernel> PortableLinearKernels() {
   static constexpr LinearKernel kKernels[] = {
-      KernelOf<PortableFormat<float>>("portable", DType::kFloat32),
-      KernelOf<PortableFormat<Bfloat16>>("portable", DType::kBfloat16),
-      KernelOf<PortableFormat<Float16>>("portable", DType::kFloat16)};
+      KernelOf<VectorEngine<PortableFormat<float>>>("portable", DType::kFloat32),
+      KernelOf<VectorEngine<PortableFormat<Bfloat16>>>("portable", DType::kBfloat16),
+      KernelOf<VectorEngine<PortableFormat<Float16>>>("portable", DType::kFloat16)};
   return kKernels;
 }
 

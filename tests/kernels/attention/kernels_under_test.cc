@@ -12,7 +12,7 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c
 #include "kernels/attention/attention_bf16-inl.h"
 // After attention_bf16-inl.h.
 #include "kernels/attention/attention_amx-inl.h"
-#include "tests/kernels/attention/software_tiles.h"
+#include "tests/kernels/software_tiles.h"
 
 HWY_POP_ATTRIBUTES
 

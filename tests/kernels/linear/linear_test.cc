@@ -1,5 +1,6 @@
 // LinearCpu against a double-precision product, and its promise that an output's bits depend on its
-// own row and weight alone. Every kernel that this CPU supports is tried, not only the chosen one.
+// own row and weight alone. Every kernel that this CPU supports is tried, not only the chosen one,
+// and that for AMX on tiles in software.
 #include "kernels/linear/linear.h"
 
 #include <gtest/gtest.h>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "kernels/linear/linear_kernel.h"
+#include "tests/kernels/linear/linear_kernels_under_test.h"
 #include "tests/kernels/typed_buffer.h"
 
 namespace structattn {
@@ -20,14 +22,6 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-std::vector<const LinearKernel*> SupportedKernels() {
-  std::vector<const LinearKernel*> kernels;
-  for (const auto set : kLinearKernelSets) {
-    for (const LinearKernel& kernel : set()) kernels.push_back(&kernel);
-  }
-  return kernels;
-}
 
 std::string NameOf(const testing::TestParamInfo<const LinearKernel*>& info) {
   return std::string(info.param->name) + "_" + std::string(Name(info.param->dtype));
@@ -279,7 +273,7 @@ TEST_P(LinearTest, StacksAndConvertsViews) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(stacked.data()) % 64, 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, LinearTest, testing::ValuesIn(SupportedKernels()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Kernels, LinearTest, testing::ValuesIn(LinearKernelsUnderTest()), NameOf);
 
 TEST(PackedWeightTest, ChoosesASupportedKernelOfTheDtype) {
   ThreadPool pool(1);

@@ -1,7 +1,7 @@
 // AmxTiles in plain C++, as the instruction set's manual defines the instructions, so that the
-// kernel for AMX runs on CPUs without it. Used by attention_tiles_test.cc alone.
-#ifndef STRUCTATTN_TESTS_KERNELS_ATTENTION_SOFTWARE_TILES_H_
-#define STRUCTATTN_TESTS_KERNELS_ATTENTION_SOFTWARE_TILES_H_
+// kernels for AMX run on CPUs without it. Used by the tests of attention and linear.
+#ifndef STRUCTATTN_TESTS_KERNELS_SOFTWARE_TILES_H_
+#define STRUCTATTN_TESTS_KERNELS_SOFTWARE_TILES_H_
 
 #include <cmath>
 #include <cstdint>
@@ -94,4 +94,4 @@ struct SoftwareTiles {
 
 }  // namespace structattn
 
-#endif  // STRUCTATTN_TESTS_KERNELS_ATTENTION_SOFTWARE_TILES_H_
+#endif  // STRUCTATTN_TESTS_KERNELS_SOFTWARE_TILES_H_

@@ -1,13 +1,16 @@
 // The tile registers of AMX, one function per instruction; all configured as 16 rows of 64 bytes.
-// Used by attention_amx.cc alone, on CPUs that have them; a test has the same functions in
-// software. Assembly instead of the compiler's intrinsics, because those of GCC 12 do not say that
-// they touch memory.
-#ifndef STRUCTATTN_KERNELS_ATTENTION_AMX_TILES_H_
-#define STRUCTATTN_KERNELS_ATTENTION_AMX_TILES_H_
+// Used by attention_amx.cc and linear_amx.cc, on CPUs that have them; tests have the same functions
+// in software. Assembly instead of the compiler's intrinsics, because those of GCC 12 do not say
+// that they touch memory.
+#ifndef STRUCTATTN_KERNELS_AMX_H_
+#define STRUCTATTN_KERNELS_AMX_H_
 
 #include <cstdint>
 
 namespace structattn {
+
+// Whether this CPU multiplies tiles of bfloat16 and the operating system lets this process do it.
+bool AmxUsable();
 
 // Strides in bytes, tiles 0 to 7.
 struct AmxTiles {
@@ -54,4 +57,4 @@ struct AmxTiles {
 
 }  // namespace structattn
 
-#endif  // STRUCTATTN_KERNELS_ATTENTION_AMX_TILES_H_
+#endif  // STRUCTATTN_KERNELS_AMX_H_

@@ -1,0 +1,16 @@
+// The kernels that linear_test tries. Used by it alone.
+#ifndef STRUCTATTN_TESTS_KERNELS_LINEAR_LINEAR_KERNELS_UNDER_TEST_H_
+#define STRUCTATTN_TESTS_KERNELS_LINEAR_LINEAR_KERNELS_UNDER_TEST_H_
+
+#include <vector>
+
+#include "kernels/linear/linear_kernel.h"
+
+namespace structattn {
+
+// Those that this CPU supports, and where it has AVX512_BF16 that for AMX on tiles in software.
+std::vector<const LinearKernel*> LinearKernelsUnderTest();
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_TESTS_KERNELS_LINEAR_LINEAR_KERNELS_UNDER_TEST_H_
