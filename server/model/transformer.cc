@@ -152,9 +152,9 @@ void Transformer::RunAttention(const LayerWeights& layer, const KvLayerView& kv,
       context_, {.input = w.attention, .output = w.hidden, .rows = rows, .product = &w.product});
 }
 
-void Transformer::RunMlp(const LayerWeights& layer, int64_t rows) {
+void Transformer::RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t rows) {
   Workspace& w = workspace_;
-  Normalize(w.hidden, layer.mlp_norm, w.normed, rows);
+  Normalize(hidden, layer.mlp_norm, w.normed, rows);
   layer.gate_up.Forward(context_, {.input = w.normed, .output = w.gate_up, .rows = rows});
   SiluMul(context_, {.gate_up = w.gate_up.const_data_ptr<float>(),
                      .output = w.activated.data_ptr(),
@@ -162,10 +162,11 @@ void Transformer::RunMlp(const LayerWeights& layer, int64_t rows) {
                      .rows = rows,
                      .columns = config_.intermediate_size});
   layer.mlp_down.Forward(
-      context_, {.input = w.activated, .output = w.hidden, .rows = rows, .product = &w.product});
+      context_, {.input = w.activated, .output = hidden, .rows = rows, .product = &w.product});
 }
 
-void Transformer::ComputeLogits(const StepInputs& inputs, at::Tensor& logits) {
+// After the last attention, a row matters to itself alone: the others are left as they are.
+void Transformer::FinishLogitRows(const StepInputs& inputs, at::Tensor& logits) {
   const int64_t rows = inputs.shape.logit_rows;
   if (rows == 0) return;
   Embedding(context_, {.table = workspace_.hidden.const_data_ptr(),  // Gathers rows, as ever.
@@ -174,6 +175,7 @@ void Transformer::ComputeLogits(const StepInputs& inputs, at::Tensor& logits) {
                        .output = workspace_.selected.data_ptr<float>(),
                        .rows = rows,
                        .columns = config_.hidden_size});
+  RunMlp(weights_.layers.back(), workspace_.selected, rows);
   Normalize(workspace_.selected, weights_.final_norm, workspace_.normed, rows);
   weights_.output.Forward(context_, {.input = workspace_.normed, .output = logits, .rows = rows});
 }
@@ -187,10 +189,10 @@ void Transformer::RunStep(const StepInputs& inputs, std::span<const KvLayerView>
                        .rows = inputs.shape.rows,
                        .columns = config_.hidden_size});
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
+    if (i > 0) RunMlp(weights_.layers[i - 1], workspace_.hidden, inputs.shape.rows);
     RunAttention(weights_.layers[i], kv[i], inputs);
-    RunMlp(weights_.layers[i], inputs.shape.rows);
   }
-  ComputeLogits(inputs, logits);
+  FinishLogitRows(inputs, logits);
 }
 
 void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> kv,

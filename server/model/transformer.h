@@ -96,10 +96,10 @@ class Transformer final : public Decoder {
   // `logits` [logit rows, vocab] on the device.
   void RunStep(const StepInputs& inputs, std::span<const KvLayerView> kv, at::Tensor& logits);
   void RunAttention(const LayerWeights& layer, const KvLayerView& kv, const StepInputs& inputs);
-  void RunMlp(const LayerWeights& layer, int64_t rows);
+  void RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t rows);
   void Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
                  int64_t rows) const;
-  void ComputeLogits(const StepInputs& inputs, at::Tensor& logits);
+  void FinishLogitRows(const StepInputs& inputs, at::Tensor& logits);
 
   const ModelConfig config_;
   const TransformerOptions options_;
