@@ -36,6 +36,7 @@ struct Flags {
   int64_t kv_memory_mb = EngineOptions().kv_memory_bytes >> 20;
   int max_queued = EngineOptions().max_queued_requests;
   int max_running = EngineOptions().max_running_sequences;
+  int max_step_tokens = EngineOptions().max_step_tokens;
   int64_t max_prompt_bytes = RequestLimits().max_prompt_bytes;
   int drain_delay_seconds = 0;
   int drain_timeout_seconds = 30;
@@ -77,6 +78,11 @@ void DeclareFlags(CLI::App* app, Flags* flags) {
       ->capture_default_str();
   app->add_option("--max-running", flags->max_running, "Sequences that run at a time, per model")
       ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app->add_option("--max-step-tokens", flags->max_step_tokens,
+                  "Tokens of one step: a token of each decoding sequence first, then of prompts; "
+                  "more fill the machine better, fewer answer others sooner")
+      ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   app->add_option("--max-prompt-bytes", flags->max_prompt_bytes, "Text of one prompt, bytes")
       ->check(CLI::Range(int64_t{1}, kMaxPromptBytes))
@@ -176,6 +182,7 @@ absl::StatusOr<ServerOptions> Check(const Flags& flags) {
   options.engine.kv_memory_bytes = flags.kv_memory_mb << 20;
   options.engine.max_queued_requests = flags.max_queued;
   options.engine.max_running_sequences = flags.max_running;
+  options.engine.max_step_tokens = flags.max_step_tokens;
   options.drain_delay = absl::Seconds(flags.drain_delay_seconds);
   options.drain_timeout = absl::Seconds(flags.drain_timeout_seconds);
   options.log_level = spdlog::level::from_str(flags.log_level);

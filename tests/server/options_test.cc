@@ -59,6 +59,8 @@ TEST(ParseOptions, EveryFlagArrives) {
                                       "64",
                                       "--max-queued",
                                       "5",
+                                      "--max-step-tokens",
+                                      "77",
                                       "--max-running",
                                       "6",
                                       "--max-prompt-bytes",
@@ -85,6 +87,7 @@ TEST(ParseOptions, EveryFlagArrives) {
   EXPECT_EQ(options.engine.kv_memory_bytes, 64 << 20);
   EXPECT_EQ(options.engine.max_queued_requests, 5);
   EXPECT_EQ(options.engine.max_running_sequences, 6);
+  EXPECT_EQ(options.engine.max_step_tokens, 77);
   EXPECT_EQ(options.drain_delay, absl::Seconds(8));
   EXPECT_EQ(options.drain_timeout, absl::Seconds(9));
   EXPECT_EQ(options.log_level, spdlog::level::err);
