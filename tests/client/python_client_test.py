@@ -141,6 +141,7 @@ def test_leaving_the_loop_cancels_on_the_server(client, server):
 def test_generate_batch_answers_as_generate_does(client, order):
     prompts = [{**PROMPT, "id": "same" if number % 2 else None} for number in range(40)]
     prompts[7] = {**PROMPT, "colour": 1}
+    prompts[9] = {"segments": [{"type": "context", "text": "x" * (17 << 20)}]}
     prompts[11] = {"id": 11, "segments": [{"type": "question", "text": "a",
                                            "paraphrase_index": 63}]}
     options = dict(max_tokens=9, ignore_eos=True, temperature=0.7, seed=5)
@@ -151,8 +152,10 @@ def test_generate_batch_answers_as_generate_does(client, order):
     results.sort(key=lambda result: result.index)
     assert [result.id for result in results] == [prompt.get("id") for prompt in prompts]
     for result in results:
-        if result.index in (7, 11):
-            assert result.generation is None and result.error.code == "INVALID_ARGUMENT"
+        if result.index in (7, 9, 11):
+            assert result.generation is None
+            assert result.error.code == ("RESOURCE_EXHAUSTED" if result.index == 9 else
+                                         "INVALID_ARGUMENT")
             continue
         assert result.error is None
         for field in ("text", "token_ids", "logprobs", "finish_reason", "prompt_token_ids"):

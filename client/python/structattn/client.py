@@ -17,6 +17,8 @@ from structattn.v1 import types_pb2 as types
 
 MAX_RECEIVE_BYTES = 64 << 20  # An echoed prompt can pass gRPC's default of 4 MiB.
 
+# A request with more would end a stream: the server takes messages of 16 MiB.
+MAX_REQUEST_BYTES = (16 << 20) - 64
 MAX_ID_CHARACTERS = 64  # 256 bytes of UTF-8 at most.
 
 SAMPLING_FIELDS = {field.name for field in types.Sampling.DESCRIPTOR.fields}
@@ -140,6 +142,13 @@ def _finish(finished: api.Finished, into: Generation) -> None:
     into.timings = finished.timings
 
 
+def _too_large(request: api.GenerateRequest) -> StructattnError | None:
+    if request.ByteSize() <= MAX_REQUEST_BYTES:
+        return None
+    return StructattnError("RESOURCE_EXHAUSTED", f"segments: the request has {request.ByteSize()} "
+                           f"bytes; at most {MAX_REQUEST_BYTES} are allowed", "segments")
+
+
 class _BatchRequests:
     """The requests of generate_batch(), and the way back from responses to prompts."""
 
@@ -154,8 +163,10 @@ class _BatchRequests:
             own_id = None if isinstance(prompt, types.Prompt) else prompt.get("id")
             try:
                 request = self._make(prompt)
+                refused = _too_large(request)
             except ValueError as error:
                 refused = StructattnError("INVALID_ARGUMENT", str(error))
+            if refused is not None:
                 self._unsendable.append(BatchResult(index, own_id, error=refused))
                 continue
             # Prompts' own ids may be missing or repeat.
