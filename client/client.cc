@@ -32,17 +32,14 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
-void Append(const v1::Chunk& chunk, Generation* generation) {
-  generation->text += chunk.text();
-  generation->token_ids.insert(generation->token_ids.end(), chunk.token_ids().begin(),
-                               chunk.token_ids().end());
-  generation->logprobs.insert(generation->logprobs.end(), chunk.logprobs().begin(),
-                              chunk.logprobs().end());
-  generation->top_logprobs.insert(generation->top_logprobs.end(), chunk.top_logprobs().begin(),
-                                  chunk.top_logprobs().end());
-}
-
 }  // namespace
+
+void Generation::Append(const v1::Chunk& chunk) {
+  text += chunk.text();
+  token_ids.insert(token_ids.end(), chunk.token_ids().begin(), chunk.token_ids().end());
+  logprobs.insert(logprobs.end(), chunk.logprobs().begin(), chunk.logprobs().end());
+  top_logprobs.insert(top_logprobs.end(), chunk.top_logprobs().begin(), chunk.top_logprobs().end());
+}
 
 ErrorDetail GetErrorDetail(const grpc::Status& status) {
   ErrorDetail detail;
@@ -102,7 +99,7 @@ grpc::Status Client::Generate(grpc::ClientContext& context, const v1::GenerateRe
     if (response.has_started()) {
       generation->started = response.started();
     } else if (response.has_chunk()) {
-      Append(response.chunk(), generation);
+      generation->Append(response.chunk());
       if (on_chunk) on_chunk(response.chunk());
     } else if (response.has_finished()) {
       generation->finished = response.finished();

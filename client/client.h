@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -36,6 +37,17 @@ struct Generation {
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;                // One per token id.
   std::vector<v1::TopLogprobs> top_logprobs;  // One per token id when asked for.
+
+  void Append(const v1::Chunk& chunk);
+};
+
+// Where the requests of a stream come from, and where their answers go.
+struct BatchHandler {
+  // The next request, each with a request_id of its own; nothing at the end. Called on a thread of
+  // its own, ahead of the answers by as much as the connection holds.
+  std::function<std::optional<v1::GenerateRequest>()> next;
+  // The answer to the n-th request, counted from 0; once at most. On the caller's thread.
+  std::function<void(size_t n, const grpc::Status& status, const Generation& generation)> on_answer;
 };
 
 class Client {
@@ -44,12 +56,19 @@ class Client {
   // answers.
   explicit Client(const std::string& address);
 
+  // A request with more bytes would end a stream: the server takes messages of 16 MiB.
+  static constexpr size_t kMaxRequestBytes = (size_t{16} << 20) - 64;
+
   // Hears each chunk as it arrives; may be empty.
   using OnChunk = std::function<void(const v1::Chunk&)>;
 
   // Runs a request to its end. `context` may be cancelled from another thread (TryCancel).
   grpc::Status Generate(grpc::ClientContext& context, const v1::GenerateRequest& request,
                         const OnChunk& on_chunk, Generation* generation) const;
+  // Runs requests over one stream until all are answered, or the stream breaks: then those without
+  // an answer may be asked again in another one. `context` as above.
+  grpc::Status GenerateBatch(grpc::ClientContext& context, const v1::BatchOptions& options,
+                             const BatchHandler& handler) const;
   grpc::Status Inspect(grpc::ClientContext& context, const v1::InspectRequest& request,
                        v1::InspectResponse* response) const;
   grpc::Status ListModels(grpc::ClientContext& context, v1::ListModelsResponse* response) const;

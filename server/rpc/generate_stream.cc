@@ -2,21 +2,13 @@
 // with mutex_ held; the engine is never called with it held.
 #include "server/rpc/generate_stream.h"
 
-#include <string>
 #include <utility>
 
-#include "absl/time/time.h"
-#include "server/rpc/log.h"
+#include "server/rpc/request_log.h"
 #include "server/rpc/response_codec.h"
 #include "server/rpc/status.h"
 
 namespace structattn {
-namespace {
-
-// Keeps one message, with 20 alternatives per token, far below the 4 MiB that clients accept.
-constexpr int kMaxTokensPerChunk = 1024;
-
-}  // namespace
 
 void GenerateStream::Start(std::shared_ptr<ServedModel> served, Request request, bool echo) {
   {
@@ -96,7 +88,7 @@ void GenerateStream::OnDone() {
   std::shared_ptr<ServedModel> lease;
   {
     std::lock_guard lock(mutex_);
-    LogRequest();
+    LogOutcome();
     lease = std::move(served_);
   }
   lease.reset();
@@ -128,23 +120,13 @@ void GenerateStream::Pump() {
   }
 }
 
-void GenerateStream::LogRequest() {
-  const absl::StatusCode code = client_gone_ ? absl::StatusCode::kCancelled : outcome_->code();
-  LogFields fields = {{"method", "Generate"},
-                      {"request_id", labels_.request_id},
-                      {"model", served_ != nullptr ? served_->name : labels_.model},
-                      {"code", absl::StatusCodeToString(code)}};
-  if (!outcome_->ok()) fields["error"] = std::string(outcome_->message());
-  if (finish_.has_value()) {
-    fields.update({{"finish_reason", FinishReasonName(finish_->reason)},
-                   {"prompt_tokens", finish_->prompt_tokens},
-                   {"generated_tokens", finish_->generated_tokens},
-                   {"cached_tokens", finish_->cached_tokens},
-                   {"queue_ms", absl::ToDoubleMilliseconds(finish_->queue)},
-                   {"prefill_ms", absl::ToDoubleMilliseconds(finish_->prefill)},
-                   {"decode_ms", absl::ToDoubleMilliseconds(finish_->decode)}});
-  }
-  Log(spdlog::level::info, "request", fields);
+void GenerateStream::LogOutcome() {
+  LogRequest({.method = "Generate",
+              .request_id = labels_.request_id,
+              .model = served_ != nullptr ? served_->name : labels_.model,
+              .outcome = *outcome_,
+              .finish = finish_,
+              .client_gone = client_gone_});
 }
 
 }  // namespace structattn

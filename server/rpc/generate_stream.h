@@ -54,7 +54,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
  private:
   void EndWith(const absl::Status& status);  // mutex_ held.
   void Pump();                               // mutex_ held.
-  void LogRequest();                         // mutex_ held.
+  void LogOutcome();                         // mutex_ held.
 
   const Labels labels_;
   const DoneHook on_done_;

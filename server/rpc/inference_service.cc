@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/time/time.h"
 #include "server/model/status_macros.h"
@@ -20,20 +19,41 @@ constexpr size_t kMaxLoggedBytes = 256;
 
 }  // namespace
 
+void InferenceService::Close() {
+  phase_ = Phase::kDraining;
+  for (const std::shared_ptr<BatchStream>& batch : batches_.List()) batch->EndWith(CheckOpen());
+}
+
 void InferenceService::CancelStreams() {
-  std::vector<std::shared_ptr<GenerateStream>> streams;
-  {
-    std::lock_guard lock(streams_mutex_);
-    for (const auto& [key, stream] : streams_) streams.push_back(stream);
-  }
-  for (const std::shared_ptr<GenerateStream>& stream : streams) stream->CancelWork();
+  for (const std::shared_ptr<GenerateStream>& stream : streams_.List()) stream->CancelWork();
+  for (const std::shared_ptr<BatchStream>& batch : batches_.List()) batch->CancelWork();
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
   const std::shared_ptr<GenerateStream> stream = NewStream(*request);
-  const absl::Status status = StartStream(*context, *request, stream.get());
-  if (!status.ok()) stream->Refuse(status);
+  absl::StatusOr<AdmittedRequest> admitted = Admit(*request, absl::FromChrono(context->deadline()));
+  if (admitted.ok()) {
+    stream->Start(std::move(admitted->served), std::move(admitted->request),
+                  request->output().echo());
+  } else {
+    stream->Refuse(admitted.status());
+  }
+  return stream.get();
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* InferenceService::GenerateBatch(
+    grpc::CallbackServerContext* context) {
+  const absl::Time deadline = absl::FromChrono(context->deadline());
+  const auto stream = std::make_shared<BatchStream>(BatchStream::Options{
+      .admit = [this,
+                deadline](const v1::GenerateRequest& request) { return Admit(request, deadline); },
+      .max_requests = limits_.max_requests_per_stream,
+      .on_done = [this](const BatchStream* done) { batches_.Remove(done); }});
+  batches_.Add(stream);
+  stream->Start();
+  // Close() comes before this check or finds the stream in the list.
+  if (const absl::Status open = CheckOpen(); !open.ok()) stream->EndWith(open);
   return stream.get();
 }
 
@@ -64,17 +84,15 @@ absl::Status InferenceService::CheckOpen() const {
   return absl::OkStatus();
 }
 
-absl::Status InferenceService::StartStream(const grpc::CallbackServerContext& context,
-                                           const v1::GenerateRequest& request,
-                                           GenerateStream* stream) {
+absl::StatusOr<AdmittedRequest> InferenceService::Admit(const v1::GenerateRequest& request,
+                                                        absl::Time call_deadline) const {
   STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
   STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served,
                               registry_->Find(request.model()));
   STRUCTATTN_ASSIGN_OR_RETURN(Request decoded,
                               DecodeGenerateRequest(request, *served->model, limits_));
-  decoded.deadline = std::min(decoded.deadline, absl::FromChrono(context.deadline()));
-  stream->Start(std::move(served), std::move(decoded), request.output().echo());
-  return absl::OkStatus();
+  decoded.deadline = std::min(decoded.deadline, call_deadline);
+  return AdmittedRequest{.served = std::move(served), .request = std::move(decoded)};
 }
 
 absl::Status InferenceService::FillInspect(const v1::InspectRequest& request,
@@ -91,16 +109,9 @@ absl::Status InferenceService::FillInspect(const v1::InspectRequest& request,
 std::shared_ptr<GenerateStream> InferenceService::NewStream(const v1::GenerateRequest& request) {
   GenerateStream::Labels labels = {.request_id = request.request_id().substr(0, kMaxLoggedBytes),
                                    .model = request.model().substr(0, kMaxLoggedBytes)};
-  auto stream =
-      std::make_shared<GenerateStream>(std::move(labels), [this](const GenerateStream* done) {
-        std::shared_ptr<GenerateStream> last;  // Outlives the lock.
-        std::lock_guard lock(streams_mutex_);
-        const auto found = streams_.find(done);
-        last = std::move(found->second);
-        streams_.erase(found);
-      });
-  std::lock_guard lock(streams_mutex_);
-  streams_.emplace(stream.get(), stream);
+  auto stream = std::make_shared<GenerateStream>(
+      std::move(labels), [this](const GenerateStream* done) { streams_.Remove(done); });
+  streams_.Add(stream);
   return stream;
 }
 

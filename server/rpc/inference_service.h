@@ -1,23 +1,30 @@
-// structattn.v1.InferenceService: Generate and Inspect.
+// structattn.v1.InferenceService: Generate, GenerateBatch and Inspect.
 // Registered by server/rpc/server. Reads requests, checks them, hands them to the model's engine;
 // the work itself happens on the engine's thread.
 #ifndef STRUCTATTN_SERVER_RPC_INFERENCE_SERVICE_H_
 #define STRUCTATTN_SERVER_RPC_INFERENCE_SERVICE_H_
 
 #include <atomic>
-#include <map>
 #include <memory>
-#include <mutex>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "server/engine/model_registry.h"
+#include "server/rpc/batch_stream.h"
 #include "server/rpc/generate_stream.h"
+#include "server/rpc/live_streams.h"
 #include "server/rpc/request_codec.h"
 #include "structattn/v1/inference_service.grpc.pb.h"
 
 namespace structattn {
 
-class InferenceService final : public v1::InferenceService::CallbackService {
+// GenerateBatch is raw: its stream parses the messages itself (see batch_codec).
+using InferenceServiceBase = v1::InferenceService::WithRawCallbackMethod_GenerateBatch<
+    v1::InferenceService::WithCallbackMethod_Generate<
+        v1::InferenceService::WithCallbackMethod_Inspect<v1::InferenceService::Service>>>;
+
+class InferenceService final : public InferenceServiceBase {
  public:
   // `registry` outlives the service.
   InferenceService(const ModelRegistry* registry, const RequestLimits& limits)
@@ -25,12 +32,14 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
   // Until Open and after Close, requests are answered with UNAVAILABLE.
   void Open() { phase_ = Phase::kOpen; }
-  void Close() { phase_ = Phase::kDraining; }
-  // Stops every stream; the clients hear FINISH_REASON_CANCELLED.
+  void Close();
+  // Stops the work of every stream; the clients hear FINISH_REASON_CANCELLED.
   void CancelStreams();
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* GenerateBatch(
+      grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext* context,
                                     const v1::InspectRequest* request,
                                     v1::InspectResponse* response) override;
@@ -39,17 +48,17 @@ class InferenceService final : public v1::InferenceService::CallbackService {
   enum class Phase { kLoading, kOpen, kDraining };
 
   absl::Status CheckOpen() const;
-  absl::Status StartStream(const grpc::CallbackServerContext& context,
-                           const v1::GenerateRequest& request, GenerateStream* stream);
+  // Finds the model and checks the request; its deadline is the call's at the latest.
+  absl::StatusOr<AdmittedRequest> Admit(const v1::GenerateRequest& request,
+                                        absl::Time call_deadline) const;
   absl::Status FillInspect(const v1::InspectRequest& request, v1::InspectResponse* response) const;
   std::shared_ptr<GenerateStream> NewStream(const v1::GenerateRequest& request);
 
   const ModelRegistry* const registry_;
   const RequestLimits limits_;
   std::atomic<Phase> phase_ = Phase::kLoading;
-  std::mutex streams_mutex_;
-  // Keeps every stream alive until its OnDone.
-  std::map<const GenerateStream*, std::shared_ptr<GenerateStream>> streams_;
+  LiveStreams<GenerateStream> streams_;
+  LiveStreams<BatchStream> batches_;
 };
 
 }  // namespace structattn

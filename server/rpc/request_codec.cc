@@ -16,7 +16,6 @@
 namespace structattn {
 namespace {
 
-constexpr size_t kMaxRequestIdBytes = 256;
 constexpr size_t kMaxCacheSaltBytes = 256;
 constexpr size_t kMaxModelNameBytes = 64;
 constexpr int32_t kMaxTopLogprobs = 20;

@@ -5,6 +5,7 @@
 #ifndef STRUCTATTN_SERVER_RPC_REQUEST_CODEC_H_
 #define STRUCTATTN_SERVER_RPC_REQUEST_CODEC_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -21,7 +22,11 @@ namespace structattn {
 struct RequestLimits {
   int64_t max_prompt_bytes = int64_t{1} << 20;  // Text over all segments.
   int32_t max_segments = 4096;
+  // Of one GenerateBatch stream, which remembers their ids.
+  size_t max_requests_per_stream = size_t{1} << 20;
 };
+
+inline constexpr size_t kMaxRequestIdBytes = 256;
 
 // Enums and oneofs only; EncodePrompt checks the rest.
 absl::StatusOr<Prompt> DecodePrompt(const v1::Prompt& prompt);

@@ -15,6 +15,9 @@ namespace structattn {
 // `echo`: token ids, groups and positions of the prompt as well.
 v1::Started EncodeStarted(const ServedModel& served, const Request& request, bool echo);
 
+// Keeps one message, with 20 alternatives per token, far below the 4 MiB that clients accept.
+inline constexpr int kMaxTokensPerChunk = 1024;
+
 // Adds the event to the end of `chunk`, so that one chunk may carry several.
 void AppendToken(const TokenEvent& event, v1::Chunk* chunk);
 

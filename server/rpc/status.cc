@@ -7,7 +7,6 @@
 
 #include "google/protobuf/message.h"
 #include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "server/engine/field_error.h"
 
 namespace structattn {
@@ -38,8 +37,7 @@ void AddDetail(const google::protobuf::Message& detail, google::rpc::Status* sta
 
 }  // namespace
 
-grpc::Status ToGrpcStatus(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
+google::rpc::Status ToRpcStatus(const absl::Status& status) {
   const std::string message = CleanMessage({status.message().data(), status.message().size()});
   const std::optional<FieldErrorDetail> field_error = GetFieldErrorDetail(status);
 
@@ -62,7 +60,13 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
     AddDetail(retry, &rich);
   }
   AddDetail(info, &rich);
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message,
+  return rich;
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const google::rpc::Status rich = ToRpcStatus(status);
+  return grpc::Status(static_cast<grpc::StatusCode>(rich.code()), rich.message(),
                       rich.SerializeAsString());
 }
 

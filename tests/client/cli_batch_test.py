@@ -11,6 +11,7 @@ import pytest
 
 import cases
 import conftest
+from breaking_proxy import BreakingProxy
 from serving import PATIENCE_S, wait_until
 
 GOOD = {"segments": [{"type": "question", "text": "What is red?", "paraphrase_index": 0},
@@ -161,6 +162,34 @@ def test_a_full_queue_is_waited_for(cli, start_server, tmp_path):
     assert done.returncode == 0, done.stderr
     results = cases.read_jsonl(tmp_path / "out.jsonl")
     assert [len(result.get("token_ids", ())) for result in results] == [300] * 8
+
+
+def test_a_connection_that_breaks_is_made_again(bin_dir, batch, server, tmp_path):
+    prompts = [{**GOOD, "id": number} for number in range(24)]
+    flags = ["--max-tokens", "300", "--ignore-eos", "--temperature", "0.8", "--seed", "3"]
+    given, answered = write_lines(tmp_path / "broken.jsonl", prompts), tmp_path / "broken.out.jsonl"
+    with BreakingProxy(server.address) as proxy:
+        command = [bin_dir / "structattn", "batch", given, "-o", answered, "--server",
+                   proxy.address, "--concurrency", "4", *flags]
+        with subprocess.Popen(command) as process:
+            for lines in (4, 12):
+                wait_until(lambda: answered.exists() and answered.read_bytes().count(b"\n") >= lines)
+                proxy.break_all()
+            assert process.wait(timeout=PATIENCE_S) == 0
+        assert proxy.connections == 3
+    done, whole = batch(prompts, *flags)
+    assert done.returncode == 0
+    assert answers_of(cases.read_jsonl(answered)) == answers_of(whole)
+
+
+def test_a_line_too_large_to_send_fails_alone(batch):
+    large = {"id": "large", "segments": [{"type": "context", "text": "x" * (17 << 20)}]}
+    done, results = batch([{**GOOD, "id": 1}, large, {**GOOD, "id": 2}], "--max-tokens", 2)
+    assert done.returncode == 9, done.stderr
+    assert [result["id"] for result in results] == [1, "large", 2]
+    assert results[1]["error"]["code"] == "RESOURCE_EXHAUSTED"
+    assert results[1]["error"]["field"] == "segments"
+    assert results[0]["token_ids"] and results[2]["token_ids"]
 
 
 def test_a_server_that_goes_away_ends_the_batch_and_resume_goes_on(bin_dir, cli, start_server,

@@ -8,11 +8,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 import cases
 import conftest
+from breaking_proxy import BreakingProxy
 from serving import PATIENCE_S, wait_until
 
 SEGMENTS = [{"type": "instruction", "text": "Answer in one word.\n"},
@@ -32,8 +34,8 @@ def test_the_package_holds_what_it_needs_and_no_more(python_package):
     files = {str(path.relative_to(python_package)) for path in python_package.rglob("*.py")}
     stubs = {f"structattn/v1/{name}_pb2{kind}.py" for kind in ("", "_grpc")
              for name in ("inference_service", "model_service", "types")}
-    assert files == stubs | {"structattn/__init__.py", "structattn/client.py",
-                             "structattn/prompt.py", "structattn/v1/__init__.py"}
+    assert files == stubs | {"structattn/__init__.py", "structattn/batch.py",
+                             "structattn/client.py", "structattn/prompt.py", "structattn/v1/__init__.py"}
 
 
 def test_the_builders_write_the_form_of_files(structattn):
@@ -133,6 +135,93 @@ def test_leaving_the_loop_cancels_on_the_server(client, server):
             break
     wait_until(lambda: len(server.log_events("request")) > before)
     assert server.log_events("request")[before]["code"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("order", ["input", "as_finished"])
+def test_generate_batch_answers_as_generate_does(client, order):
+    prompts = [{**PROMPT, "id": "same" if number % 2 else None} for number in range(40)]
+    prompts[7] = {**PROMPT, "colour": 1}
+    prompts[9] = {"segments": [{"type": "context", "text": "x" * (17 << 20)}]}
+    prompts[11] = {"id": 11, "segments": [{"type": "question", "text": "a",
+                                           "paraphrase_index": 63}]}
+    options = dict(max_tokens=9, ignore_eos=True, temperature=0.7, seed=5)
+    expected = client.generate(PROMPT, **options)
+    results = list(client.generate_batch(iter(prompts), order=order, max_in_flight=4, **options))
+    if order == "input":
+        assert [result.index for result in results] == list(range(40))
+    results.sort(key=lambda result: result.index)
+    assert [result.id for result in results] == [prompt.get("id") for prompt in prompts]
+    for result in results:
+        if result.index in (7, 9, 11):
+            assert result.generation is None
+            assert result.error.code == ("RESOURCE_EXHAUSTED" if result.index == 9 else
+                                         "INVALID_ARGUMENT")
+            continue
+        assert result.error is None
+        for field in ("text", "token_ids", "logprobs", "finish_reason", "prompt_token_ids"):
+            assert getattr(result.generation, field) == getattr(expected, field), field
+    assert "colour" in results[7].error.message
+    assert results[11].error.field == "segments[0].paraphrase_index"
+    assert results[11].error.reason == "PARAPHRASE_INDEX_OUT_OF_RANGE"
+    assert not list(client.generate_batch([]))
+
+
+def test_generate_batch_takes_prompts_no_faster_than_results_are_taken(client):
+    pulled = []
+
+    def endless():
+        while True:
+            pulled.append(len(pulled))
+            yield {"segments": [{"type": "context", "text": "red " * 2000}]}
+
+    results = client.generate_batch(endless(), max_in_flight=2, max_tokens=1)
+    for _ in range(3):
+        assert next(results).generation
+
+    def nothing_more_is_pulled():
+        before = len(pulled)
+        time.sleep(1)
+        return len(pulled) == before
+
+    wait_until(nothing_more_is_pulled)  # What the connection itself holds is taken, and no more.
+    assert next(results).generation
+    results.close()
+
+
+def test_generate_batch_goes_on_when_the_connection_breaks(structattn, client, server):
+    options = dict(max_tokens=40, ignore_eos=True)
+    expected = client.generate(PROMPT, **options).token_ids
+    with BreakingProxy(server.address) as proxy, structattn.Client(proxy.address) as broken:
+        seen = []
+        for result in broken.generate_batch([PROMPT] * 200, max_in_flight=4, **options):
+            assert result.generation.token_ids == expected
+            seen.append(result.index)
+            if len(seen) in (20, 90):
+                proxy.break_all()
+        assert seen == list(range(200))
+        assert proxy.connections == 3
+
+
+def test_generate_batch_raises_what_stops_it(structattn, client, start_server):
+    def failing():
+        yield PROMPT
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        list(client.generate_batch(failing(), max_tokens=2))
+    with pytest.raises(TypeError, match="request_id"):
+        next(client.generate_batch([PROMPT], request_id="x"))
+    with pytest.raises(ValueError, match="BATCH_ORDER_RANDOM"):
+        next(client.generate_batch([PROMPT], order="random"))
+    with pytest.raises(structattn.StructattnError) as caught:
+        next(client.generate_batch([PROMPT], max_in_flight=1025))
+    assert (caught.value.code, caught.value.field) == ("INVALID_ARGUMENT", "options.max_in_flight")
+    gone = start_server()
+    gone.kill()
+    with structattn.Client(gone.address) as nobody, \
+            pytest.raises(structattn.StructattnError) as caught:
+        list(nobody.generate_batch([PROMPT]))
+    assert caught.value.code == "UNAVAILABLE"
 
 
 @pytest.mark.parametrize("change, options, error", [

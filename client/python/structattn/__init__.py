@@ -8,9 +8,10 @@
     print(client.generate(prompt, max_tokens=8).text)
 """
 
-from structattn.client import Chunk, Client, Generation, Inspection, StructattnError, Token
+from structattn.client import (BatchResult, Chunk, Client, Generation, Inspection, StructattnError,
+                               Token)
 from structattn.prompt import (answer_cue, context, few_shot, instruction, question, segment,
                                separator, to_proto)
 
-__all__ = ["Chunk", "Client", "Generation", "Inspection", "StructattnError", "Token", "answer_cue",
-           "context", "few_shot", "instruction", "question", "segment", "separator", "to_proto"]
+__all__ = ["BatchResult", "Chunk", "Client", "Generation", "Inspection", "StructattnError", "Token",
+           "answer_cue", "context", "few_shot", "instruction", "question", "segment", "separator", "to_proto"]

@@ -1,19 +1,25 @@
-"""The client: one channel, three calls, plain dataclasses back."""
+"""The client: one channel, four calls, plain dataclasses back."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Iterator, Mapping
+import math
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from structattn import batch
 from structattn.prompt import to_proto
 from structattn.v1 import inference_service_pb2 as api
 from structattn.v1 import inference_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
 from structattn.v1 import types_pb2 as types
 
 MAX_RECEIVE_BYTES = 64 << 20  # An echoed prompt can pass gRPC's default of 4 MiB.
+
+# A request with more would end a stream: the server takes messages of 16 MiB.
+MAX_REQUEST_BYTES = (16 << 20) - 64
+MAX_ID_CHARACTERS = 64  # 256 bytes of UTF-8 at most.
 
 SAMPLING_FIELDS = {field.name for field in types.Sampling.DESCRIPTOR.fields}
 STOPPING_FIELDS = {field.name for field in types.Stopping.DESCRIPTOR.fields}
@@ -66,6 +72,16 @@ class Generation:
 
 
 @dataclasses.dataclass
+class BatchResult:
+    """What became of one prompt of generate_batch(): a generation or an error."""
+
+    index: int  # The prompt's place among all, from 0.
+    id: Any  # The prompt's own "id"; None when it has none.
+    generation: Generation | None = None
+    error: StructattnError | None = None
+
+
+@dataclasses.dataclass
 class Token:
     """One prompt token as the server sees it. segment is -1 for added special tokens."""
 
@@ -86,25 +102,97 @@ class Inspection:
     causal_pairs: int
 
 
-def _to_error(error: grpc.RpcError) -> StructattnError:
-    result = StructattnError(error.code().name, error.details() or "")
-    for key, value in error.trailing_metadata() or ():
-        if key != "grpc-status-details-bin":
-            continue
-        for detail in status_pb2.Status.FromString(value).details:
-            bad_request = error_details_pb2.BadRequest()
-            error_info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(bad_request) and bad_request.field_violations:
-                result.field = bad_request.field_violations[0].field
-            elif detail.Unpack(error_info):
-                result.reason = error_info.reason
+def _from_status(code: str, message: str, status: status_pb2.Status) -> StructattnError:
+    result = StructattnError(code, message)
+    for detail in status.details:
+        bad_request = error_details_pb2.BadRequest()
+        error_info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(bad_request) and bad_request.field_violations:
+            result.field = bad_request.field_violations[0].field
+        elif detail.Unpack(error_info):
+            result.reason = error_info.reason
     return result
+
+
+def _to_error(error: grpc.RpcError) -> StructattnError:
+    status = status_pb2.Status()
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status.ParseFromString(value)
+    return _from_status(error.code().name, error.details() or "", status)
 
 
 def _to_chunk(chunk: api.Chunk) -> Chunk:
     best = [[(entry.token_id, entry.logprob) for entry in place.entries]
             for place in chunk.top_logprobs]
     return Chunk(chunk.text, list(chunk.token_ids), list(chunk.logprobs), best)
+
+
+def _begin(started: api.Started, into: Generation) -> None:
+    into.prompt_token_ids = list(started.prompt_token_ids)
+    into.group_ids = list(started.group_ids)
+    into.position_ids = list(started.position_ids)
+    into.provenance = started.provenance
+
+
+def _finish(finished: api.Finished, into: Generation) -> None:
+    name = types.FinishReason.Name(finished.reason)
+    into.finish_reason = name.removeprefix("FINISH_REASON_").lower()
+    into.usage = finished.usage
+    into.timings = finished.timings
+
+
+def _too_large(request: api.GenerateRequest) -> StructattnError | None:
+    if request.ByteSize() <= MAX_REQUEST_BYTES:
+        return None
+    return StructattnError("RESOURCE_EXHAUSTED", f"segments: the request has {request.ByteSize()} "
+                           f"bytes; at most {MAX_REQUEST_BYTES} are allowed", "segments")
+
+
+class _BatchRequests:
+    """The requests of generate_batch(), and the way back from responses to prompts."""
+
+    def __init__(self, prompts: Iterable[Any], make: Callable[[Any], api.GenerateRequest]):
+        self._prompts = prompts
+        self._make = make
+        self._ids: dict[str, tuple[int, Any]] = {}  # By request_id: the prompt's index and id.
+        self._unsendable: list[BatchResult] = []  # By index; made by the thread that pulls.
+
+    def __iter__(self) -> Iterator[api.GenerateRequest]:
+        for index, prompt in enumerate(self._prompts):
+            own_id = None if isinstance(prompt, types.Prompt) else prompt.get("id")
+            try:
+                request = self._make(prompt)
+                refused = _too_large(request)
+            except ValueError as error:
+                refused = StructattnError("INVALID_ARGUMENT", str(error))
+            if refused is not None:
+                self._unsendable.append(BatchResult(index, own_id, error=refused))
+                continue
+            # Prompts' own ids may be missing or repeat.
+            request.request_id = f"{index}:{own_id}"[:MAX_ID_CHARACTERS]
+            self._ids[request.request_id] = (index, own_id)
+            yield request
+
+    def result_for(self, responses: list[api.GenerateBatchResponse]) -> BatchResult:
+        index, own_id = self._ids.pop(responses[0].request_id)
+        if responses[0].HasField("error"):
+            status = responses[0].error
+            code = next(code.name for code in grpc.StatusCode if code.value[0] == status.code)
+            return BatchResult(index, own_id, error=_from_status(code, status.message, status))
+        generation = Generation()
+        for response in responses:
+            part = response.generated
+            if part.HasField("started"):
+                _begin(part.started, generation)
+            generation._add(_to_chunk(part.chunk))
+        _finish(responses[-1].generated.finished, generation)
+        return BatchResult(index, own_id, generation)
+
+    def unsendable(self, before: float = math.inf) -> Iterator[BatchResult]:
+        """Prompts that could not be made into requests, each once."""
+        while self._unsendable and self._unsendable[0].index < before:
+            yield self._unsendable.pop(0)
 
 
 class Client:
@@ -153,17 +241,43 @@ class Client:
             for response in call:
                 event = response.WhichOneof("event")
                 if event == "started":
-                    self._begin(response.started, into)
+                    _begin(response.started, into)
                 elif event == "chunk":
                     chunk = _to_chunk(response.chunk)
                     into._add(chunk)
                     yield chunk
                 elif event == "finished":
-                    self._finish(response.finished, into)
+                    _finish(response.finished, into)
         except grpc.RpcError as error:
             raise _to_error(error) from None
         finally:
             call.cancel()
+
+    def generate_batch(self, prompts: Iterable[Mapping[str, Any] | types.Prompt], *,
+                       order: str = "input", max_in_flight: int = 0,
+                       **options: Any) -> Iterator[BatchResult]:
+        """Yields a result for each prompt, over one stream; leaving the loop cancels the rest.
+
+        prompts may be a generator: it is pulled on another thread, as fast as results are taken.
+        order is "input" or "as_finished". max_in_flight, 1..1024, bounds what the server works on;
+        0 is its default. For options see stream(); request_id is not one of them.
+        A prompt that is refused or fails has its error in its result, and the others go on. When the
+        connection breaks, what has no answer is asked again; StructattnError when that does not
+        help.
+        """
+        if "request_id" in options:
+            raise TypeError("request_id: generate_batch() makes the ids")
+        choice = api.BatchOptions(order=f"BATCH_ORDER_{order.upper()}",
+                                  max_in_flight=max_in_flight)
+        requests = _BatchRequests(prompts, lambda prompt: self._request(prompt, dict(options)))
+        try:
+            for responses in batch.answers(self._inference.GenerateBatch, iter(requests), choice):
+                result = requests.result_for(responses)
+                yield from requests.unsendable(before=result.index)
+                yield result
+        except grpc.RpcError as error:
+            raise _to_error(error) from None
+        yield from requests.unsendable()
 
     def inspect(self, prompt: Mapping[str, Any] | types.Prompt, model: str = "") -> Inspection:
         """Tokens, groups, positions and visibility; nothing is generated."""
@@ -201,17 +315,3 @@ class Client:
         request.stopping.MergeFrom(types.Stopping(**groups["stopping"]))
         request.MergeFrom(api.GenerateRequest(**groups["request"]))
         return request
-
-    @staticmethod
-    def _begin(started: api.Started, into: Generation) -> None:
-        into.prompt_token_ids = list(started.prompt_token_ids)
-        into.group_ids = list(started.group_ids)
-        into.position_ids = list(started.position_ids)
-        into.provenance = started.provenance
-
-    @staticmethod
-    def _finish(finished: api.Finished, into: Generation) -> None:
-        name = types.FinishReason.Name(finished.reason)
-        into.finish_reason = name.removeprefix("FINISH_REASON_").lower()
-        into.usage = finished.usage
-        into.timings = finished.timings

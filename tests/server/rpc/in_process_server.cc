@@ -146,6 +146,12 @@ v1::GenerateRequest GoodRequest(int max_tokens) {
   return request;
 }
 
+fake::Expected ExpectedFor(const v1::GenerateRequest& request) {
+  fake::FakeModel fake(kTestContextLength);
+  fake.model->tokenizer = std::make_unique<ByteTokenizer>();
+  return fake::ExpectedResult(*DecodeGenerateRequest(request, *fake.model, {}), kTestContextLength);
+}
+
 std::string StreamResult::Text() const {
   std::string text;
   for (const v1::GenerateResponse& response : responses) text += response.chunk().text();

@@ -89,6 +89,9 @@ ErrorDetails DetailsOf(const grpc::Status& status);
 // A small prompt that is fine: an instruction, two paraphrases, a cue.
 v1::GenerateRequest GoodRequest(int max_tokens = 8);
 
+// What the fake model must answer, computed without server, engine or cache.
+fake::Expected ExpectedFor(const v1::GenerateRequest& request);
+
 // A whole stream, in order.
 struct StreamResult {
   grpc::Status status;

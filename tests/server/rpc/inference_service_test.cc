@@ -17,13 +17,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-// What the fake model must answer, computed without server, engine or cache.
-fake::Expected ExpectedFor(const v1::GenerateRequest& request) {
-  fake::FakeModel fake(kTestContextLength);
-  fake.model->tokenizer = std::make_unique<ByteTokenizer>();
-  return fake::ExpectedResult(*DecodeGenerateRequest(request, *fake.model, {}), kTestContextLength);
-}
-
 void ExpectGood(InProcessServer* server, const v1::GenerateRequest& request) {
   const StreamResult result = RunGenerate(server->inference(), request);
   ASSERT_TRUE(result.status.ok()) << result.status.error_message();

@@ -1,0 +1,105 @@
+// See batch_codec.h.
+#include "server/rpc/batch_codec.h"
+
+#include <grpcpp/impl/codegen/proto_utils.h>
+#include <grpcpp/support/proto_buffer_reader.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "kernels/check.h"
+#include "server/engine/field_error.h"
+#include "server/rpc/response_codec.h"
+#include "server/rpc/status.h"
+
+namespace structattn {
+namespace {
+
+constexpr int32_t kMaxInFlight = 1024;
+
+v1::GenerateBatchResponse ResponseTo(const BatchEntry& entry) {
+  v1::GenerateBatchResponse response;
+  response.set_message_index(entry.index);
+  response.set_request_id(entry.request_id);
+  return response;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::GenerateBatchRequest> ParseBatchRequest(grpc::ByteBuffer* bytes) {
+  v1::GenerateBatchRequest message;
+  grpc::ProtoBufferReader reader(bytes);
+  if (!reader.status().ok() || !message.ParseFromZeroCopyStream(&reader)) {
+    return InvalidField("", "MALFORMED_MESSAGE",
+                        absl::StrCat("the ", bytes->Length(),
+                                     " bytes are no GenerateBatchRequest with text in UTF-8"));
+  }
+  return message;
+}
+
+grpc::ByteBuffer SerializeBatchResponse(const v1::GenerateBatchResponse& response) {
+  grpc::ByteBuffer bytes;
+  bool own = false;
+  STRUCTATTN_CHECK(
+      grpc::SerializationTraits<v1::GenerateBatchResponse>::Serialize(response, &bytes, &own).ok());
+  return bytes;
+}
+
+const std::string& RequestIdOf(const v1::GenerateBatchRequest& message) {
+  return message.has_cancel() ? message.cancel().request_id() : message.generate().request_id();
+}
+
+absl::StatusOr<BatchSettings> DecodeBatchOptions(const v1::BatchOptions& options) {
+  BatchSettings settings;
+  switch (options.order()) {
+    case v1::BATCH_ORDER_UNSPECIFIED:
+    case v1::BATCH_ORDER_AS_FINISHED:
+      break;
+    case v1::BATCH_ORDER_INPUT:
+      settings.in_input_order = true;
+      break;
+    default:
+      return InvalidField("options.order", "UNKNOWN_ENUM_VALUE",
+                          absl::StrCat(options.order(), " is none of AS_FINISHED, INPUT"));
+  }
+  if (options.max_in_flight() < 0 || options.max_in_flight() > kMaxInFlight) {
+    return InvalidField("options.max_in_flight", "VALUE_OUT_OF_RANGE",
+                        absl::StrCat(options.max_in_flight(), " is not in 0..", kMaxInFlight));
+  }
+  if (options.max_in_flight() > 0) settings.max_entries = options.max_in_flight();
+  return settings;
+}
+
+std::deque<v1::GenerateBatchResponse> EncodeBatchAnswer(const BatchEntry& entry,
+                                                        std::deque<v1::Chunk> chunks,
+                                                        const FinishEvent& finish) {
+  std::deque<v1::GenerateBatchResponse> responses(1, ResponseTo(entry));
+  *responses.front().mutable_generated()->mutable_started() = entry.started;
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    if (i > 0) responses.push_back(ResponseTo(entry));
+    *responses.back().mutable_generated()->mutable_chunk() = std::move(chunks[i]);
+  }
+  *responses.back().mutable_generated()->mutable_finished() = EncodeFinished(finish);
+  return responses;
+}
+
+std::deque<v1::GenerateBatchResponse> EncodeBatchError(const BatchEntry& entry,
+                                                       const absl::Status& error) {
+  std::deque<v1::GenerateBatchResponse> responses(1, ResponseTo(entry));
+  *responses.front().mutable_error() = ToRpcStatus(error);
+  return responses;
+}
+
+FinishEvent FinishUnsubmitted(const Request& request, FinishReason reason) {
+  FinishEvent finish = {};
+  finish.reason = reason;
+  finish.prompt_tokens = request.prompt.structure.size();
+  finish.cached_per_segment.resize(request.prompt.segment_count);
+  finish.queue = absl::Now() - request.arrival;
+  return finish;
+}
+
+}  // namespace structattn

@@ -1,0 +1,43 @@
+// The messages of a GenerateBatch stream: bytes to requests, answers to bytes.
+// Called by batch_stream. Checks the form of a message only; what a request means is checked by
+// request_codec.
+#ifndef STRUCTATTN_SERVER_RPC_BATCH_CODEC_H_
+#define STRUCTATTN_SERVER_RPC_BATCH_CODEC_H_
+
+#include <grpcpp/support/byte_buffer.h>
+
+#include <cstdint>
+#include <deque>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/rpc/batch_window.h"
+#include "structattn/v1/inference_service.pb.h"
+
+namespace structattn {
+
+// INVALID_ARGUMENT when the bytes are no such message, text that is not UTF-8 included. The reason
+// why the stream carries bytes: gRPC itself cannot tell such a message from the end of the stream.
+absl::StatusOr<v1::GenerateBatchRequest> ParseBatchRequest(grpc::ByteBuffer* bytes);
+
+grpc::ByteBuffer SerializeBatchResponse(const v1::GenerateBatchResponse& response);
+
+// Of the message that is cancelled or generated; empty for others.
+const std::string& RequestIdOf(const v1::GenerateBatchRequest& message);
+
+absl::StatusOr<BatchSettings> DecodeBatchOptions(const v1::BatchOptions& options);
+
+// What the client gets for `entry`: its started, the chunks, the end.
+std::deque<v1::GenerateBatchResponse> EncodeBatchAnswer(const BatchEntry& entry,
+                                                        std::deque<v1::Chunk> chunks,
+                                                        const FinishEvent& finish);
+std::deque<v1::GenerateBatchResponse> EncodeBatchError(const BatchEntry& entry,
+                                                       const absl::Status& error);
+
+// Of a request that ended before the engine had it.
+FinishEvent FinishUnsubmitted(const Request& request, FinishReason reason);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_RPC_BATCH_CODEC_H_
