@@ -70,7 +70,10 @@ void LogEntry(const BatchEntry& entry, bool client_gone) {
 
 }  // namespace
 
-void BatchStream::Start() { StartRead(&incoming_); }
+void BatchStream::Start() {
+  std::lock_guard lock(mutex_);
+  StartRead(&incoming_);
+}
 
 void BatchStream::EndWith(const absl::Status& status) {
   std::lock_guard lock(mutex_);

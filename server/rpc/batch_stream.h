@@ -52,7 +52,7 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   // Called once, before the reactor is given to gRPC.
   void Start();
 
-  // Takes nothing more, leaves what no engine has begun unanswered, and ends the stream with
+  // Takes nothing more, leaves what no engine has accepted unanswered, and ends the stream with
   // `status` once the rest is answered. The first call counts. Not on an engine's thread.
   void EndWith(const absl::Status& status);
   // Asks the engines to stop; the client still hears how each request ended. Not on an engine's
