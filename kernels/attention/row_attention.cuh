@@ -24,7 +24,7 @@ struct RowAttentionKernel {
   static constexpr const char* kName = "attention (float32)";
   static constexpr int kWarps = 4;
   static constexpr int kThreads = kWarps * kWarpSize;
-  static constexpr int kMinBlocks = 1;
+  static constexpr int kMinBlocks = kDimsPerLane <= 4 ? 9 : 5;
   static constexpr int kMaxSharedBytes = 0;
 
   // Running softmax of one row: sum of exp(score - largest), and the values weighted likewise. A
