@@ -1,8 +1,9 @@
 // Requests per second over one GenerateBatch stream against as many Generate calls at a time.
-// Run by hand: batch_stream_bench [IN_FLIGHT] [REQUESTS] [ROUNDS] [ADDRESS]. Without an address the
-// server runs in this process with a model that costs nothing, so that only the RPCs are timed;
-// with one, its only model answers. Every answer over the stream is compared with the call's before
-// anything is timed; then rounds alternate.
+// Run by hand: batch_stream_bench [CALLS] [WINDOW] [REQUESTS] [ROUNDS] [ADDRESS]. WINDOW is the
+// stream's max_in_flight, 0 the server's default. Without an address the server runs in this
+// process with a model that costs nothing, so that only the RPCs are timed; with one, its only
+// model answers. Every answer over the stream is compared with the call's before anything is timed;
+// then rounds alternate.
 #include <grpcpp/create_channel.h>
 
 #include <algorithm>
@@ -22,7 +23,8 @@ namespace structattn {
 namespace {
 
 struct Case {
-  int in_flight = 32;
+  int calls = 32;
+  int window = 0;
   int requests = 4000;
   int rounds = 7;
 };
@@ -41,7 +43,7 @@ Answers RunUnary(v1::InferenceService::Stub& stub, const Case& size) {
   Answers answers(size.requests);
   std::atomic<int> next = 0;
   std::vector<std::jthread> callers;
-  for (int caller = 0; caller < size.in_flight; ++caller) {
+  for (int caller = 0; caller < size.calls; ++caller) {
     callers.emplace_back([&] {
       for (int i = next++; i < size.requests; i = next++) {
         answers[i] = RunGenerate(stub, RequestOf(i)).TokenIds();
@@ -58,7 +60,7 @@ Answers RunStream(v1::InferenceService::Stub& stub, const Case& size) {
   const auto stream = stub.GenerateBatch(&context);
   std::jthread writer([&] {
     v1::GenerateBatchRequest message;
-    message.mutable_options()->set_max_in_flight(size.in_flight);
+    message.mutable_options()->set_max_in_flight(size.window);
     stream->Write(message);
     for (int i = 0; i < size.requests; ++i) {
       *message.mutable_generate() = RequestOf(i);
@@ -92,14 +94,15 @@ double Median(std::vector<double> values) {
 
 int Main(int argc, char** argv) {
   Case size;
-  if (argc > 1) size.in_flight = std::atoi(argv[1]);
-  if (argc > 2) size.requests = std::atoi(argv[2]);
-  if (argc > 3) size.rounds = std::atoi(argv[3]);
+  if (argc > 1) size.calls = std::atoi(argv[1]);
+  if (argc > 2) size.window = std::atoi(argv[2]);
+  if (argc > 3) size.requests = std::atoi(argv[3]);
+  if (argc > 4) size.rounds = std::atoi(argv[4]);
   std::unique_ptr<InProcessServer> own;
-  if (argc <= 4) own = std::make_unique<InProcessServer>();
+  if (argc <= 5) own = std::make_unique<InProcessServer>();
   const auto stub = v1::InferenceService::NewStub(
       own != nullptr ? own->channel()
-                     : grpc::CreateChannel(argv[4], grpc::InsecureChannelCredentials()));
+                     : grpc::CreateChannel(argv[5], grpc::InsecureChannelCredentials()));
   const auto unary = [&] { return RunUnary(*stub, size); };
   const auto stream = [&] { return RunStream(*stub, size); };
 
@@ -110,7 +113,8 @@ int Main(int argc, char** argv) {
     std::printf("the answers differ, or some are missing: nothing is timed\n");
     return 1;
   }
-  std::printf("%d requests, %d in flight: answers equal\n", size.requests, size.in_flight);
+  std::printf("%d requests, %d calls at a time, window %d: answers equal\n", size.requests,
+              size.calls, size.window);
   std::vector<double> ratios;
   for (int round = 0; round < size.rounds; ++round) {
     const double by_call = RequestsPerSecond(size, unary);
