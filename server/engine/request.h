@@ -41,10 +41,23 @@ struct CachePolicy {
   std::string salt;     // Only requests with equal salt share.
 };
 
+// A continuation in a group of its own: sees neither the other branches nor is seen by them.
+struct Branch {
+  int32_t group = 0;
+  std::vector<int32_t> cue = {};  // Tokens of the group between the prompt and what is generated.
+  // Without a cue: the prompt token from which the first token is predicted.
+  int32_t predicted_from = 0;
+};
+
 struct Request {
   std::string request_id;
   EncodedPrompt prompt;
   int32_t generated_group = 0;
+  // Empty: one branch, in generated_group, predicted from the last prompt token.
+  std::vector<Branch> branches = {};
+  // Continuations of each branch: so many are sampled, and the `samples` likeliest are the answer.
+  int32_t samples = 1;
+  int32_t best_of = 1;  // At least `samples`.
   SamplingParams sampling;
   StoppingParams stopping;
   CachePolicy cache = {};
@@ -60,20 +73,32 @@ struct TokenLogprob {
   float logprob;
 };
 
-// One new token, or only text that became certain.
+// A new token of one continuation, or only text that became certain, or its end.
 struct TokenEvent {
+  int32_t index = 0;  // Of the continuation: branch * samples + sample.
+  int32_t group = 0;
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
+  std::optional<FinishReason> finish;  // Set in the last event of the continuation.
+};
+
+// How one continuation ended.
+struct ContinuationEnd {
+  int32_t index = 0;
+  int32_t group = 0;
+  FinishReason reason = FinishReason::kLength;
+  int32_t generated_tokens = 0;
 };
 
 struct FinishEvent {
-  FinishReason reason;
+  FinishReason reason;                         // Of the first continuation.
+  std::vector<ContinuationEnd> continuations;  // By index.
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;  // Prompt tokens whose keys and values were not computed for it.
   std::vector<int32_t> cached_per_segment;  // The same by segment; special tokens are in none.
-  int32_t generated_tokens = 0;
+  int32_t generated_tokens = 0;  // Of all continuations, those that best_of dropped included.
   absl::Duration queue;
   absl::Duration prefill;
   absl::Duration decode;

@@ -69,8 +69,12 @@ bool HasPenalty(const SamplingParams& params) {
 
 TokenHistory::TokenHistory(const SamplingParams& params, std::span<const int32_t> prompt_ids)
     : enabled_(HasPenalty(params)) {
+  AddGiven(prompt_ids);
+}
+
+void TokenHistory::AddGiven(std::span<const int32_t> token_ids) {
   if (!enabled_) return;
-  for (int32_t id : prompt_ids) seen_.try_emplace(id, 0);
+  for (int32_t id : token_ids) seen_.try_emplace(id, 0);
 }
 
 void TokenHistory::AddGenerated(int32_t token_id) {

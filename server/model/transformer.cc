@@ -165,12 +165,12 @@ void Transformer::RunMlp(const LayerWeights& layer, int64_t rows) {
       context_, {.input = w.activated, .output = w.hidden, .rows = rows, .product = &w.product});
 }
 
-void Transformer::ComputeLogits(const StepInputs& inputs, at::Tensor& logits) {
-  const int64_t rows = inputs.shape.logit_rows;
+void Transformer::ComputeLogits(std::span<const int32_t> logit_rows, at::Tensor& logits) {
+  const int64_t rows = static_cast<int64_t>(logit_rows.size());
   if (rows == 0) return;
   Embedding(context_, {.table = workspace_.hidden.const_data_ptr(),  // Gathers rows, as ever.
                        .table_dtype = DType::kFloat32,
-                       .ids = inputs.logit_rows,
+                       .ids = logit_rows.data(),
                        .output = workspace_.selected.data_ptr<float>(),
                        .rows = rows,
                        .columns = config_.hidden_size});
@@ -190,7 +190,7 @@ void Transformer::RunStep(const StepInputs& inputs, std::span<const KvLayerView>
     RunAttention(weights_.layers[i], kv[i], inputs);
     RunMlp(weights_.layers[i], inputs.shape.rows);
   }
-  ComputeLogits(inputs, logits);
+  ComputeLogits({inputs.logit_rows, static_cast<size_t>(inputs.shape.logit_rows)}, logits);
 }
 
 void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
@@ -219,6 +219,23 @@ void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> k
   if (exact.logit_rows > 0) {
     host_logits.copy_(workspace_.logits.narrow(0, 0, exact.logit_rows));  // Waits for the step.
   }
+}
+
+void Transformer::Logits(std::span<const int32_t> rows, std::span<float> logits) {
+  const int64_t count = static_cast<int64_t>(rows.size());
+  STRUCTATTN_CHECK(count <= workspace_.rows);
+  STRUCTATTN_CHECK(logits.size() >= rows.size() * config_.vocab_size);
+  const c10::InferenceMode inference;
+  const c10::OptionalStreamGuard on_stream(stream_);
+  Reserve({.logit_rows = static_cast<int32_t>(count)});
+  at::Tensor host_logits = at::from_blob(logits.data(), {count, config_.vocab_size}, at::kFloat);
+  if (options_.device == DeviceKind::kCpu) return ComputeLogits(rows, host_logits);
+  const at::Tensor host_rows = at::from_blob(const_cast<int32_t*>(rows.data()), {count}, at::kInt);
+  at::Tensor device_rows =
+      at::empty({count}, at::dtype(at::kInt).device(ToTorchDevice(options_.device)));
+  device_rows.copy_(host_rows);
+  ComputeLogits({device_rows.const_data_ptr<int32_t>(), rows.size()}, workspace_.logits);
+  host_logits.copy_(workspace_.logits.narrow(0, 0, count));
 }
 
 }  // namespace structattn

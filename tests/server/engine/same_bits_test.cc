@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/engine/generate_task.h"
 #include "server/engine/serving_loop.h"
 #include "server/model/transformer.h"
 #include "tests/server/engine/fakes.h"
@@ -70,12 +71,15 @@ class SameBitsTest : public testing::TestWithParam<DType> {
 
   std::shared_ptr<RecordingSink> Add(const Request& request) {
     auto sink = std::make_shared<RecordingSink>();
-    loop_->Accept(std::make_unique<Sequence>(next_ticket_++, request, sink,
-                                             SequenceModel{.tokenizer = &tokenizer_,
-                                                           .eos_token_ids = eos_,
-                                                           .context_length = 4096,
-                                                           .block_size = kBlockSize}));
+    loop_->Accept(std::make_unique<GenerateTask>(next_ticket_++, request, sink, Described()));
     return sink;
+  }
+
+  SequenceModel Described() const {
+    return {.tokenizer = &tokenizer_,
+            .eos_token_ids = eos_,
+            .context_length = 4096,
+            .block_size = kBlockSize};
   }
 
   void Step() {
