@@ -81,7 +81,7 @@ struct TokenEvent {
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
-  std::optional<FinishReason> finish;  // Set in the last event of the continuation.
+  std::optional<FinishReason> finish = {};  // Set in the last event of the continuation.
 };
 
 // How one continuation ended.
@@ -93,8 +93,8 @@ struct ContinuationEnd {
 };
 
 struct FinishEvent {
-  FinishReason reason;                         // Of the first continuation.
-  std::vector<ContinuationEnd> continuations;  // By index.
+  FinishReason reason;                              // Of the first continuation.
+  std::vector<ContinuationEnd> continuations = {};  // By index.
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;  // Prompt tokens whose keys and values were not computed for it.
   std::vector<int32_t> cached_per_segment;  // The same by segment; special tokens are in none.
