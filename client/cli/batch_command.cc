@@ -1,148 +1,38 @@
-// `structattn batch`: a JSONL of prompts to a JSONL of results in input order, many at a time.
-#include <unistd.h>
-
-#include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <condition_variable>
-#include <cstdio>
-#include <filesystem>
+// `structattn batch`: a JSONL of prompts to a JSONL of answers in input order.
 #include <memory>
-#include <mutex>
-#include <optional>
-#include <thread>
-#include <vector>
 
 #include "client/cli/commands.h"
-#include "client/cli/files.h"
-#include "client/cli/ordered_output.h"
+#include "client/cli/line_runner.h"
 
 namespace structattn::client {
 namespace {
 
-constexpr int kMaxConcurrency = 1024;
-// A full queue is waited for. A server that has answered before and is away may be restarting: it
-// gets some 25 s, in delays that double; one that never answered gets one.
-constexpr int kUnavailableRetries = 7;
-constexpr std::chrono::milliseconds kRetryDelay{200};
-constexpr std::chrono::milliseconds kInterruptCheck{50};
-
 struct BatchOptions {
   RequestOptions request;
-  std::string input_file;
-  std::string output_file;
-  int concurrency = 8;
-  bool resume = false;
+  LineOptions lines;
 };
 
-class Batch {
- public:
-  Batch(Session& session, const BatchOptions& options)
-      : session_(session),
-        options_(options),
-        defaults_(PromptDefaults(options.request.structure)),
-        client_(session.options.server),
-        lines_(ReadLines(options.input_file)),
-        output_({.path = options.output_file, .resume = options.resume, .inputs = lines_}) {}
-
-  ExitCode Run() {
-    std::vector<std::thread> workers;
-    const size_t count = std::min(lines_.size(), static_cast<size_t>(options_.concurrency));
-    for (size_t i = 0; i < count; ++i) workers.emplace_back([this] { Work(); });
-    for (std::thread& worker : workers) worker.join();
-    output_.Close();
-    if (session_.interrupt.raised()) return ExitCode::kInterrupted;
-    if (unreachable_) return ExitCode::kUnreachable;
-    return output_.failed() > 0 ? ExitCode::kSomeFailed : ExitCode::kOk;
-  }
-
- private:
-  void Work() {
-    while (!session_.interrupt.raised() && !unreachable_) {
-      const size_t index = next_++;
-      if (index >= lines_.size()) return;
-      if (output_.IsDone(index)) continue;
-      std::optional<Json> result = Answer(lines_[index]);
-      if (result) output_.Put(index, *result);
-    }
-  }
-
-  // The result line, or nothing when interrupted or when the server has gone.
-  std::optional<Json> Answer(const std::string& line) {
-    Json id;
-    try {
-      const PromptInput input = ParsePrompt(line, defaults_);
-      id = input.id;
-      return Generate(input, MakeRequest(session_.options, options_.request, input));
-    } catch (const PromptError& error) {
-      if (id.is_null()) id = IdOf(line);
-      return ErrorJson(id, DescribeError(error));
-    }
-  }
-
-  std::optional<Json> Generate(const PromptInput& input, const v1::GenerateRequest& request) {
-    for (int unavailable = 0;;) {
-      grpc::ClientContext context;
-      const Interrupt::Guard guard(session_.interrupt, context);
+ExitCode RunBatch(Session& session, const BatchOptions& options) {
+  const auto make_call = [&](const PromptInput& input) -> LineCall {
+    return [&input, request = MakeRequest(session.options, options.request, input)](
+               const Client& client, grpc::ClientContext& context, Json* result) {
       Generation generation;
-      const grpc::Status status = client_.Generate(context, request, {}, &generation);
-      if (session_.interrupt.raised()) return std::nullopt;
-      if (status.error_code() != grpc::StatusCode::UNAVAILABLE) reached_ = true;
-      if (status.ok()) return GenerationJson(input, generation);
-      const std::optional<std::chrono::milliseconds> delay = GetErrorDetail(status).retry_delay;
-      if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-        if (++unavailable > (reached_ ? kUnavailableRetries : 1)) {
-          if (!unreachable_.exchange(true)) ReportError(DescribeError(status), input.prompt);
-          return std::nullopt;
-        }
-      } else if (!delay) {  // The server does not ask to come again: this prompt has failed.
-        return ErrorJson(input.id, DescribeError(status));
-      }
-      const int doublings = std::max(unavailable - 1, 0);
-      Sleep(delay.value_or(kRetryDelay * (1 << doublings)));
-    }
-  }
-
-  // Ends early when interrupted.
-  void Sleep(std::chrono::milliseconds duration) const {
-    const auto end = std::chrono::steady_clock::now() + duration;
-    while (!session_.interrupt.raised() && std::chrono::steady_clock::now() < end) {
-      std::this_thread::sleep_for(std::min(duration, kInterruptCheck));
-    }
-  }
-
-  Session& session_;
-  const BatchOptions& options_;
-  const v1::Prompt defaults_;
-  const Client client_;
-  const std::vector<std::string> lines_;
-  OrderedOutput output_;
-  std::atomic<size_t> next_{0};
-  std::atomic<bool> reached_{false};  // The server has answered at least once.
-  std::atomic<bool> unreachable_{false};
-};
+      const grpc::Status status = client.Generate(context, request, {}, &generation);
+      if (status.ok()) *result = GenerationJson(input, generation);
+      return status;
+    };
+  };
+  return RunLines(session, options.lines, PromptDefaults(options.request.structure), make_call);
+}
 
 }  // namespace
 
 void AddBatchCommand(CLI::App& app, Session& session) {
   auto options = std::make_shared<BatchOptions>();
   CLI::App* command = app.add_subcommand("batch", "Answer a JSONL of prompts, in input order");
-  command->add_option("IN", options->input_file, "JSONL of prompts, - for standard input")
-      ->required();
-  command->add_option("-o,--output", options->output_file, "JSONL of results")->required();
-  command->add_option("--concurrency", options->concurrency, "Prompts in flight")
-      ->check(CLI::Range(1, kMaxConcurrency))
-      ->capture_default_str();
-  command->add_flag("--resume", options->resume,
-                    "Keep the answers that the output file already holds");
+  AddLineFlags(*command, options->lines);
   AddRequestFlags(*command, options->request);
-  command->callback([options, &session] {
-    std::error_code ignored;
-    if (std::filesystem::equivalent(options->input_file, options->output_file, ignored)) {
-      throw CLI::ValidationError("--output", "is the input file");
-    }
-    session.exit_code = Batch(session, *options).Run();
-  });
+  command->callback([options, &session] { session.exit_code = RunBatch(session, *options); });
 }
 
 }  // namespace structattn::client

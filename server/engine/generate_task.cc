@@ -222,6 +222,11 @@ FinishEvent GenerateTask::MakeFinish() const {
                        .decode = durations.decode};
   std::ranges::sort(event.continuations, {}, &ContinuationEnd::index);
   event.reason = event.continuations.front().reason;
+  for (const ContinuationEnd& end : event.continuations) {
+    const bool cut =
+        end.reason == FinishReason::kCancelled || end.reason == FinishReason::kDeadline;
+    if (cut) event.reason = end.reason;
+  }
   for (const Generation& generation : generations_) event.generated_tokens += generation.tokens();
   return event;
 }

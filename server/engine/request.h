@@ -93,7 +93,8 @@ struct ContinuationEnd {
 };
 
 struct FinishEvent {
-  FinishReason reason;                              // Of the first continuation.
+  // kCancelled or kDeadline where a continuation ended so, else that of the first one.
+  FinishReason reason;
   std::vector<ContinuationEnd> continuations = {};  // By index.
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;  // Prompt tokens whose keys and values were not computed for it.

@@ -1,8 +1,10 @@
 // The real decoder behind the serving loop, on a small random model: random mixes of requests,
 // chunk sizes, cache states, preemptions, cancels and threads give every request the bits that it
-// gets alone, computed at once and without cache.
+// gets alone, computed at once and without cache: each branch and sample those of its branch alone,
+// and each scored token those that it had when it was generated.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "server/engine/generate_task.h"
+#include "server/engine/score_task.h"
 #include "server/engine/serving_loop.h"
 #include "server/model/transformer.h"
 #include "tests/server/engine/fakes.h"
@@ -19,6 +22,7 @@
 namespace structattn {
 namespace {
 
+using fake::Recorded;
 using fake::RecordingSink;
 
 constexpr int32_t kBlockSize = 16;
@@ -75,6 +79,12 @@ class SameBitsTest : public testing::TestWithParam<DType> {
     return sink;
   }
 
+  std::shared_ptr<fake::RecordingScoreSink> AddScores(const ScoreRequest& request) {
+    auto sink = std::make_shared<fake::RecordingScoreSink>();
+    loop_->Accept(std::make_unique<ScoreTask>(next_ticket_++, request, sink, Described()));
+    return sink;
+  }
+
   SequenceModel Described() const {
     return {.tokenizer = &tokenizer_,
             .eos_token_ids = eos_,
@@ -103,8 +113,35 @@ class SameBitsTest : public testing::TestWithParam<DType> {
 
   struct Question {
     Request request;
-    std::shared_ptr<RecordingSink> alone;
+    std::vector<std::shared_ptr<RecordingSink>> alone;  // Of each branch.
   };
+
+  // Branches in groups that the prompt has, or with a cue.
+  static void AddBranches(Request* request, std::mt19937* random) {
+    const Structure& structure = request->prompt.structure;
+    for (int count = static_cast<int>((*random)() % 4); count > 0; --count) {
+      const Run& run = structure.runs()[(*random)() % structure.runs().size()];
+      Branch branch = {.group = run.group, .cue = {}, .predicted_from = run.end - 1};
+      if ((*random)() % 2 == 0) {
+        branch.group = static_cast<int32_t>((*random)() % 6);
+        for (int i = 0; i < 20; ++i) branch.cue.push_back(static_cast<int32_t>((*random)() % 3));
+      }
+      request->branches.push_back(branch);
+    }
+    request->samples = request->best_of = 1 + static_cast<int32_t>((*random)() % 3);
+  }
+
+  // The answers of the first branch, whose first token follows the prompt, as a score request.
+  static ScoreRequest ScoresOf(const Question& question) {
+    ScoreRequest request;
+    ScoredPrompt& scored = request.prompts.emplace_back(
+        ScoredPrompt{.prompt = question.request.prompt, .group = question.request.generated_group});
+    for (const Recorded& answer : question.alone[0]->continuations) {
+      scored.continuations.push_back(answer.token_ids);
+    }
+    request.cache = question.request.cache;
+    return request;
+  }
 
   // A new prompt, or the whole of an earlier request and its answer with more behind it.
   Question RandomQuestion(const std::vector<Question>& earlier, std::mt19937* random) {
@@ -120,21 +157,31 @@ class SameBitsTest : public testing::TestWithParam<DType> {
         request.prompt.segments.push_back(0);
         request.prompt.structure.Append(group);
       };
-      for (const int32_t id : before.alone->token_ids) append(id, before.request.generated_group);
+      const Recorded& answer = before.alone[0]->continuations[0];
+      for (const int32_t id : answer.token_ids) append(id, answer.group);
       for (int i = 0; i < 5; ++i) append(i, 0);
     }
-    auto alone = Alone(request);
-    request.cache.bypass = (*random)() % 8 == 0;
-    return {std::move(request), std::move(alone)};
+    if ((*random)() % 3 == 0) AddBranches(&request, random);
+    Question question = {.request = request, .alone = {}};
+    for (size_t branch = 0; branch < std::max<size_t>(request.branches.size(), 1); ++branch) {
+      Request one = request;
+      if (!one.branches.empty()) one.branches = {one.branches[branch]};
+      question.alone.push_back(Alone(one));
+      one.samples = one.best_of = 1;
+      ExpectSame(Alone(one)->continuations[0], question.alone.back()->continuations[0]);
+    }
+    question.request.cache.bypass = (*random)() % 8 == 0;
+    return question;
   }
 
   void RunMix(std::mt19937* random);
+  void ExpectScoresOf(const Question& question, const fake::RecordingScoreSink& sink);
 
-  static void ExpectSame(const RecordingSink& sink, const RecordingSink& alone) {
-    ASSERT_TRUE(sink.finish.has_value()) << sink.error.message();
-    if (sink.finish->reason != FinishReason::kCancelled) {
+  static void ExpectSame(const Recorded& sink, const Recorded& alone) {
+    ASSERT_TRUE(sink.finish.has_value());
+    if (sink.finish != FinishReason::kCancelled) {
       ASSERT_EQ(sink.token_ids.size(), alone.token_ids.size());
-      ASSERT_EQ(sink.finish->reason, alone.finish->reason);
+      ASSERT_EQ(sink.finish, alone.finish);
     }
     for (size_t i = 0; i < sink.token_ids.size(); ++i) {
       ASSERT_EQ(sink.token_ids[i], alone.token_ids[i]) << "token " << i;
@@ -156,6 +203,7 @@ class SameBitsTest : public testing::TestWithParam<DType> {
   int64_t tokens_ = 0;
   int64_t cached_tokens_ = 0;
   int64_t preemptions_ = 0;
+  int64_t scored_tokens_ = 0;
 };
 
 void SameBitsTest::RunMix(std::mt19937* random) {
@@ -167,14 +215,18 @@ void SameBitsTest::RunMix(std::mt19937* random) {
     Placement placement(kBlockSize);
     placement.Extend(request.prompt.structure);
     const int32_t slots = placement.SlotsOf(request.prompt.structure.size());
-    largest = std::max(largest, slots / kBlockSize + 2 + request.stopping.max_tokens / kBlockSize);
+    largest = std::max(largest, slots / kBlockSize + 5 + request.stopping.max_tokens / kBlockSize);
   }
   MakeLoop(1 + static_cast<int>((*random)() % 2),
            {.max_step_tokens = static_cast<int32_t>(12 + (*random)() % 300),
             .max_running_sequences = static_cast<int32_t>(1 + (*random)() % 12)},
            largest + 1 + static_cast<int32_t>((*random)() % 10));
   std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<std::pair<const Question*, std::shared_ptr<fake::RecordingScoreSink>>> scores;
   for (const Question& question : questions) {
+    if (question.request.branches.empty() && (*random)() % 3 == 0) {
+      scores.emplace_back(&question, AddScores(ScoresOf(question)));
+    }
     sinks.push_back(Add(question.request));
     for (int steps = static_cast<int>((*random)() % 6); steps > 0; --steps) Step();
     if ((*random)() % 12 == 0) loop_->Cancel(next_ticket_ - 1 - (*random)() % 3);
@@ -182,9 +234,42 @@ void SameBitsTest::RunMix(std::mt19937* random) {
   RunUntilIdle();
   for (size_t i = 0; i < sinks.size(); ++i) {
     SCOPED_TRACE(testing::Message() << "request " << i);
-    ASSERT_NO_FATAL_FAILURE(ExpectSame(*sinks[i], *questions[i].alone));
-    tokens_ += static_cast<int64_t>(sinks[i]->token_ids.size());
+    ASSERT_TRUE(sinks[i]->finish.has_value()) << sinks[i]->error.message();
+    const int32_t samples = questions[i].request.samples;
+    for (size_t c = 0; c < sinks[i]->continuations.size(); ++c) {
+      SCOPED_TRACE(testing::Message() << "continuation " << c);
+      ASSERT_NO_FATAL_FAILURE(ExpectSame(
+          sinks[i]->continuations[c], questions[i].alone[c / samples]->continuations[c % samples]));
+    }
+    tokens_ += sinks[i]->finish->generated_tokens;
     cached_tokens_ += sinks[i]->finish->cached_tokens;
+  }
+  for (const auto& [question, sink] : scores) {
+    if (sink->error.code() == absl::StatusCode::kCancelled) continue;
+    ASSERT_NO_FATAL_FAILURE(ExpectScoresOf(*question, *sink));
+  }
+}
+
+void SameBitsTest::ExpectScoresOf(const Question& question, const fake::RecordingScoreSink& sink) {
+  ASSERT_TRUE(sink.scores.has_value()) << sink.error.message();
+  const PromptScores& scores = sink.scores->prompts[0];
+  for (size_t c = 0; c < scores.continuations.size(); ++c) {
+    const Recorded& answer = question.alone[0]->continuations[c];
+    ASSERT_EQ(scores.continuations[c].logprobs.size(), answer.logprobs.size());
+    for (size_t i = 0; i < answer.logprobs.size(); ++i) {
+      ASSERT_EQ(
+          std::memcmp(&scores.continuations[c].logprobs[i], &answer.logprobs[i], sizeof(float)), 0)
+          << "continuation " << c << ", token " << i;
+      // The rank agrees with the list of best tokens.
+      const std::vector<TokenLogprob>& best = answer.top_logprobs[i];
+      const auto place = std::ranges::find(best, answer.token_ids[i], &TokenLogprob::token_id);
+      if (place == best.end()) {
+        ASSERT_GT(scores.continuations[c].ranks[i], static_cast<int32_t>(best.size()));
+      } else {
+        ASSERT_EQ(scores.continuations[c].ranks[i], place - best.begin() + 1);
+      }
+      ++scored_tokens_;
+    }
   }
 }
 
@@ -194,9 +279,11 @@ TEST_P(SameBitsTest, WhateverElseRunsIsCachedOrPreempted) {
     std::mt19937 random(seed);
     ASSERT_NO_FATAL_FAILURE(RunMix(&random));
   }
-  std::printf("%d mixes, %lld tokens generated, %lld prompt tokens cached, %lld preemptions\n",
-              kMixesPerType, static_cast<long long>(tokens_),
-              static_cast<long long>(cached_tokens_), static_cast<long long>(preemptions_));
+  std::printf(
+      "%d mixes, %lld tokens generated, %lld scored, %lld prompt tokens cached, %lld preemptions\n",
+      kMixesPerType, static_cast<long long>(tokens_), static_cast<long long>(scored_tokens_),
+      static_cast<long long>(cached_tokens_), static_cast<long long>(preemptions_));
+  EXPECT_GT(scored_tokens_, 10000);
   EXPECT_GT(cached_tokens_, 10000);
   EXPECT_GT(preemptions_, 50);
 }

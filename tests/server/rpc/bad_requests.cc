@@ -206,6 +206,65 @@ void AddEnvelopeCases(Cases* cases) {
                     "output.top_logprobs", "VALUE_OUT_OF_RANGE", "0..20"});
 }
 
+v1::Branch* AddBranch(Request* request, int group, const std::string& cue = "") {
+  v1::Branch* branch = request->add_generate_in();
+  branch->set_group(group);
+  branch->set_branch_cue(cue);
+  return branch;
+}
+
+void AddContinuationCases(Cases* cases) {
+  cases->push_back({"BranchGroupOutOfRange",
+                    [](Request* r) {
+                      AddBranch(r, 1);
+                      AddBranch(r, 64, "x");
+                    },
+                    "generate_in[1].group", "GROUP_OUT_OF_RANGE", "64 is not in 0..63"});
+  cases->push_back({"BranchGroupWithoutRow",
+                    [](Request* r) {
+                      SelfTable(r, 3);
+                      AddBranch(r, 5, "x");
+                    },
+                    "rule.table.visible", "TABLE_TOO_SMALL", "generate_in[0].group uses group 5"});
+  cases->push_back({"BranchWithoutToken", [](Request* r) { AddBranch(r, 7); },
+                    "generate_in[0].branch_cue", "BRANCH_CUE_MISSING", "no token of group 7"});
+  cases->push_back({"BranchCueTooLong",
+                    [](Request* r) { AddBranch(r, 1, std::string(16385, 'x')); },
+                    "generate_in[0].branch_cue", "BRANCH_CUE_TOO_LONG", "at most 16384"});
+  cases->push_back({"BranchPastTheContext",
+                    [](Request* r) { AddBranch(r, 1, std::string(kTestContextLength, 'x')); },
+                    "generate_in[0].branch_cue", "PROMPT_TOO_LONG", "context length is 4096"});
+  cases->push_back({"BranchesAndGeneratedGroup",
+                    [](Request* r) {
+                      AddBranch(r, 1);
+                      r->set_generated_group(1);
+                    },
+                    "generated_group", "GROUP_GIVEN_TWICE", "generate_in"});
+  cases->push_back({"TooManyBranches",
+                    [](Request* r) {
+                      for (int i = 0; i < 65; ++i) AddBranch(r, 1);
+                    },
+                    "generate_in", "TOO_MANY_ENTRIES", "at most 64"});
+  cases->push_back({"NoSamples", [](Request* r) { r->set_n(0); }, "n", "VALUE_OUT_OF_RANGE",
+                    "0 is not in 1..64"});
+  cases->push_back({"TooManySamples", [](Request* r) { r->set_n(65); }, "n", "VALUE_OUT_OF_RANGE",
+                    "65 is not in 1..64"});
+  cases->push_back({"BestOfBelowN",
+                    [](Request* r) {
+                      r->set_n(4);
+                      r->set_best_of(3);
+                    },
+                    "best_of", "VALUE_OUT_OF_RANGE", "3 is not in 4..64"});
+  cases->push_back({"BestOfTooLarge", [](Request* r) { r->set_best_of(65); }, "best_of",
+                    "VALUE_OUT_OF_RANGE", "65 is not in 1..64"});
+  cases->push_back({"TooManyContinuations",
+                    [](Request* r) {
+                      for (int i = 0; i < 5; ++i) AddBranch(r, 1);
+                      r->set_n(64);
+                    },
+                    "n", "TOO_MANY_CONTINUATIONS", "are 320; at most 256"});
+}
+
 }  // namespace
 
 std::vector<BadRequestCase> BadRequestCases() {
@@ -215,6 +274,7 @@ std::vector<BadRequestCase> BadRequestCases() {
   AddSamplingCases(&cases);
   AddStoppingCases(&cases);
   AddEnvelopeCases(&cases);
+  AddContinuationCases(&cases);
   return cases;
 }
 
