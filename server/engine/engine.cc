@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/engine/field_error.h"
+#include "server/engine/fusion_task.h"
 #include "server/engine/generate_task.h"
 #include "server/engine/score_task.h"
 #include "server/engine/serving_loop.h"
@@ -194,7 +195,10 @@ Engine::~Engine() = default;
 
 absl::StatusOr<Engine::Ticket> Engine::Submit(Request request, std::shared_ptr<EventSink> sink) {
   STRUCTATTN_RETURN_IF_ERROR(CheckLogitBias(request.sampling, impl_->vocabulary_size()));
-  return impl_->Submit([&](Ticket ticket, const SequenceModel& model) {
+  return impl_->Submit([&](Ticket ticket, const SequenceModel& model) -> std::unique_ptr<Task> {
+    if (request.fusion.has_value()) {
+      return std::make_unique<FusionTask>(ticket, std::move(request), std::move(sink), model);
+    }
     return std::make_unique<GenerateTask>(ticket, std::move(request), std::move(sink), model);
   });
 }

@@ -5,10 +5,8 @@
 #include <numeric>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "kernels/check.h"
-#include "server/engine/field_error.h"
 #include "server/model/status_macros.h"
 
 namespace structattn {
@@ -24,17 +22,6 @@ Request WithBranches(Request request) {
   return request;
 }
 
-// The prompt tokens from which first tokens are predicted.
-std::vector<int32_t> FirstRows(const Request& request) {
-  std::vector<int32_t> rows;
-  for (const Branch& branch : request.branches) {
-    if (branch.cue.empty()) rows.push_back(branch.predicted_from);
-  }
-  std::ranges::sort(rows);
-  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
-  return rows;
-}
-
 }  // namespace
 
 GenerateTask::GenerateTask(uint64_t ticket, Request request, std::shared_ptr<EventSink> sink,
@@ -42,35 +29,25 @@ GenerateTask::GenerateTask(uint64_t ticket, Request request, std::shared_ptr<Eve
     : Task(ticket, {.arrival = request.arrival, .deadline = request.deadline}),
       request_(WithBranches(std::move(request))),
       sink_(std::move(sink)),
-      prompt_tokens_(request_.prompt.structure.size()),
-      cached_per_segment_(request_.prompt.segment_count) {
-  for (int32_t branch = 0; branch < static_cast<int32_t>(request_.branches.size()); ++branch) {
-    for (int32_t sample = 0; sample < request_.best_of; ++sample) {
-      generations_.emplace_back(request_, branch, sample, model);
+      generations_(MakeGenerations(request_, model)),
+      prompt_(this, &request_, generations_.size(), model),
+      held_(generations_.size()) {}
+
+std::vector<Generation> GenerateTask::MakeGenerations(const Request& request,
+                                                      const SequenceModel& model) {
+  std::vector<Generation> generations;
+  for (int32_t branch = 0; branch < static_cast<int32_t>(request.branches.size()); ++branch) {
+    for (int32_t sample = 0; sample < request.best_of; ++sample) {
+      generations.emplace_back(request, StartOf(request, request.sampling, branch, sample), model);
     }
   }
-  held_.resize(generations_.size());
-  if (generations_.size() > 1) request_.prompt.structure.EndRun();
-  prompt_ = std::make_unique<Sequence>(
-      this,
-      Sequence::Tokens{std::move(request_.prompt.token_ids), std::move(request_.prompt.structure)},
-      request_.cache, model);
-  prompt_->blocks().Want(FirstRows(request_));
+  return generations;
 }
 
 absl::Status GenerateTask::CheckFits(int32_t kv_blocks) const {
   for (const Generation& generation : generations_) {
-    const Branch& branch = BranchOf(generation);
-    const int32_t cue = static_cast<int32_t>(branch.cue.size());
-    const int32_t blocks = prompt_->BlocksWith(cue + generation.max_tokens(), branch.group);
-    if (blocks <= kv_blocks) continue;
-    return FieldError(
-        absl::StatusCode::kResourceExhausted, {"stopping.max_tokens", "KV_MEMORY_EXCEEDED"},
-        absl::StrCat("prompt of ", prompt_tokens_ + cue, " tokens in ",
-                     prompt_->structure().runs().size(), " runs of equal group and up to ",
-                     generation.max_tokens(), " generated take ", blocks, " KV blocks of ",
-                     prompt_->intervals().placement().alignment(), " tokens: there are ",
-                     kv_blocks));
+    STRUCTATTN_RETURN_IF_ERROR(
+        prompt_.CheckFits(BranchOf(generation), generation.max_tokens(), kv_blocks));
   }
   return absl::OkStatus();
 }
@@ -82,7 +59,7 @@ Sequences GenerateTask::Begin() {
   }
   FinishIfDone();
   Sequences sequences;
-  if (!ended()) sequences.push_back(std::move(prompt_));
+  if (!ended()) sequences.push_back(prompt_.Take());
   return sequences;
 }
 
@@ -92,7 +69,7 @@ absl::Status GenerateTask::Read(const LogitsRow& row, Sampler* sampler) {
   if (continuation != Part::kPrompt) {
     STRUCTATTN_RETURN_IF_ERROR(SampleNext(continuation, row.logits, sampler));
   } else {
-    CountCached(*row.sequence);
+    prompt_.CountCached(*row.sequence);
     for (size_t i = 0; i < generations_.size(); ++i) {
       const Branch& branch = BranchOf(generations_[i]);
       if (!branch.cue.empty() || branch.predicted_from != row.token) continue;
@@ -113,36 +90,22 @@ absl::Status GenerateTask::SampleNext(int32_t number, std::span<const float> log
 }
 
 void GenerateTask::GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) {
-  if (sequence->part().continuation != Part::kPrompt) {
-    if (!GenerationOf(*sequence).finish().has_value()) {
-      Extend(sequence, sequence->part().continuation);
-    }
+  const int32_t continuation = sequence->part().continuation;
+  if (continuation != Part::kPrompt) {
+    const Generation& generation = generations_[continuation];
+    if (!generation.finish().has_value()) Extend(BranchOf(generation), generation, sequence);
     return;
   }
-  CountCached(*sequence);
-  int32_t first = Part::kPrompt;  // The one that takes the prompt's sequence itself.
+  prompt_.CountCached(*sequence);
+  std::vector<int32_t> unfinished;
   for (size_t i = 0; i < generations_.size(); ++i) {
-    if (generations_[i].finish().has_value()) continue;
-    if (first == Part::kPrompt) {
-      first = static_cast<int32_t>(i);
-      continue;
-    }
-    forks->push_back(sequence->Fork(pool));
-    Extend(forks->back().get(), static_cast<int32_t>(i));
+    if (!generations_[i].finish().has_value()) unfinished.push_back(static_cast<int32_t>(i));
   }
-  if (first != Part::kPrompt) Extend(sequence, first);
-}
-
-// Appends the tokens of a generation that are not computed yet.
-void GenerateTask::Extend(Sequence* sequence, int32_t number) const {
-  const Generation& generation = generations_[number];
-  const Branch& branch = BranchOf(generation);
-  sequence->set_part({.prompt = 0, .continuation = number});
-  if (generation.tokens() > 0) {
-    sequence->AppendGenerated(generation.last_token(), branch.group);
-  } else {
-    sequence->AppendGiven(branch.cue, branch.group);
-    sequence->blocks().Want({sequence->size() - 1});
+  const std::vector<Sequence*> sequences = ShareOut(unfinished.size(), sequence, pool, forks);
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const Generation& generation = generations_[unfinished[i]];
+    sequences[i]->set_part({.continuation = unfinished[i]});
+    Extend(BranchOf(generation), generation, sequences[i]);
   }
 }
 
@@ -190,18 +153,6 @@ void GenerateTask::TellBest(int32_t branch) {
   }
 }
 
-void GenerateTask::CountCached(const Sequence& prompt) {
-  cached_tokens_ = 0;
-  std::ranges::fill(cached_per_segment_, 0);
-  for (const TokenRange& range : prompt.blocks().reused()) {
-    for (int32_t i = range.begin; i < std::min(range.end, prompt_tokens_); ++i) {
-      ++cached_tokens_;
-      const int32_t segment = request_.prompt.segments[i];
-      if (segment >= 0) ++cached_per_segment_[segment];
-    }
-  }
-}
-
 void GenerateTask::FinishIfDone() {
   const auto is_done = [](const Generation& generation) { return generation.finish().has_value(); };
   if (ended() || !std::ranges::all_of(generations_, is_done)) return;
@@ -212,14 +163,11 @@ void GenerateTask::FinishIfDone() {
 
 FinishEvent GenerateTask::MakeFinish() const {
   const Durations durations = DurationsUntil(absl::Now());
-  FinishEvent event = {.reason = FinishReason::kLength,
-                       .continuations = ends_,
-                       .prompt_tokens = prompt_tokens_,
-                       .cached_tokens = cached_tokens_,
-                       .cached_per_segment = cached_per_segment_,
-                       .queue = durations.queue,
-                       .prefill = durations.prefill,
-                       .decode = durations.decode};
+  FinishEvent event = prompt_.Usage();
+  event.continuations = ends_;
+  event.queue = durations.queue;
+  event.prefill = durations.prefill;
+  event.decode = durations.decode;
   std::ranges::sort(event.continuations, {}, &ContinuationEnd::index);
   event.reason = event.continuations.front().reason;
   for (const ContinuationEnd& end : event.continuations) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "server/engine/branched_prompt.h"
 #include "server/engine/generation.h"
 #include "server/engine/request.h"
 #include "server/engine/task.h"
@@ -31,26 +32,20 @@ class GenerateTask final : public Task {
   const Branch& BranchOf(const Generation& generation) const {
     return request_.branches[generation.branch()];
   }
-  Generation& GenerationOf(const Sequence& sequence) {
-    return generations_[sequence.part().continuation];
-  }
+  static std::vector<Generation> MakeGenerations(const Request& request,
+                                                 const SequenceModel& model);
   absl::Status SampleNext(int32_t number, std::span<const float> logits, Sampler* sampler);
-  void Extend(Sequence* sequence, int32_t number) const;
   void Tell(int32_t number, TokenEvent event);
   void TellBest(int32_t branch);
   void FinishIfDone();
-  void CountCached(const Sequence& prompt);
   FinishEvent MakeFinish() const;
 
-  Request request_;  // Its prompt's ids and structure are prompt_'s.
+  Request request_;  // Its prompt is in prompt_.
   std::shared_ptr<EventSink> sink_;
-  std::unique_ptr<Sequence> prompt_;  // Until Begin.
-  const int32_t prompt_tokens_;
-  std::vector<Generation> generations_;        // branch * best_of + sample.
+  std::vector<Generation> generations_;  // branch * best_of + sample.
+  BranchedPrompt prompt_;
   std::vector<std::vector<TokenEvent>> held_;  // Of each, while it may not be among the best.
   std::vector<ContinuationEnd> ends_;          // Of those told.
-  int32_t cached_tokens_ = 0;
-  std::vector<int32_t> cached_per_segment_;
 };
 
 }  // namespace structattn

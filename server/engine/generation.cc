@@ -4,29 +4,49 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace structattn {
 namespace {
 
-int32_t MaxTokens(const Request& request, int32_t branch, int64_t context_length) {
-  const int64_t given =
-      request.prompt.structure.size() + static_cast<int64_t>(request.branches[branch].cue.size());
-  return static_cast<int32_t>(
-      std::clamp<int64_t>(context_length - given, 0, request.stopping.max_tokens));
+// The prompt tokens that its first prediction sees.
+std::vector<int32_t> SeenIds(const EncodedPrompt& prompt, const Branch& branch) {
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i <= branch.predicted_from; ++i) {
+    if (MaySee(prompt.structure, branch.predicted_from, i)) ids.push_back(prompt.token_ids[i]);
+  }
+  return ids;
 }
 
 }  // namespace
 
-Generation::Generation(const Request& request, int32_t branch, int32_t sample,
-                       const SequenceModel& model)
-    : sampling_(&request.sampling),
+GenerationStart StartOf(const Request& request, const SamplingParams& sampling, int32_t branch,
+                        int32_t sample) {
+  const Branch& asked = request.branches[branch];
+  std::span<const int32_t> ids = request.prompt.token_ids;
+  std::vector<int32_t> own;
+  if (asked.own_prompt) {
+    own = SeenIds(request.prompt, asked);
+    ids = own;
+  }
+  GenerationStart start{.sampling = &sampling,
+                        .branch = branch,
+                        .sample = sample,
+                        .given_tokens = static_cast<int64_t>(ids.size() + asked.cue.size()),
+                        .history = TokenHistory(sampling, ids)};
+  start.history.AddGiven(asked.cue);
+  return start;
+}
+
+Generation::Generation(const Request& request, GenerationStart start, const SequenceModel& model)
+    : sampling_(start.sampling),
       top_logprobs_(request.top_logprobs),
-      branch_(branch),
-      sample_(sample),
-      max_tokens_(MaxTokens(request, branch, model.context_length)),
-      history_(request.sampling, request.prompt.token_ids),
+      branch_(start.branch),
+      sample_(start.sample),
+      max_tokens_(static_cast<int32_t>(std::clamp<int64_t>(
+          model.context_length - start.given_tokens, 0, request.stopping.max_tokens))),
+      history_(std::move(start.history)),
       text_(request.stopping, model.eos_token_ids, model.tokenizer->NewStreamDecoder()) {
-  history_.AddGiven(request.branches[branch].cue);
   if (max_tokens_ == 0) finish_ = FinishReason::kLength;
 }
 

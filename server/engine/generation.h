@@ -14,11 +14,23 @@
 
 namespace structattn {
 
+// Where a continuation begins.
+struct GenerationStart {
+  const SamplingParams* sampling;  // Outlives the generation.
+  int32_t branch = 0;
+  int32_t sample = 0;
+  int64_t given_tokens = 0;  // In front of it, against the context length.
+  TokenHistory history;      // With the given tokens.
+};
+
+// Sample number `sample` of the request's branch number `branch`, drawn with `sampling`; the
+// request, its prompt included, is complete.
+GenerationStart StartOf(const Request& request, const SamplingParams& sampling, int32_t branch,
+                        int32_t sample);
+
 class Generation {
  public:
-  // Sample number `sample` of the request's branch number `branch`; the request, its prompt
-  // included, is complete, and its sampling parameters outlive this.
-  Generation(const Request& request, int32_t branch, int32_t sample, const SequenceModel& model);
+  Generation(const Request& request, GenerationStart start, const SequenceModel& model);
 
   int32_t branch() const { return branch_; }
   int32_t tokens() const { return tokens_; }

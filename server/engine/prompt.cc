@@ -169,11 +169,6 @@ absl::Status CheckUsedGroup(const RuleTable& table, int32_t group, const std::st
   return absl::OkStatus();
 }
 
-int GroupOf(const Segment& segment) {
-  if (segment.group.has_value()) return *segment.group;
-  return segment.type == SegmentType::kQuestion ? 1 + *segment.paraphrase_index : 0;
-}
-
 TextSegment AsText(const Segment& segment) {
   return {.text = std::get<std::string>(segment.content), .parse_special = segment.parse_special};
 }
@@ -240,6 +235,16 @@ absl::Status CheckNamedGroup(const std::string& field, int32_t group, const Rule
                         absl::StrCat(group, " is not in 0..", kMaxGroups - 1));
   }
   return CheckUsedGroup(table, group, field);
+}
+
+absl::Status CheckPrompt(const Prompt& prompt, const PromptLimits& limits) {
+  STRUCTATTN_RETURN_IF_ERROR(CheckSegments(prompt, limits));
+  return MakeRuleTable(prompt).status();
+}
+
+int GroupOf(const Segment& segment) {
+  if (segment.group.has_value()) return *segment.group;
+  return segment.type == SegmentType::kQuestion ? 1 + *segment.paraphrase_index : 0;
 }
 
 std::vector<int32_t> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer) {

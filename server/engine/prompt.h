@@ -58,6 +58,12 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
                                            std::optional<int32_t> generated_group,
                                            const Tokenizer& tokenizer, const PromptLimits& limits);
 
+// What EncodePrompt checks before anything is encoded.
+absl::Status CheckPrompt(const Prompt& prompt, const PromptLimits& limits);
+
+// Of the segment's tokens.
+int GroupOf(const Segment& segment);
+
 // The token ids of a prompt of which EncodePrompt accepted the beginning, special tokens included.
 std::vector<int32_t> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer);
 

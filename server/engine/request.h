@@ -47,6 +47,23 @@ struct Branch {
   std::vector<int32_t> cue = {};  // Tokens of the group between the prompt and what is generated.
   // Without a cue: the prompt token from which the first token is predicted.
   int32_t predicted_from = 0;
+  // What predicted_from does not see is no part of the branch's prompt: it counts neither against
+  // the context length nor for penalties.
+  bool own_prompt = false;
+};
+
+enum class FusionMethod { kAverage, kMaximum };
+
+// One answer of all branches: each is a member of the fused next-token distribution, and the token
+// that is picked from it goes on in all of them.
+struct Fusion {
+  FusionMethod method = FusionMethod::kAverage;
+  // Of the branches, with sum 1. Empty: from the confidence in each.
+  std::vector<double> weights = {};
+  // Confidence: the share of so many samples of a branch, drawn at this temperature, whose text is
+  // that of its greedy continuation.
+  int32_t confidence_samples = 0;
+  float confidence_temperature = 1.0f;
 };
 
 struct Request {
@@ -58,6 +75,8 @@ struct Request {
   // Continuations of each branch: so many are sampled, and the `samples` likeliest are the answer.
   int32_t samples = 1;
   int32_t best_of = 1;  // At least `samples`.
+  // With branches, each in the place of a member; samples and best_of are 1.
+  std::optional<Fusion> fusion = {};
   SamplingParams sampling;
   StoppingParams stopping;
   CachePolicy cache = {};
@@ -81,7 +100,8 @@ struct TokenEvent {
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
-  std::optional<FinishReason> finish = {};  // Set in the last event of the continuation.
+  std::vector<std::vector<float>> member_logprobs;  // Of each token with fusion, by member.
+  std::optional<FinishReason> finish = {};          // Set in the last event of the continuation.
 };
 
 // How one continuation ended.
@@ -92,14 +112,25 @@ struct ContinuationEnd {
   int32_t generated_tokens = 0;
 };
 
+// What one member of a fusion was worth.
+struct FusionMember {
+  int32_t group = 0;
+  double weight = 0.0;  // Of all, with sum 1; 0 while confidence is not known.
+  // With weights from confidence:
+  std::string greedy_text = {};
+  int32_t agreeing_samples = 0;
+};
+
 struct FinishEvent {
   // kCancelled or kDeadline where a continuation ended so, else that of the first one.
-  FinishReason reason;
+  FinishReason reason = FinishReason::kLength;
   std::vector<ContinuationEnd> continuations = {};  // By index.
+  std::vector<FusionMember> members = {};           // With fusion.
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;  // Prompt tokens whose keys and values were not computed for it.
   std::vector<int32_t> cached_per_segment;  // The same by segment; special tokens are in none.
-  int32_t generated_tokens = 0;  // Of all continuations, those that best_of dropped included.
+  // Of all continuations, those that best_of dropped and those for confidence included.
+  int32_t generated_tokens = 0;
   absl::Duration queue;
   absl::Duration prefill;
   absl::Duration decode;

@@ -1,5 +1,6 @@
 // How likely given tokens are in one row of logits. Reads the row where it is, keeps nothing of it.
-// Used by server/engine/score_task. The bits depend on the row and the ids alone.
+// Used by server/engine/score_task and fused_distribution. The bits depend on the row and the ids
+// alone.
 #ifndef STRUCTATTN_SERVER_ENGINE_SCORE_LOGITS_H_
 #define STRUCTATTN_SERVER_ENGINE_SCORE_LOGITS_H_
 
@@ -17,6 +18,7 @@ class ScoredRow {
   // INTERNAL when the logits have a NaN, an infinity above all, or no finite value. `logits` stay.
   static absl::StatusOr<ScoredRow> Make(std::span<const float> logits);
 
+  double log_sum_exp() const { return log_sum_exp_; }
   float Logprob(int32_t token_id) const;
   // 1 + the tokens that are likelier, of equals those of smaller id. One pass over the row.
   int32_t Rank(int32_t token_id) const;

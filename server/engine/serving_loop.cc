@@ -64,6 +64,7 @@ void ServingLoop::DropEnded() {
   };
   drop_from(&running_);
   drop_from(&waiting_);
+  drop_from(&resting_);
   std::erase_if(tasks_, has_ended);
 }
 
@@ -85,12 +86,17 @@ void ServingLoop::Plan() {
   StopWhere(FinishReason::kDeadline,
             [now = absl::Now()](const Task& task) { return task.deadline() <= now; });
   if (idle()) return;
-  running_blocks_.clear();
-  for (const auto& sequence : running_) running_blocks_.push_back(&sequence->blocks());
-  waiting_blocks_.clear();
-  for (const auto& sequence : waiting_) waiting_blocks_.push_back(&sequence->blocks());
-  plan_ = &scheduler_.PlanStep(
-      {.running = running_blocks_, .waiting = waiting_blocks_, .pool = &pool_});
+  const auto collect = [](const auto& sequences, std::vector<SequenceBlocks*>* blocks) {
+    blocks->clear();
+    for (const auto& sequence : sequences) blocks->push_back(&sequence->blocks());
+  };
+  collect(running_, &running_blocks_);
+  collect(waiting_, &waiting_blocks_);
+  collect(resting_, &resting_blocks_);
+  plan_ = &scheduler_.PlanStep({.running = running_blocks_,
+                                .waiting = waiting_blocks_,
+                                .resting = resting_blocks_,
+                                .pool = &pool_});
   Preempt(plan_->preempted);
   Admit(plan_->admitted);
   for (const Chunk& chunk : plan_->chunks) {
@@ -168,32 +174,49 @@ void ServingLoop::Read(const SequenceChunk& chunk, int32_t token, std::span<cons
   if (!status.ok()) task.Fail(status);
 }
 
-// Lets every sequence whose tokens are all computed go on, fork or end. Forks run right behind it,
-// or wait in front when as many run as may.
+// Lets every sequence whose tokens are all computed go on, fork, rest or end, then those that rest
+// no more. Who finds no place, or has lost its blocks, waits in front.
 void ServingLoop::GoOn() {
-  std::vector<std::unique_ptr<Sequence>> before = std::exchange(running_, {});
-  int64_t room = limits_.max_running_sequences - static_cast<int64_t>(before.size());
+  Sequences before = std::exchange(running_, {});
+  Sequences rested = std::exchange(resting_, {});
+  int64_t places = limits_.max_running_sequences - static_cast<int64_t>(before.size());
   Sequences late;
-  Sequences forks;
   for (std::unique_ptr<Sequence>& sequence : before) {
-    forks.clear();
-    if (Task& task = sequence->task(); !task.ended() && sequence->blocks().left() == 0) {
-      task.GoOn(sequence.get(), &pool_, &forks);
-    }
-    if (sequence->blocks().left() > 0) {
-      running_.push_back(std::move(sequence));
-    } else {
-      sequence->blocks().Release(&pool_);
-      ++room;
-    }
-    for (std::unique_ptr<Sequence>& fork : forks) {
-      Sequences& target = room-- > 0 ? running_ : late;
-      target.push_back(std::move(fork));
-    }
+    ++places;  // Its own.
+    const bool is_computed = sequence->blocks().left() == 0;
+    GoOnWith(std::move(sequence), is_computed, &places, &late);
+  }
+  for (std::unique_ptr<Sequence>& sequence : rested) {
+    GoOnWith(std::move(sequence), /*is_computed=*/true, &places, &late);
   }
   for (; !late.empty(); late.pop_back()) {
     late.back()->blocks().Release(&pool_);
     waiting_.push_front(std::move(late.back()));
+  }
+}
+
+// What rests was computed once, whatever became of its blocks. Forks run right behind what they
+// come from.
+void ServingLoop::GoOnWith(std::unique_ptr<Sequence> sequence, bool is_computed, int64_t* places,
+                           Sequences* late) {
+  Task& task = sequence->task();
+  Sequences family;
+  if (is_computed && !task.ended() && !task.Rests(*sequence)) {
+    task.GoOn(sequence.get(), &pool_, &family);
+  }
+  family.insert(family.begin(), std::move(sequence));
+  for (std::unique_ptr<Sequence>& member : family) {
+    SequenceBlocks& blocks = member->blocks();
+    if (!task.ended() && task.Rests(*member)) {
+      resting_.push_back(std::move(member));
+    } else if (task.ended() || blocks.left() == 0) {
+      blocks.Release(&pool_);
+    } else if (*places > 0 && !blocks.table().empty()) {
+      --*places;
+      running_.push_back(std::move(member));
+    } else {
+      late->push_back(std::move(member));
+    }
   }
 }
 

@@ -52,6 +52,7 @@ class ServingLoop {
   // Sequences: a task may have many.
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
   int32_t waiting() const { return static_cast<int32_t>(waiting_.size()); }
+  int32_t resting() const { return static_cast<int32_t>(resting_.size()); }
   // Tasks of which nothing was computed yet.
   int32_t queued() const;
   int32_t tasks() const { return static_cast<int32_t>(tasks_.size()); }
@@ -69,6 +70,8 @@ class ServingLoop {
   std::span<float> Room(size_t rows);
   void Read(const SequenceChunk& chunk, int32_t token, std::span<const float> logits);
   void GoOn();
+  void GoOnWith(std::unique_ptr<Sequence> sequence, bool is_computed, int64_t* places,
+                Sequences* late);
 
   Decoder* const decoder_;
   const KvCache kv_;
@@ -82,10 +85,13 @@ class ServingLoop {
   std::map<uint64_t, std::unique_ptr<Task>> tasks_;  // By ticket; none has ended.
   std::vector<std::unique_ptr<Sequence>> running_;   // In order of admission.
   std::deque<std::unique_ptr<Sequence>> waiting_;    // In order of arrival, the preempted first.
+  std::vector<std::unique_ptr<Sequence>>
+      resting_;  // Until other sequences of their tasks are done.
 
   // Workspace of one step, reused.
   std::vector<SequenceBlocks*> running_blocks_;
   std::vector<SequenceBlocks*> waiting_blocks_;
+  std::vector<SequenceBlocks*> resting_blocks_;
   const StepPlan* plan_ = nullptr;
   std::vector<SequenceChunk> chunks_;  // Of plan_; empty when nothing is planned.
   StepBatch batch_;

@@ -1,7 +1,8 @@
 // One request while it is served: what its sequences are, what is read from their logits, what goes
 // on after them, and the voice to the client.
-// Implemented by generate_task and score_task; owned and driven by server/engine/serving_loop on
-// the engine thread. Holds no KV memory and knows nothing of other requests.
+// Implemented by generate_task, fusion_task and score_task; owned and driven by
+// server/engine/serving_loop on the engine thread. Holds no KV memory and knows nothing of other
+// requests.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_H_
 
@@ -60,8 +61,13 @@ class Task {
 
   // All tokens of `sequence` are computed and all wanted ones are read: appends what comes next,
   // and adds to `forks` the sequences that go on from the same tokens. When nothing is appended,
-  // the sequence is over.
+  // the sequence rests or is over.
   virtual void GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) = 0;
+
+  // Whether a sequence to which nothing was appended, or a fork, waits for other sequences of the
+  // task. It holds its blocks as long as nobody needs them, and is asked again after each step:
+  // when it no longer rests, GoOn follows.
+  virtual bool Rests(const Sequence&) const { return false; }
 
   // End it early, exactly once and only before it has ended: by kCancelled or kDeadline, or because
   // something broke.

@@ -8,9 +8,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "server/engine/sampler.h"
-#include "server/engine/score_logits.h"
-
 namespace structattn::fake {
 namespace {
 
@@ -231,6 +228,8 @@ void RecordingSink::Record(const TokenEvent& event) {
   recorded.logprobs.insert(recorded.logprobs.end(), event.logprobs.begin(), event.logprobs.end());
   recorded.top_logprobs.insert(recorded.top_logprobs.end(), event.top_logprobs.begin(),
                                event.top_logprobs.end());
+  recorded.member_logprobs.insert(recorded.member_logprobs.end(), event.member_logprobs.begin(),
+                                  event.member_logprobs.end());
   recorded.finish = event.finish;
 }
 
@@ -359,95 +358,6 @@ Request RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_token
   if (below(3) == 0) request.stopping.stop_strings = {"ab", "e", "xyz"};
   if (below(4) == 0) request.stopping.stop_token_ids = {5, 17, kEosId};
   return request;
-}
-
-Expected ExpectedResult(const Request& request, int64_t context_length, int32_t branch,
-                        int32_t sample) {
-  Expected expected;
-  std::vector<int32_t> ids = request.prompt.token_ids;
-  Structure structure = request.prompt.structure;
-  int32_t group = request.generated_group;
-  int32_t first_row = structure.size() - 1;
-  if (!request.branches.empty()) {
-    const Branch& asked = request.branches[branch];
-    group = asked.group;
-    if (asked.cue.empty()) first_row = asked.predicted_from;
-    for (const int32_t id : asked.cue) {
-      ids.push_back(id);
-      structure.Append(group);
-      first_row = structure.size() - 1;
-    }
-  }
-  TokenHistory history(request.sampling, ids);
-  Sampler sampler;
-  const auto is_one_of = [](const std::vector<int32_t>& set, int32_t id) {
-    return std::find(set.begin(), set.end(), id) != set.end();
-  };
-  const size_t room = std::max<int64_t>(context_length - structure.size(), 0);
-  while (expected.token_ids.size() < std::min<size_t>(request.stopping.max_tokens, room)) {
-    const int row = expected.token_ids.empty() ? first_row : structure.size() - 1;
-    const std::vector<float> logits = ReferenceLogits(ids, structure, row);
-    const SampledToken token =
-        *sampler.Sample({.logits = logits,
-                         .params = &request.sampling,
-                         .history = &history,
-                         .draw = {request.sampling.seed, static_cast<uint32_t>(sample),
-                                  static_cast<uint32_t>(expected.token_ids.size())}});
-    expected.token_ids.push_back(token.token_id);
-    expected.logprobs.push_back(token.logprob);
-    ids.push_back(token.token_id);
-    structure.Append(group);
-    history.AddGenerated(token.token_id);
-    if (token.token_id == kEosId && !request.stopping.ignore_eos) {
-      expected.reason = FinishReason::kStop;
-      break;
-    }
-    if (is_one_of(request.stopping.stop_token_ids, token.token_id)) {
-      expected.reason = FinishReason::kStopToken;
-      break;
-    }
-    expected.text += FakeTokenizer().TokenBytes(token.token_id);
-    size_t cut = std::string::npos;
-    for (const std::string& stop : request.stopping.stop_strings) {
-      cut = std::min(cut, expected.text.find(stop));
-    }
-    if (cut != std::string::npos) {
-      expected.text.resize(cut);
-      expected.reason = FinishReason::kStopString;
-      break;
-    }
-  }
-  return expected;
-}
-
-ExpectedScores ExpectedScoresOf(const ScoredPrompt& scored) {
-  const auto append = [](const std::vector<float>& logits, int32_t id, TokenScores* scores) {
-    const auto row = ScoredRow::Make(logits);
-    scores->logprobs.push_back(row->Logprob(id));
-    int32_t rank = 1;
-    for (int32_t other = 0; other < kVocabulary; ++other) {
-      rank += logits[other] > logits[id] || (logits[other] == logits[id] && other < id);
-    }
-    scores->ranks.push_back(rank);
-  };
-  ExpectedScores expected;
-  const EncodedPrompt& prompt = scored.prompt;
-  for (int32_t i = scored.echo_begin.value_or(prompt.structure.size()); i < prompt.structure.size();
-       ++i) {
-    append(ReferenceLogits(prompt.token_ids, prompt.structure, i - 1), prompt.token_ids[i],
-           &expected.echo);
-  }
-  for (const std::vector<int32_t>& continuation : scored.continuations) {
-    std::vector<int32_t> ids = prompt.token_ids;
-    Structure structure = prompt.structure;
-    TokenScores& scores = expected.continuations.emplace_back();
-    for (const int32_t id : continuation) {
-      append(ReferenceLogits(ids, structure, structure.size() - 1), id, &scores);
-      ids.push_back(id);
-      structure.Append(scored.group);
-    }
-  }
-  return expected;
 }
 
 }  // namespace structattn::fake

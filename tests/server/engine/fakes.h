@@ -95,6 +95,7 @@ struct Recorded {
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
+  std::vector<std::vector<float>> member_logprobs;
   std::optional<FinishReason> finish;
 };
 
@@ -159,11 +160,16 @@ Request RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_token
 struct Expected {
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
+  std::vector<std::vector<float>> member_logprobs;
   std::string text;
   FinishReason reason = FinishReason::kLength;
 };
 Expected ExpectedResult(const Request& request, int64_t context_length, int32_t branch = 0,
                         int32_t sample = 0);
+
+// The same for the fused answer of its branches, which are there, with these weights.
+Expected ExpectedFusion(const Request& request, int64_t context_length,
+                        const std::vector<double>& weights);
 
 // The same for scores.
 struct ExpectedScores {

@@ -1,7 +1,8 @@
 // The real decoder behind the serving loop, on a small random model: random mixes of requests,
 // chunk sizes, cache states, preemptions, cancels and threads give every request the bits that it
 // gets alone, computed at once and without cache: each branch and sample those of its branch alone,
-// and each scored token those that it had when it was generated.
+// and each scored token those that it had when it was generated; and each member of a fusion those
+// of the answer scored behind it alone.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/engine/fusion_task.h"
 #include "server/engine/generate_task.h"
 #include "server/engine/score_task.h"
 #include "server/engine/serving_loop.h"
@@ -75,7 +77,11 @@ class SameBitsTest : public testing::TestWithParam<DType> {
 
   std::shared_ptr<RecordingSink> Add(const Request& request) {
     auto sink = std::make_shared<RecordingSink>();
-    loop_->Accept(std::make_unique<GenerateTask>(next_ticket_++, request, sink, Described()));
+    if (request.fusion.has_value()) {
+      loop_->Accept(std::make_unique<FusionTask>(next_ticket_++, request, sink, Described()));
+    } else {
+      loop_->Accept(std::make_unique<GenerateTask>(next_ticket_++, request, sink, Described()));
+    }
     return sink;
   }
 
@@ -131,6 +137,46 @@ class SameBitsTest : public testing::TestWithParam<DType> {
     request->samples = request->best_of = 1 + static_cast<int32_t>((*random)() % 3);
   }
 
+  static Request Fused(Request request, std::mt19937* random) {
+    request.samples = request.best_of = 1;
+    request.fusion = Fusion();
+    if ((*random)() % 2 == 0) request.fusion->method = FusionMethod::kMaximum;
+    if ((*random)() % 4 == 0) {
+      request.fusion->confidence_samples = 2;
+    } else {
+      const size_t members = request.branches.size();
+      request.fusion->weights.assign(members, 1.0 / static_cast<double>(members));
+    }
+    return request;
+  }
+
+  // What a member that has a cue thought of the fused answer is its score behind prompt and cue.
+  void ExpectMembersScored(const Question& question) {
+    const Recorded& answer = question.alone[0]->continuations[0];
+    for (size_t member = 0; member < question.request.branches.size(); ++member) {
+      const Branch& branch = question.request.branches[member];
+      if (branch.cue.empty()) continue;
+      ScoreRequest request;
+      request.cache.bypass = true;
+      ScoredPrompt& scored = request.prompts.emplace_back(
+          ScoredPrompt{.prompt = question.request.prompt, .group = branch.group});
+      for (const int32_t id : branch.cue) {
+        scored.prompt.token_ids.push_back(id);
+        scored.prompt.structure.Append(branch.group);
+      }
+      scored.continuations = {answer.token_ids};
+      MakeLoop(1, {.max_step_tokens = 4096, .max_running_sequences = 1}, kBlocks);
+      const auto sink = AddScores(request);
+      RunUntilIdle();
+      for (size_t i = 0; i < answer.token_ids.size(); ++i) {
+        ASSERT_EQ(sink->scores->prompts[0].continuations[0].logprobs[i],
+                  answer.member_logprobs[i][member])
+            << "member " << member << ", token " << i;
+        ++member_tokens_;
+      }
+    }
+  }
+
   // The answers of the first branch, whose first token follows the prompt, as a score request.
   static ScoreRequest ScoresOf(const Question& question) {
     ScoreRequest request;
@@ -163,6 +209,12 @@ class SameBitsTest : public testing::TestWithParam<DType> {
     }
     if ((*random)() % 3 == 0) AddBranches(&request, random);
     Question question = {.request = request, .alone = {}};
+    if (!request.branches.empty() && (*random)() % 2 == 0) {
+      question.request = Fused(request, random);
+      question.alone = {Alone(question.request)};
+      ExpectMembersScored(question);
+      return question;
+    }
     for (size_t branch = 0; branch < std::max<size_t>(request.branches.size(), 1); ++branch) {
       Request one = request;
       if (!one.branches.empty()) one.branches = {one.branches[branch]};
@@ -187,6 +239,9 @@ class SameBitsTest : public testing::TestWithParam<DType> {
       ASSERT_EQ(sink.token_ids[i], alone.token_ids[i]) << "token " << i;
       ASSERT_EQ(std::memcmp(&sink.logprobs[i], &alone.logprobs[i], sizeof(float)), 0)
           << "token " << i << ": " << sink.logprobs[i] << " and " << alone.logprobs[i];
+      if (!alone.member_logprobs.empty()) {
+        ASSERT_EQ(sink.member_logprobs[i], alone.member_logprobs[i]);
+      }
       for (size_t k = 0; k < sink.top_logprobs[i].size(); ++k) {
         ASSERT_EQ(sink.top_logprobs[i][k].token_id, alone.top_logprobs[i][k].token_id);
         ASSERT_EQ(sink.top_logprobs[i][k].logprob, alone.top_logprobs[i][k].logprob);
@@ -204,6 +259,7 @@ class SameBitsTest : public testing::TestWithParam<DType> {
   int64_t cached_tokens_ = 0;
   int64_t preemptions_ = 0;
   int64_t scored_tokens_ = 0;
+  int64_t member_tokens_ = 0;
 };
 
 void SameBitsTest::RunMix(std::mt19937* random) {
@@ -284,6 +340,7 @@ TEST_P(SameBitsTest, WhateverElseRunsIsCachedOrPreempted) {
       kMixesPerType, static_cast<long long>(tokens_), static_cast<long long>(scored_tokens_),
       static_cast<long long>(cached_tokens_), static_cast<long long>(preemptions_));
   EXPECT_GT(scored_tokens_, 10000);
+  EXPECT_GT(member_tokens_, 5000);
   EXPECT_GT(cached_tokens_, 10000);
   EXPECT_GT(preemptions_, 50);
 }
