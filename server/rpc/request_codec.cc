@@ -12,7 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "server/engine/continuation_tokens.h"
 #include "server/engine/field_error.h"
+#include "server/engine/own_prompts.h"
 #include "server/model/status_macros.h"
+#include "server/rpc/fusion_codec.h"
 #include "server/rpc/request_checks.h"
 
 namespace structattn {
@@ -220,12 +222,37 @@ absl::StatusOr<SampleCounts> DecodeSampleCounts(const v1::GenerateRequest& reque
   return SampleCounts{.samples = n, .best_of = best_of};
 }
 
+// The prompt with its branches.
+struct EncodedQuestion {
+  EncodedPrompt prompt;
+  std::vector<Branch> branches;
+};
+
 std::vector<BranchText> BranchTexts(const v1::GenerateRequest& request) {
   std::vector<BranchText> texts;
   for (const v1::Branch& branch : request.generate_in()) {
     texts.push_back({.group = branch.group(), .cue = branch.branch_cue()});
   }
   return texts;
+}
+
+absl::StatusOr<EncodedQuestion> EncodeQuestion(const v1::GenerateRequest& request,
+                                               const Model& model, const RequestLimits& limits) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const Prompt prompt, DecodePrompt(request.prompt()));
+  const PromptLimits prompt_limits = LimitsFor(model, limits);
+  if (FusesOwnPrompts(request)) {
+    STRUCTATTN_ASSIGN_OR_RETURN(OwnPrompts own,
+                                EncodeOwnPrompts(prompt, *model.tokenizer, prompt_limits));
+    return EncodedQuestion{.prompt = std::move(own.prompt), .branches = std::move(own.members)};
+  }
+  std::optional<int32_t> generated_group;
+  if (request.generate_in().empty()) generated_group = request.generated_group();
+  STRUCTATTN_ASSIGN_OR_RETURN(EncodedPrompt encoded, EncodePrompt(prompt, generated_group,
+                                                                  *model.tokenizer, prompt_limits));
+  STRUCTATTN_ASSIGN_OR_RETURN(
+      std::vector<Branch> branches,
+      EncodeBranches(BranchTexts(request), encoded, *model.tokenizer, prompt_limits));
+  return EncodedQuestion{.prompt = std::move(encoded), .branches = std::move(branches)};
 }
 
 }  // namespace
@@ -319,25 +346,23 @@ absl::StatusOr<Request> DecodeGenerateRequest(const v1::GenerateRequest& request
   STRUCTATTN_RETURN_IF_ERROR(
       CheckTopLogprobs("output.top_logprobs", request.output().top_logprobs()));
   STRUCTATTN_ASSIGN_OR_RETURN(const SampleCounts counts, DecodeSampleCounts(request));
+  if (request.has_fusion()) STRUCTATTN_RETURN_IF_ERROR(CheckFusion(request));
   STRUCTATTN_ASSIGN_OR_RETURN(SamplingParams sampling,
                               DecodeSampling(request.sampling(), model.config.vocab_size));
   STRUCTATTN_ASSIGN_OR_RETURN(StoppingParams stopping,
                               DecodeStopping(request.stopping(), model.config));
-  STRUCTATTN_ASSIGN_OR_RETURN(const Prompt prompt, DecodePrompt(request.prompt()));
-  const PromptLimits prompt_limits = LimitsFor(model, limits);
-  std::optional<int32_t> generated_group;
-  if (request.generate_in().empty()) generated_group = request.generated_group();
-  STRUCTATTN_ASSIGN_OR_RETURN(EncodedPrompt encoded, EncodePrompt(prompt, generated_group,
-                                                                  *model.tokenizer, prompt_limits));
-  STRUCTATTN_ASSIGN_OR_RETURN(
-      std::vector<Branch> branches,
-      EncodeBranches(BranchTexts(request), encoded, *model.tokenizer, prompt_limits));
+  STRUCTATTN_ASSIGN_OR_RETURN(EncodedQuestion question, EncodeQuestion(request, model, limits));
+  std::optional<Fusion> fusion;
+  if (request.has_fusion()) {
+    STRUCTATTN_ASSIGN_OR_RETURN(fusion, DecodeFusion(request.fusion(), question.branches.size()));
+  }
   return Request{.request_id = request.request_id(),
-                 .prompt = std::move(encoded),
+                 .prompt = std::move(question.prompt),
                  .generated_group = request.generated_group(),
-                 .branches = std::move(branches),
+                 .branches = std::move(question.branches),
                  .samples = counts.samples,
                  .best_of = counts.best_of,
+                 .fusion = std::move(fusion),
                  .sampling = std::move(sampling),
                  .stopping = std::move(stopping),
                  .cache = std::move(envelope.cache),

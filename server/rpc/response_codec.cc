@@ -97,6 +97,9 @@ void AppendToken(const TokenEvent& event, v1::Chunk* chunk) {
   for (const std::vector<TokenLogprob>& alternatives : event.top_logprobs) {
     *chunk->add_top_logprobs() = EncodeTopLogprobs(alternatives);
   }
+  for (const std::vector<float>& logprobs : event.member_logprobs) {
+    chunk->add_member_logprobs()->mutable_logprobs()->Add(logprobs.begin(), logprobs.end());
+  }
   chunk->set_index(event.index);
   chunk->set_group(event.group);
   if (event.finish.has_value()) chunk->set_finish_reason(EncodeFinishReason(*event.finish));
@@ -111,6 +114,13 @@ v1::Finished EncodeFinished(const FinishEvent& event) {
     encoded->set_group(end.group);
     encoded->set_reason(EncodeFinishReason(end.reason));
     encoded->set_generated_tokens(end.generated_tokens);
+  }
+  for (const FusionMember& member : event.members) {
+    v1::FusionMember* encoded = finished.add_fusion_members();
+    encoded->set_group(member.group);
+    encoded->set_weight(member.weight);
+    encoded->set_greedy_text(member.greedy_text);
+    encoded->set_agreeing_samples(member.agreeing_samples);
   }
   finished.mutable_usage()->set_prompt_tokens(event.prompt_tokens);
   finished.mutable_usage()->set_cached_tokens(event.cached_tokens);
