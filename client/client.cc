@@ -51,6 +51,7 @@ void Append(const v1::Chunk& chunk, Generation* generation) {
   append(chunk.token_ids(), &continued.token_ids);
   append(chunk.logprobs(), &continued.logprobs);
   append(chunk.top_logprobs(), &continued.top_logprobs);
+  append(chunk.member_logprobs(), &continued.member_logprobs);
 }
 
 }  // namespace

@@ -34,8 +34,9 @@ struct Continued {
   v1::FinishReason reason = v1::FINISH_REASON_UNSPECIFIED;
   std::string text;
   std::vector<int32_t> token_ids;
-  std::vector<float> logprobs;                // One per token id.
-  std::vector<v1::TopLogprobs> top_logprobs;  // One per token id when asked for.
+  std::vector<float> logprobs;                      // One per token id.
+  std::vector<v1::TopLogprobs> top_logprobs;        // One per token id when asked for.
+  std::vector<v1::MemberLogprobs> member_logprobs;  // One per token id with fusion.
 };
 
 // A whole answer.

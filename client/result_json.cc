@@ -67,6 +67,22 @@ Json ContinuedJson(const Continued& continued) {
   return json;
 }
 
+// What the members of a fusion were worth, and what each thought of every token.
+Json FusionJson(const Generation& generation) {
+  Json members = Json::array();
+  for (const v1::FusionMember& member : generation.finished.fusion_members()) {
+    members.push_back({{"group", member.group()},
+                       {"weight", member.weight()},
+                       {"greedy_text", member.greedy_text()},
+                       {"agreeing_samples", member.agreeing_samples()}});
+  }
+  Json logprobs = Json::array();
+  for (const v1::MemberLogprobs& token : generation.continuations.front().member_logprobs) {
+    logprobs.push_back(Array(token.logprobs()));
+  }
+  return {{"members", std::move(members)}, {"member_logprobs", std::move(logprobs)}};
+}
+
 }  // namespace
 
 Json GenerationJson(const PromptInput& input, const Generation& generation) {
@@ -84,6 +100,7 @@ Json GenerationJson(const PromptInput& input, const Generation& generation) {
                {"timings_ms", TimingsJson(generation.finished.timings())},
                {"provenance", ProvenanceJson(started.provenance())}};
   if (!first.top_logprobs.empty()) json["top_logprobs"] = TopLogprobsJson(first.top_logprobs);
+  if (!generation.finished.fusion_members().empty()) json["fusion"] = FusionJson(generation);
   if (generation.continuations.size() > 1) {
     Json continuations = Json::array();
     for (const Continued& continued : generation.continuations) {

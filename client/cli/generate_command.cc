@@ -51,6 +51,7 @@ PromptInput GetPrompt(const GenerateOptions& options) {
 
 // Whether there may be several continuations, whose pieces would mix.
 bool IsMany(const v1::GenerateRequest& request) {
+  if (request.has_fusion()) return false;
   return request.generate_in_size() > 1 || request.n() > 1;
 }
 
@@ -67,6 +68,21 @@ void PrintAll(const v1::GenerateRequest& request, const Generation& generation) 
     std::printf("[group %d", continued.group);
     if (samples > 1) std::printf(", sample %d", static_cast<int>(i) % samples);
     std::printf("]\n%s\n", continued.text.c_str());
+  }
+}
+
+// On a terminal, a line for each member of a fusion: its weight, and how likely it thought the
+// whole answer.
+void PrintMembers(const Generation& generation) {
+  if (!isatty(STDERR_FILENO)) return;
+  const auto& members = generation.finished.fusion_members();
+  for (int i = 0; i < members.size(); ++i) {
+    double sum = 0.0;
+    for (const v1::MemberLogprobs& token : generation.continuations.front().member_logprobs) {
+      if (i < token.logprobs_size()) sum += token.logprobs(i);
+    }
+    std::fprintf(stderr, "[group %d: weight %.3f, log-probability of the answer %.3f]\n",
+                 members[i].group(), members[i].weight(), sum);
   }
 }
 
@@ -113,6 +129,7 @@ ExitCode RunGenerate(Session& session, const GenerateOptions& options) {
     std::puts(Line(GenerationJson(input, generation)).c_str());
   } else {
     if (!streams) PrintAll(request, generation);
+    PrintMembers(generation);
     PrintSummary(generation);
   }
   switch (generation.finished.reason()) {

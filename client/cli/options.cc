@@ -23,6 +23,14 @@ std::pair<int32_t, float> ParseLogitBias(const std::string& text, const std::str
   return {id, value};
 }
 
+v1::FusionMethod ParseFusionMethod(const std::string& word, const std::string& field) {
+  if (word == "avg") return v1::FUSION_METHOD_AVG;
+  if (word == "max") return v1::FUSION_METHOD_MAX;
+  if (word == "weighted_avg") return v1::FUSION_METHOD_WEIGHTED_AVG;
+  if (word == "weighted_max") return v1::FUSION_METHOD_WEIGHTED_MAX;
+  throw PromptError(field, "\"" + word + "\" is none of avg, max, weighted_avg, weighted_max");
+}
+
 // Makes what `parse` refuses a usage error of the flag.
 template <typename Parse>
 CLI::Validator AcceptedBy(Parse parse) {
@@ -94,6 +102,40 @@ void FillBranches(const RequestOptions& options, v1::GenerateRequest* request) {
   }
 }
 
+// Over the branches where there are some, else over the paraphrases' own prompts.
+void FillFusion(const RequestOptions& options, v1::GenerateRequest* request) {
+  if (options.fusion.empty()) return;
+  v1::Fusion* fusion = request->mutable_fusion();
+  fusion->set_method(ParseFusionMethod(options.fusion, "fusion.method"));
+  fusion->set_source(options.branches.empty() ? v1::FUSION_SOURCE_OWN_PROMPTS
+                                              : v1::FUSION_SOURCE_BRANCHES);
+  fusion->mutable_weights()->Assign(options.weights.begin(), options.weights.end());
+  if (options.confidence_samples) {
+    fusion->mutable_confidence()->set_samples(*options.confidence_samples);
+  }
+  if (options.confidence_temperature) {
+    fusion->mutable_confidence()->set_temperature(*options.confidence_temperature);
+  }
+}
+
+void AddFusionFlags(CLI::App& app, RequestOptions& options) {
+  app.add_option("--fusion", options.fusion,
+                 "One answer of all paraphrases, each as a prompt of its own (with --branches: of "
+                 "the branches): avg, max, weighted_avg, weighted_max")
+      ->check(AcceptedBy(ParseFusionMethod));
+  CLI::Option* const weights =
+      app.add_option("--weights", options.weights,
+                     "Of the paraphrases, as 0.5,0.3,0.2, for the weighted ones")
+          ->delimiter(',')
+          ->needs("--fusion");
+  app.add_option("--confidence", options.confidence_samples,
+                 "Weigh each by how many of so many samples agree with its greedy answer")
+      ->needs("--fusion")
+      ->excludes(weights);
+  app.add_option("--confidence-temperature", options.confidence_temperature, "Of these; 1")
+      ->needs("--confidence");
+}
+
 }  // namespace
 
 void AddStructureFlags(CLI::App& app, StructureOptions& options) {
@@ -141,6 +183,7 @@ void AddRequestFlags(CLI::App& app, RequestOptions& options) {
       ->needs("--branches");
   app.add_option("--n", options.n, "Samples of each continuation");
   app.add_option("--best-of", options.best_of, "Sample so many and answer the --n likeliest");
+  AddFusionFlags(app, options);
 }
 
 v1::Prompt PromptDefaults(const StructureOptions& options) {
@@ -170,6 +213,7 @@ v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOption
   request.mutable_output()->set_top_logprobs(options.logprobs);
   request.mutable_output()->set_echo(true);
   FillBranches(options, &request);
+  FillFusion(options, &request);
   if (options.n) request.set_n(*options.n);
   if (options.best_of) request.set_best_of(*options.best_of);
   return request;

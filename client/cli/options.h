@@ -46,6 +46,10 @@ struct RequestOptions {
   std::vector<std::string> branch_cues;
   std::optional<int32_t> n;
   std::optional<int32_t> best_of;
+  std::string fusion;
+  std::vector<double> weights;
+  std::optional<int32_t> confidence_samples;
+  std::optional<float> confidence_temperature;
   int32_t generated_group = 0;
   int64_t timeout_ms = 0;
   bool no_cache = false;

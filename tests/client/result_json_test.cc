@@ -70,6 +70,27 @@ TEST(ResultJsonTest, SeveralContinuationsAreAllThereAndTheFirstIsOnTop) {
   EXPECT_EQ(json["continuations"][1]["finish_reason"], "length");
 }
 
+TEST(ResultJsonTest, FusionNamesItsMembersAndWhatTheyThought) {
+  const PromptInput input{.id = nullptr, .answers = nullptr, .prompt = {}};
+  Generation generation = SampleGeneration();
+  EXPECT_FALSE(GenerationJson(input, generation).contains("fusion"));
+  v1::FusionMember* member = generation.finished.add_fusion_members();
+  member->set_group(3);
+  member->set_weight(0.25);
+  member->set_greedy_text("Rome");
+  member->set_agreeing_samples(2);
+  generation.finished.add_fusion_members();
+  v1::MemberLogprobs& token = generation.continuations[0].member_logprobs.emplace_back();
+  token.add_logprobs(-1.5f);
+  token.add_logprobs(-0.5f);
+  const Json fusion = GenerationJson(input, generation)["fusion"];
+  ASSERT_EQ(fusion["members"].size(), 2u);
+  EXPECT_EQ(
+      fusion["members"][0],
+      Json({{"group", 3}, {"weight", 0.25}, {"greedy_text", "Rome"}, {"agreeing_samples", 2}}));
+  EXPECT_EQ(fusion["member_logprobs"], Json({{-1.5, -0.5}}));
+}
+
 TEST(ResultJsonTest, ScoresHaveTheFieldsOfTheContract) {
   v1::ScoreResponse response;
   v1::ContinuationScore* score = response.add_scores();
