@@ -111,7 +111,7 @@ void ExpectFused(const Request& request, const RecordingSink& sink) {
 
 TEST_F(FusionTaskTest, AnswersWhatTheDefinitionSaysInAnyMix) {
   int rested = 0;
-  for (uint32_t seed = 0; seed < 40; ++seed) {
+  for (uint32_t seed = 0; seed < 80; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
     model_.decoder->wanted_tiling = {.tile_tokens = 8, .branches_together = seed % 2 == 0 ? 0 : 4};
@@ -213,7 +213,7 @@ TEST_F(FusionTaskTest, ConfidenceRunsSamplesBesideTheMembers) {
   request.sampling.temperature = 0.0f;
   request.branches = {
       {.group = 1, .cue = {5, 6}}, {.group = 2, .cue = {7}}, {.group = 3, .cue = {8}}};
-  request.fusion = {.confidence_samples = 16, .confidence_temperature = 0.02f};
+  request.fusion = {.confidence_samples = 16, .confidence_temperature = 0.1f};
   const auto sink = Add(request);
   RunUntilIdle();
   ExpectFused(request, *sink);

@@ -125,7 +125,7 @@ TEST(OwnPrompts, TakeExplicitGroupsAndTokenIds) {
   prompt.segments[1] = {.type = SegmentType::kQuestion, .content = std::string("a"), .group = 3};
   prompt.segments[3] = {.type = SegmentType::kQuestion, .content = std::string("b"), .group = 0};
   prompt.segments[4] = {
-      .type = SegmentType::kQuestion, .content = std::vector<int32_t>{'c', 'd'}, .group = 2};
+      .type = SegmentType::kQuestion, .content = std::vector<int32_t>{'C', 'D'}, .group = 2};
   prompt.segments[5] = Text(SegmentType::kContext, "e");
   prompt.segments[5].group = 2;  // No question: part of all.
   prompt.tokenization = Tokenization::kPerSegment;
@@ -133,7 +133,7 @@ TEST(OwnPrompts, TakeExplicitGroupsAndTokenIds) {
   ASSERT_EQ(packed.members.size(), 2u);
   EXPECT_EQ(packed.members[0].group, 2);
   EXPECT_EQ(packed.members[1].group, 3);
-  ExpectOwn(packed, 0, "Answer.--bcdeA:");
+  ExpectOwn(packed, 0, "Answer.--bCDeA:");
   ExpectOwn(packed, 1, "Answer.a--beA:");
 }
 
