@@ -60,22 +60,25 @@ def answer(model, encoder, prompt, method):
     return golden
 
 
+def write(name, folder):
+    model = hf_decode.load(folder)
+    encoder = reference.Encoder(folder / "tokenizer.json")
+    answers = [answer(model, encoder, *case) for case in fusion_cases.cases_of(name)]
+    path = fusion_cases.golden_path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in answers), encoding="utf-8")
+    print(f"{path.name}: {len(answers)} answers", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="+")
     parser.add_argument("--models-dir", type=pathlib.Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folders = parity.model_folders(options.models, options.models_dir, scratch)
-        for name, folder in folders.items():
-            model = hf_decode.load(folder)
-            encoder = reference.Encoder(folder / "tokenizer.json")
-            path = fusion_cases.golden_path(name)
-            path.parent.mkdir(exist_ok=True)
-            with open(path, "w", encoding="utf-8") as file:
-                for prompt, method in fusion_cases.cases_of(name):
-                    file.write(json.dumps(answer(model, encoder, prompt, method)) + "\n")
-            print(f"{path.name}: {len(fusion_cases.cases_of(name))} answers", flush=True)
+        for name, folder in parity.model_folders(options.models, options.models_dir,
+                                                 scratch).items():
+            write(name, folder)
 
 
 if __name__ == "__main__":
