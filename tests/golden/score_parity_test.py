@@ -5,11 +5,6 @@ Collected by pytest (tests/run.sh). The random models need nothing but the built
 ones need tests/models/fetch.sh.
 """
 
-import json
-import pathlib
-import subprocess
-import tempfile
-
 import pytest
 
 import cases
@@ -18,18 +13,6 @@ import parity
 import score_cases
 
 TOLERANCE = 1e-3
-
-
-def run_score(bin_dir, address, model, lines, flags=()):
-    """Result objects of `structattn score` on prompt objects, in order."""
-    with tempfile.TemporaryDirectory() as folder:
-        given, answered = pathlib.Path(folder, "in.jsonl"), pathlib.Path(folder, "out.jsonl")
-        given.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        done = subprocess.run([bin_dir / "structattn", "score", given, "-o", answered, "--server",
-                               address, "--model", model, *flags],
-                              capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return cases.read_jsonl(answered)
 
 
 def compare(results, golden):
@@ -53,11 +36,11 @@ def compare(results, golden):
 def check(bin_dir, address, name):
     lines = score_cases.cases_of(name)
     golden = cases.read_jsonl(score_cases.golden_path(name))
-    cold = run_score(bin_dir, address, name, lines, ["--no-cache"])
+    cold = parity.run_score(bin_dir, address, name, lines, ["--no-cache"])
     worst, count = compare(cold, golden)
     print(f"{name}: {count} continuations of {len(lines)} prompts, worst error {worst:.1e}")
     for _ in range(2):  # The second time all prompts are in the cache.
-        warm = run_score(bin_dir, address, name, lines)
+        warm = parity.run_score(bin_dir, address, name, lines)
         assert [line["scores"] for line in warm] == [line["scores"] for line in cold]
     assert sum(line["usage"]["cached_tokens"] for line in warm) > 0
 
