@@ -100,8 +100,8 @@ struct TokenEvent {
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
-  std::vector<std::vector<float>> member_logprobs;  // Of each token with fusion, by member.
-  std::optional<FinishReason> finish = {};          // Set in the last event of the continuation.
+  std::vector<std::vector<float>> member_logprobs = {};  // Of each token with fusion, by member.
+  std::optional<FinishReason> finish = {};  // Set in the last event of the continuation.
 };
 
 // How one continuation ended.
