@@ -32,13 +32,28 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
+// More continuations than any request may have: an index from there on is not to be believed.
+constexpr int32_t kMaxContinuations = 1 << 16;
+
 }  // namespace
 
 void Generation::Append(const v1::Chunk& chunk) {
-  text += chunk.text();
-  token_ids.insert(token_ids.end(), chunk.token_ids().begin(), chunk.token_ids().end());
-  logprobs.insert(logprobs.end(), chunk.logprobs().begin(), chunk.logprobs().end());
-  top_logprobs.insert(top_logprobs.end(), chunk.top_logprobs().begin(), chunk.top_logprobs().end());
+  if (chunk.index() < 0 || chunk.index() >= kMaxContinuations) return;
+  const size_t index = chunk.index();
+  if (index >= continuations.size()) continuations.resize(index + 1);
+  Continued& continued = continuations[index];
+  continued.group = chunk.group();
+  if (chunk.finish_reason() != v1::FINISH_REASON_UNSPECIFIED) {
+    continued.reason = chunk.finish_reason();
+  }
+  continued.text += chunk.text();
+  const auto append = [](const auto& from, auto* to) {
+    to->insert(to->end(), from.begin(), from.end());
+  };
+  append(chunk.token_ids(), &continued.token_ids);
+  append(chunk.logprobs(), &continued.logprobs);
+  append(chunk.top_logprobs(), &continued.top_logprobs);
+  append(chunk.member_logprobs(), &continued.member_logprobs);
 }
 
 ErrorDetail GetErrorDetail(const grpc::Status& status) {
@@ -111,6 +126,11 @@ grpc::Status Client::Generate(grpc::ClientContext& context, const v1::GenerateRe
     return {grpc::StatusCode::DATA_LOSS, "the stream ended before its last message"};
   }
   return status;
+}
+
+grpc::Status Client::Score(grpc::ClientContext& context, const v1::ScoreRequest& request,
+                           v1::ScoreResponse* response) const {
+  return inference_->Score(&context, request, response);
 }
 
 grpc::Status Client::Inspect(grpc::ClientContext& context, const v1::InspectRequest& request,

@@ -29,14 +29,22 @@ ErrorDetail GetErrorDetail(const grpc::Status& status);
 // "INVALID_ARGUMENT" and so on.
 std::string CodeName(grpc::StatusCode code);
 
-// A whole answer, put together from the stream.
+// One continuation, put together from the stream.
+struct Continued {
+  int32_t group = 0;
+  v1::FinishReason reason = v1::FINISH_REASON_UNSPECIFIED;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<float> logprobs;                      // One per token id.
+  std::vector<v1::TopLogprobs> top_logprobs;        // One per token id when asked for.
+  std::vector<v1::MemberLogprobs> member_logprobs;  // One per token id with fusion.
+};
+
+// A whole answer.
 struct Generation {
   v1::Started started;
   v1::Finished finished;
-  std::string text;
-  std::vector<int32_t> token_ids;
-  std::vector<float> logprobs;                // One per token id.
-  std::vector<v1::TopLogprobs> top_logprobs;  // One per token id when asked for.
+  std::vector<Continued> continuations = std::vector<Continued>(1);  // By index; at least one.
 
   void Append(const v1::Chunk& chunk);
 };
@@ -69,6 +77,8 @@ class Client {
   // an answer may be asked again in another one. `context` as above.
   grpc::Status GenerateBatch(grpc::ClientContext& context, const v1::BatchOptions& options,
                              const BatchHandler& handler) const;
+  grpc::Status Score(grpc::ClientContext& context, const v1::ScoreRequest& request,
+                     v1::ScoreResponse* response) const;
   grpc::Status Inspect(grpc::ClientContext& context, const v1::InspectRequest& request,
                        v1::InspectResponse* response) const;
   grpc::Status ListModels(grpc::ClientContext& context, v1::ListModelsResponse* response) const;

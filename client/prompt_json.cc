@@ -141,6 +141,25 @@ void ParseRule(const Json& value, v1::Rule* rule) {
   }
 }
 
+// Each a text, or an array of token ids.
+std::vector<v1::Continuation> ParseContinuations(const Json& value) {
+  std::vector<v1::Continuation> continuations;
+  GetArray(value, "continuations");
+  for (size_t i = 0; i < value.size(); ++i) {
+    const std::string field = Indexed("continuations", i);
+    v1::Continuation& continuation = continuations.emplace_back();
+    if (value[i].is_array()) {
+      v1::TokenIds* token_ids = continuation.mutable_token_ids();
+      for (size_t j = 0; j < value[i].size(); ++j) {
+        token_ids->add_ids(GetInt(value[i][j], Indexed(field, j)));
+      }
+    } else {
+      continuation.set_text(GetString(value[i], field));
+    }
+  }
+  return continuations;
+}
+
 // Parses with a bound on depth and without exceptions of the library reaching the caller.
 Json ParseText(std::string_view text) {
   const Json::parser_callback_t bounded = [](int depth, Json::parse_event_t, Json&) {
@@ -206,7 +225,9 @@ PromptInput ParsePrompt(std::string_view text, const v1::Prompt& defaults) {
       prompt.set_positions(ParsePositions(GetString(value, key), key));
     } else if (key == "tokenization") {
       prompt.set_tokenization(ParseTokenization(GetString(value, key), key));
-    } else if (key != "continuations") {
+    } else if (key == "continuations") {
+      input.continuations = ParseContinuations(value);
+    } else {
       throw PromptError(key,
                         "unknown field; allowed are id, segments, answers, rule, positions, "
                         "tokenization, continuations");

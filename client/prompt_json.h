@@ -8,8 +8,9 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include "structattn/v1/types.pb.h"
+#include "structattn/v1/inference_service.pb.h"
 
 namespace structattn::client {
 
@@ -31,6 +32,7 @@ struct PromptInput {
   Json id;       // As given; null when missing.
   Json answers;  // Passed through to the result; null when missing.
   v1::Prompt prompt;
+  std::vector<v1::Continuation> continuations = {};  // For `score`; others pass them over.
 };
 
 // Fills what the JSON names; `defaults` holds the rule, positions and tokenization of the flags.

@@ -43,32 +43,89 @@ Json TopLogprobsJson(const std::vector<v1::TopLogprobs>& places) {
   return result;
 }
 
+Json UsageJson(const v1::Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens()},
+          {"cached_tokens", usage.cached_tokens()},
+          {"generated_tokens", usage.generated_tokens()}};
+}
+
+Json TimingsJson(const v1::Timings& timings) {
+  return {{"queue", timings.queue_ms()},
+          {"prefill", timings.prefill_ms()},
+          {"decode", timings.decode_ms()}};
+}
+
+Json ContinuedJson(const Continued& continued) {
+  Json json = {{"group", continued.group},
+               {"text", continued.text},
+               {"token_ids", continued.token_ids},
+               {"logprobs", continued.logprobs},
+               {"finish_reason", FinishReasonWord(continued.reason)}};
+  if (!continued.top_logprobs.empty()) {
+    json["top_logprobs"] = TopLogprobsJson(continued.top_logprobs);
+  }
+  return json;
+}
+
+// What the members of a fusion were worth, and what each thought of every token.
+Json FusionJson(const Generation& generation) {
+  Json members = Json::array();
+  for (const v1::FusionMember& member : generation.finished.fusion_members()) {
+    members.push_back({{"group", member.group()},
+                       {"weight", member.weight()},
+                       {"greedy_text", member.greedy_text()},
+                       {"agreeing_samples", member.agreeing_samples()}});
+  }
+  Json logprobs = Json::array();
+  for (const v1::MemberLogprobs& token : generation.continuations.front().member_logprobs) {
+    logprobs.push_back(Array(token.logprobs()));
+  }
+  return {{"members", std::move(members)}, {"member_logprobs", std::move(logprobs)}};
+}
+
 }  // namespace
 
 Json GenerationJson(const PromptInput& input, const Generation& generation) {
   const v1::Started& started = generation.started;
-  const v1::Usage& usage = generation.finished.usage();
-  const v1::Timings& timings = generation.finished.timings();
+  const Continued& first = generation.continuations.front();
   Json json = {{"id", input.id},
-               {"text", generation.text},
-               {"token_ids", generation.token_ids},
-               {"logprobs", generation.logprobs},
+               {"text", first.text},
+               {"token_ids", first.token_ids},
+               {"logprobs", first.logprobs},
                {"finish_reason", FinishReasonWord(generation.finished.reason())},
                {"prompt_token_ids", Array(started.prompt_token_ids())},
                {"group_ids", Array(started.group_ids())},
                {"position_ids", Array(started.position_ids())},
-               {"usage",
-                {{"prompt_tokens", usage.prompt_tokens()},
-                 {"cached_tokens", usage.cached_tokens()},
-                 {"generated_tokens", usage.generated_tokens()}}},
-               {"timings_ms",
-                {{"queue", timings.queue_ms()},
-                 {"prefill", timings.prefill_ms()},
-                 {"decode", timings.decode_ms()}}},
+               {"usage", UsageJson(generation.finished.usage())},
+               {"timings_ms", TimingsJson(generation.finished.timings())},
                {"provenance", ProvenanceJson(started.provenance())}};
-  if (!generation.top_logprobs.empty()) {
-    json["top_logprobs"] = TopLogprobsJson(generation.top_logprobs);
+  if (!first.top_logprobs.empty()) json["top_logprobs"] = TopLogprobsJson(first.top_logprobs);
+  if (!generation.finished.fusion_members().empty()) json["fusion"] = FusionJson(generation);
+  if (generation.continuations.size() > 1) {
+    Json continuations = Json::array();
+    for (const Continued& continued : generation.continuations) {
+      continuations.push_back(ContinuedJson(continued));
+    }
+    json["continuations"] = std::move(continuations);
   }
+  if (!input.answers.is_null()) json["answers"] = input.answers;
+  return json;
+}
+
+Json ScoresJson(const PromptInput& input, const v1::ScoreResponse& response) {
+  Json scores = Json::array();
+  for (const v1::ContinuationScore& score : response.scores()) {
+    scores.push_back({{"logprob", score.logprob()},
+                      {"token_logprobs", Array(score.tokens().logprobs())},
+                      {"token_ids", Array(score.tokens().token_ids())},
+                      {"ranks", Array(score.tokens().ranks())},
+                      {"is_greedy", score.is_greedy()}});
+  }
+  Json json = {{"id", input.id},
+               {"scores", std::move(scores)},
+               {"usage", UsageJson(response.usage())},
+               {"timings_ms", TimingsJson(response.timings())},
+               {"provenance", ProvenanceJson(response.provenance())}};
   if (!input.answers.is_null()) json["answers"] = input.answers;
   return json;
 }

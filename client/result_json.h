@@ -11,6 +11,8 @@
 namespace structattn::client {
 
 Json GenerationJson(const PromptInput& input, const Generation& generation);
+// {"id", "scores": [..]}, and what the answer cost and what made it.
+Json ScoresJson(const PromptInput& input, const v1::ScoreResponse& response);
 Json InspectionJson(const PromptInput& input, const v1::InspectResponse& response);
 Json ModelJson(const v1::Model& model);
 

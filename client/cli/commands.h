@@ -1,5 +1,5 @@
 // The subcommands. Each adds itself to the CLI11 app and leaves its exit code in *exit_code when it
-// was the one called. main.cc calls all four; they know nothing of each other.
+// was the one called. main.cc calls all five; they know nothing of each other.
 #ifndef STRUCTATTN_CLIENT_CLI_COMMANDS_H_
 #define STRUCTATTN_CLIENT_CLI_COMMANDS_H_
 
@@ -20,6 +20,7 @@ struct Session {
 
 void AddGenerateCommand(CLI::App& app, Session& session);
 void AddBatchCommand(CLI::App& app, Session& session);
+void AddScoreCommand(CLI::App& app, Session& session);
 void AddInspectCommand(CLI::App& app, Session& session);
 void AddModelsCommand(CLI::App& app, Session& session);
 

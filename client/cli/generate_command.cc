@@ -49,9 +49,41 @@ PromptInput GetPrompt(const GenerateOptions& options) {
   return ParsePrompt(ReadFile(options.prompt_file), PromptDefaults(options.request.structure));
 }
 
+// Whether there may be several continuations, whose pieces would mix.
+bool IsMany(const v1::GenerateRequest& request) {
+  if (request.has_fusion()) return false;
+  return request.generate_in_size() > 1 || request.n() > 1;
+}
+
 void PrintPiece(const v1::Chunk& chunk) {
   std::fwrite(chunk.text().data(), 1, chunk.text().size(), stdout);
   std::fflush(stdout);
+}
+
+// Each below a line that says which it is.
+void PrintAll(const v1::GenerateRequest& request, const Generation& generation) {
+  const int samples = request.has_n() ? request.n() : 1;
+  for (size_t i = 0; i < generation.continuations.size(); ++i) {
+    const Continued& continued = generation.continuations[i];
+    std::printf("[group %d", continued.group);
+    if (samples > 1) std::printf(", sample %d", static_cast<int>(i) % samples);
+    std::printf("]\n%s\n", continued.text.c_str());
+  }
+}
+
+// On a terminal, a line for each member of a fusion: its weight, and how likely it thought the
+// whole answer.
+void PrintMembers(const Generation& generation) {
+  if (!isatty(STDERR_FILENO)) return;
+  const auto& members = generation.finished.fusion_members();
+  for (int i = 0; i < members.size(); ++i) {
+    double sum = 0.0;
+    for (const v1::MemberLogprobs& token : generation.continuations.front().member_logprobs) {
+      if (i < token.logprobs_size()) sum += token.logprobs(i);
+    }
+    std::fprintf(stderr, "[group %d: weight %.3f, log-probability of the answer %.3f]\n",
+                 members[i].group(), members[i].weight(), sum);
+  }
 }
 
 // On a terminal, one line on stderr about what was streamed on stdout.
@@ -84,9 +116,10 @@ ExitCode RunGenerate(Session& session, const GenerateOptions& options) {
   grpc::ClientContext context;
   const Interrupt::Guard guard(session.interrupt, context);
   Generation generation;
-  const Client::OnChunk on_chunk = session.options.json ? Client::OnChunk() : PrintPiece;
+  const bool streams = !session.options.json && !IsMany(request);
+  const Client::OnChunk on_chunk = streams ? PrintPiece : Client::OnChunk();
   const grpc::Status status = client.Generate(context, request, on_chunk, &generation);
-  if (!session.options.json && !generation.text.empty()) std::puts("");
+  if (streams && !generation.continuations.front().text.empty()) std::puts("");
   if (session.interrupt.raised()) return ExitCode::kInterrupted;
   if (!status.ok()) {
     Fail(session, input, DescribeError(status));
@@ -95,6 +128,8 @@ ExitCode RunGenerate(Session& session, const GenerateOptions& options) {
   if (session.options.json) {
     std::puts(Line(GenerationJson(input, generation)).c_str());
   } else {
+    if (!streams) PrintAll(request, generation);
+    PrintMembers(generation);
     PrintSummary(generation);
   }
   switch (generation.finished.reason()) {

@@ -20,6 +20,7 @@ int Main(int argc, char** argv) {
   app.add_flag("--json", session.options.json, "Print JSON lines");
   AddGenerateCommand(app, session);
   AddBatchCommand(app, session);
+  AddScoreCommand(app, session);
   AddInspectCommand(app, session);
   AddModelsCommand(app, session);
   try {

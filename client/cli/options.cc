@@ -23,6 +23,14 @@ std::pair<int32_t, float> ParseLogitBias(const std::string& text, const std::str
   return {id, value};
 }
 
+v1::FusionMethod ParseFusionMethod(const std::string& word, const std::string& field) {
+  if (word == "avg") return v1::FUSION_METHOD_AVG;
+  if (word == "max") return v1::FUSION_METHOD_MAX;
+  if (word == "weighted_avg") return v1::FUSION_METHOD_WEIGHTED_AVG;
+  if (word == "weighted_max") return v1::FUSION_METHOD_WEIGHTED_MAX;
+  throw PromptError(field, "\"" + word + "\" is none of avg, max, weighted_avg, weighted_max");
+}
+
 // Makes what `parse` refuses a usage error of the flag.
 template <typename Parse>
 CLI::Validator AcceptedBy(Parse parse) {
@@ -61,6 +69,73 @@ std::string ShortId(const std::string& id) {
   return id.substr(0, length);
 }
 
+// What every request says beside its question.
+template <typename Request>
+Request StartRequest(const CommonOptions& common, const RequestOptions& options,
+                     const PromptInput& input) {
+  Request request;
+  if (input.id.is_string()) {
+    request.set_request_id(ShortId(input.id.get<std::string>()));
+  } else if (!input.id.is_null()) {
+    request.set_request_id(input.id.dump());
+  }
+  request.set_model(common.model);
+  *request.mutable_prompt() = input.prompt;
+  request.set_generated_group(options.generated_group);
+  request.set_timeout_ms(options.timeout_ms);
+  if (options.no_cache) request.mutable_cache()->set_bypass(true);
+  if (!options.cache_salt.empty()) request.mutable_cache()->set_salt(options.cache_salt);
+  return request;
+}
+
+void FillBranches(const RequestOptions& options, v1::GenerateRequest* request) {
+  const size_t cues = options.branch_cues.size();
+  if (cues > 1 && cues != options.branches.size()) {
+    throw PromptError("generate_in", std::to_string(cues) + " cues for " +
+                                         std::to_string(options.branches.size()) +
+                                         " branches; one for all or one for each is needed");
+  }
+  for (size_t i = 0; i < options.branches.size(); ++i) {
+    v1::Branch* branch = request->add_generate_in();
+    branch->set_group(options.branches[i]);
+    if (cues > 0) branch->set_branch_cue(options.branch_cues[cues == 1 ? 0 : i]);
+  }
+}
+
+// Over the branches where there are some, else over the paraphrases' own prompts.
+void FillFusion(const RequestOptions& options, v1::GenerateRequest* request) {
+  if (options.fusion.empty()) return;
+  v1::Fusion* fusion = request->mutable_fusion();
+  fusion->set_method(ParseFusionMethod(options.fusion, "fusion.method"));
+  fusion->set_source(options.branches.empty() ? v1::FUSION_SOURCE_OWN_PROMPTS
+                                              : v1::FUSION_SOURCE_BRANCHES);
+  fusion->mutable_weights()->Assign(options.weights.begin(), options.weights.end());
+  if (options.confidence_samples) {
+    fusion->mutable_confidence()->set_samples(*options.confidence_samples);
+  }
+  if (options.confidence_temperature) {
+    fusion->mutable_confidence()->set_temperature(*options.confidence_temperature);
+  }
+}
+
+void AddFusionFlags(CLI::App& app, RequestOptions& options) {
+  app.add_option("--fusion", options.fusion,
+                 "One answer of all paraphrases, each as a prompt of its own (with --branches: of "
+                 "the branches): avg, max, weighted_avg, weighted_max")
+      ->check(AcceptedBy(ParseFusionMethod));
+  CLI::Option* const weights =
+      app.add_option("--weights", options.weights,
+                     "Of the paraphrases, as 0.5,0.3,0.2, for the weighted ones")
+          ->delimiter(',')
+          ->needs("--fusion");
+  app.add_option("--confidence", options.confidence_samples,
+                 "Weigh each by how many of so many samples agree with its greedy answer")
+      ->needs("--fusion")
+      ->excludes(weights);
+  app.add_option("--confidence-temperature", options.confidence_temperature, "Of these; 1")
+      ->needs("--confidence");
+}
+
 }  // namespace
 
 void AddStructureFlags(CLI::App& app, StructureOptions& options) {
@@ -73,8 +148,17 @@ void AddStructureFlags(CLI::App& app, StructureOptions& options) {
       ->check(AcceptedBy(ParseTokenization));
 }
 
-void AddRequestFlags(CLI::App& app, RequestOptions& options) {
+void AddCallFlags(CLI::App& app, RequestOptions& options) {
   AddStructureFlags(app, options.structure);
+  app.add_option("--generated-group", options.generated_group,
+                 "Group of the tokens behind the prompt");
+  app.add_option("--timeout-ms", options.timeout_ms, "Give up after so many milliseconds");
+  app.add_flag("--no-cache", options.no_cache, "Compute all keys and values anew; share none");
+  app.add_option("--cache-salt", options.cache_salt, "Share only with requests of the same salt");
+}
+
+void AddRequestFlags(CLI::App& app, RequestOptions& options) {
+  AddCallFlags(app, options);
   app.add_option("--max-tokens", options.max_tokens, "Tokens to generate at most");
   app.add_option("--temperature", options.temperature, "0 is greedy (default)");
   app.add_option("--top-k", options.top_k, "Sample from the k most likely tokens");
@@ -90,10 +174,16 @@ void AddRequestFlags(CLI::App& app, RequestOptions& options) {
   app.add_option("--stop-token-id", options.stop_token_ids, "May be given several times");
   app.add_flag("--ignore-eos", options.ignore_eos, "Go on past end-of-sequence tokens");
   app.add_option("--logprobs", options.logprobs, "Also give the K best tokens at each place");
-  app.add_option("--generated-group", options.generated_group, "Group of the generated tokens");
-  app.add_option("--timeout-ms", options.timeout_ms, "Give up after so many milliseconds");
-  app.add_flag("--no-cache", options.no_cache, "Compute all keys and values anew; share none");
-  app.add_option("--cache-salt", options.cache_salt, "Share only with requests of the same salt");
+  app.add_option("--branches", options.branches,
+                 "One continuation in each of these groups, as 1,2,3")
+      ->delimiter(',')
+      ->excludes("--generated-group");
+  app.add_option("--branch-cue", options.branch_cues,
+                 "Text in front of a branch; one for all branches, or one for each, in order")
+      ->needs("--branches");
+  app.add_option("--n", options.n, "Samples of each continuation");
+  app.add_option("--best-of", options.best_of, "Sample so many and answer the --n likeliest");
+  AddFusionFlags(app, options);
 }
 
 v1::Prompt PromptDefaults(const StructureOptions& options) {
@@ -112,14 +202,7 @@ v1::Prompt PromptDefaults(const StructureOptions& options) {
 
 v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOptions& options,
                                 const PromptInput& input) {
-  v1::GenerateRequest request;
-  if (input.id.is_string()) {
-    request.set_request_id(ShortId(input.id.get<std::string>()));
-  } else if (!input.id.is_null()) {
-    request.set_request_id(input.id.dump());
-  }
-  request.set_model(common.model);
-  *request.mutable_prompt() = input.prompt;
+  auto request = StartRequest<v1::GenerateRequest>(common, options, input);
   FillSampling(options, request.mutable_sampling());
   v1::Stopping* stopping = request.mutable_stopping();
   if (options.max_tokens) stopping->set_max_tokens(*options.max_tokens);
@@ -129,10 +212,17 @@ v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOption
   stopping->set_ignore_eos(options.ignore_eos);
   request.mutable_output()->set_top_logprobs(options.logprobs);
   request.mutable_output()->set_echo(true);
-  request.set_generated_group(options.generated_group);
-  request.set_timeout_ms(options.timeout_ms);
-  if (options.no_cache) request.mutable_cache()->set_bypass(true);
-  if (!options.cache_salt.empty()) request.mutable_cache()->set_salt(options.cache_salt);
+  FillBranches(options, &request);
+  FillFusion(options, &request);
+  if (options.n) request.set_n(*options.n);
+  if (options.best_of) request.set_best_of(*options.best_of);
+  return request;
+}
+
+v1::ScoreRequest MakeScoreRequest(const CommonOptions& common, const RequestOptions& options,
+                                  const PromptInput& input) {
+  auto request = StartRequest<v1::ScoreRequest>(common, options, input);
+  request.mutable_continuations()->Assign(input.continuations.begin(), input.continuations.end());
   return request;
 }
 

@@ -42,6 +42,14 @@ struct RequestOptions {
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
   int32_t logprobs = 0;
+  std::vector<int32_t> branches;
+  std::vector<std::string> branch_cues;
+  std::optional<int32_t> n;
+  std::optional<int32_t> best_of;
+  std::string fusion;
+  std::vector<double> weights;
+  std::optional<int32_t> confidence_samples;
+  std::optional<float> confidence_temperature;
   int32_t generated_group = 0;
   int64_t timeout_ms = 0;
   bool no_cache = false;
@@ -49,12 +57,16 @@ struct RequestOptions {
 };
 
 void AddStructureFlags(CLI::App& app, StructureOptions& options);
+// Those that are not about generating: structure, group, time and cache.
+void AddCallFlags(CLI::App& app, RequestOptions& options);
 void AddRequestFlags(CLI::App& app, RequestOptions& options);
 
 // Words that are unknown were refused when the flags were parsed.
 v1::Prompt PromptDefaults(const StructureOptions& options);
 v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOptions& options,
                                 const PromptInput& input);
+v1::ScoreRequest MakeScoreRequest(const CommonOptions& common, const RequestOptions& options,
+                                  const PromptInput& input);
 
 }  // namespace structattn::client
 

@@ -45,10 +45,11 @@ void Structure::Append(int group) {
   positions_.push_back(NextPosition(group));
   groups_.push_back(static_cast<uint8_t>(group));
   used_groups_ |= Bit(group);
-  if (runs_.empty() || runs_.back().group != group) {
+  if (runs_.empty() || runs_.back().group != group || run_ended_) {
     runs_.push_back({.begin = index, .end = index, .group = group});
   }
   runs_.back().end = index + 1;
+  run_ended_ = false;
 }
 
 int32_t Structure::NextPosition(int group) {

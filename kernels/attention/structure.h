@@ -29,7 +29,7 @@ struct RuleTable {
   }
 };
 
-// A maximal range of tokens [begin, end) of one group.
+// A range of tokens [begin, end) of one group: as long as possible, unless EndRun cut it.
 struct Run {
   int32_t begin;
   int32_t end;
@@ -44,6 +44,12 @@ class Structure {
 
   // Appends one token of `group`, 0 <= group < kMaxGroups, and gives it its position.
   void Append(int group);
+
+  // The next token begins a run even if its group goes on: what comes after lies in blocks of its
+  // own (placement.h), so that several continuations can share all that comes before. Changes
+  // neither visibility nor positions, hence no bit of any result.
+  void EndRun() { run_ended_ = true; }
+  bool run_ended() const { return run_ended_; }  // Since the last Append.
 
   int size() const { return static_cast<int>(groups_.size()); }
   const RuleTable& rule() const { return rule_; }
@@ -62,6 +68,7 @@ class Structure {
   std::vector<int32_t> positions_;
   std::vector<Run> runs_;
   uint64_t used_groups_ = 0;
+  bool run_ended_ = false;
   int32_t largest_position_ = -1;
   int32_t base_ = -1;  // ALIGNED: where groups > 0 start; -1 until the first such token.
   std::array<int32_t, kMaxGroups> rank_ = {};  // ALIGNED: tokens so far per group.

@@ -8,6 +8,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/work_list.h"
+#include "kernels/check.h"
 
 namespace structattn {
 namespace {
@@ -65,6 +66,12 @@ void StartLongTilesFirst(std::vector<QueryTile>* tiles) {
 
 }  // namespace
 
+std::span<const int32_t> WantedTokens(const SequenceChunk& chunk) {
+  const std::span<const int32_t> wanted = chunk.sequence->blocks().wanted();
+  const auto end = std::ranges::lower_bound(wanted, chunk.ranges.back().end);
+  return wanted.first(end - wanted.begin());
+}
+
 void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, StepBatch* batch) {
   batch->token_ids.clear();
   batch->positions.clear();
@@ -74,6 +81,7 @@ void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, Ste
   AppendBlockTables(chunks, batch);
   for (size_t i = 0; i < chunks.size(); ++i) {
     const Sequence& sequence = *chunks[i].sequence;
+    std::span<const int32_t> wanted = WantedTokens(chunks[i]);
     for (const TokenRange& range : chunks[i].ranges) {
       const int32_t row_begin = static_cast<int32_t>(batch->tokens());
       AppendTokens(sequence, range, batch);
@@ -84,9 +92,10 @@ void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, Ste
                   .query_begin = range.begin,
                   .query_end = range.end},
                  sequence.prompt_tokens(), tiling, &batch->work);
-    }
-    if (ReachesEnd(chunks[i])) {
-      batch->logit_rows.push_back(static_cast<int32_t>(batch->tokens()) - 1);
+      for (; !wanted.empty() && wanted.front() < range.end; wanted = wanted.subspan(1)) {
+        STRUCTATTN_CHECK(wanted.front() >= range.begin);
+        batch->logit_rows.push_back(row_begin + (wanted.front() - range.begin));
+      }
     }
   }
   if (tiling.branches_together > 0) StartLongTilesFirst(&batch->work.tiles);

@@ -14,20 +14,19 @@ namespace structattn {
 // Tokens of a sequence: at least one range, ascending; the keys of all tokens before and between
 // them are in KV memory.
 struct SequenceChunk {
-  const Sequence* sequence;
+  Sequence* sequence;
   std::span<const TokenRange> ranges;
 };
 
-// Replaces the contents of `batch`, keeping its memory. Logits are asked for the last row of each
-// chunk that reaches the end of its sequence, in the order of the chunks. The work-list is cut as
+// Replaces the contents of `batch`, keeping its memory. Logits are asked for the rows of the tokens
+// that WantedTokens names, in the order of the chunks. The work-list is cut as
 // `tiling` says: where generated tokens are split over keys, they go to its generated tiles, each a
 // family of its own, and the tiles of the prompts begin with those that see most keys.
 void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, StepBatch* batch);
 
-// Whether the chunk ends with the token that the next one is predicted from.
-inline bool ReachesEnd(const SequenceChunk& chunk) {
-  return chunk.ranges.back().end == chunk.sequence->size();
-}
+// The chunk's tokens whose logits are wanted: all that are wanted before its end, since what was
+// skipped on the way there was not.
+std::span<const int32_t> WantedTokens(const SequenceChunk& chunk);
 
 }  // namespace structattn
 

@@ -52,7 +52,8 @@ void BlockKeys::Extend(const SequenceTokens& tokens) {
   }
   for (int32_t block = closed(); block < blocks(); ++block) {
     const bool full = tokens_[block].end - tokens_[block].begin == block_size_;
-    if (!full && block + 1 == blocks()) break;  // Its run may go on.
+    const bool may_grow = block + 1 == blocks() && !tokens.structure->run_ended();
+    if (!full && may_grow) break;
     Close(tokens, block);
   }
 }

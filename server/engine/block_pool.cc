@@ -35,6 +35,11 @@ std::optional<int32_t> BlockPool::Acquire(const BlockKey& key) {
   return block;
 }
 
+void BlockPool::AddOwner(int32_t block) {
+  STRUCTATTN_CHECK(states_[block].owners > 0);
+  ++states_[block].owners;
+}
+
 bool BlockPool::IsOwned(const BlockKey& key) const {
   const auto found = published_.find(key);
   return found != published_.end() && states_[found->second].owners > 0;

@@ -35,6 +35,9 @@ class BlockPool {
   // The block published under `key`, with one more owner. O(1).
   std::optional<int32_t> Acquire(const BlockKey& key);
 
+  // One more owner of a block that has one. O(1).
+  void AddOwner(int32_t block);
+
   // Whether a block published under `key` has an owner.
   bool IsOwned(const BlockKey& key) const;
 

@@ -10,7 +10,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/engine/field_error.h"
-#include "server/engine/sequence.h"
+#include "server/engine/fusion_task.h"
+#include "server/engine/generate_task.h"
+#include "server/engine/score_task.h"
 #include "server/engine/serving_loop.h"
 #include "server/model/status_macros.h"
 
@@ -38,7 +40,10 @@ class Engine::Impl {
     thread_.join();
   }
 
-  absl::StatusOr<Ticket> Submit(Request request, std::shared_ptr<EventSink> sink);
+  // Queues the task that make_task(ticket, model) gives.
+  template <typename MakeTask>
+  absl::StatusOr<Ticket> Submit(const MakeTask& make_task);
+  int64_t vocabulary_size() const { return model_->decoder->vocabulary_size(); }
   void Cancel(Ticket ticket);
   bool Drain(absl::Time deadline);
   int64_t capacity_tokens() const { return int64_t{kv_blocks_} * block_size_; }
@@ -46,12 +51,11 @@ class Engine::Impl {
  private:
   // What arrived since the engine thread last looked.
   struct Mail {
-    std::vector<std::unique_ptr<Sequence>> sequences;
+    std::vector<std::unique_ptr<Task>> tasks;
     std::vector<Ticket> cancels;
     bool stop = false;
   };
 
-  absl::Status CheckFits(const Sequence& sequence) const;
   absl::Status CheckOpen() const;
   void Run();
   void TakeMail(Mail* mail);
@@ -67,11 +71,11 @@ class Engine::Impl {
   std::condition_variable wake_;     // There is mail.
   std::condition_variable drained_;  // Nothing accepted is unfinished.
   // Guarded by mutex_ from here.
-  std::vector<std::unique_ptr<Sequence>> inbox_;
+  std::vector<std::unique_ptr<Task>> inbox_;
   std::vector<Ticket> cancels_;
   Ticket next_ticket_ = 1;
-  int32_t waiting_ = 0;  // In the loop's queue, as last published.
-  int32_t running_ = 0;
+  int32_t queued_ = 0;  // Of the loop's tasks, as last published: nothing of them is computed.
+  int32_t tasks_ = 0;   // All of them.
   bool draining_ = false;
   bool stopping_ = false;
   // Not guarded: the engine thread's own.
@@ -94,31 +98,20 @@ absl::Status CheckLogitBias(const SamplingParams& sampling, int64_t vocabulary_s
 
 }  // namespace
 
-absl::Status Engine::Impl::CheckFits(const Sequence& sequence) const {
-  if (sequence.MaxBlocks() <= kv_blocks_) return absl::OkStatus();
-  return FieldError(
-      absl::StatusCode::kResourceExhausted, {"stopping.max_tokens", "KV_MEMORY_EXCEEDED"},
-      absl::StrCat("prompt of ", sequence.prompt_tokens(), " tokens in ",
-                   sequence.structure().runs().size(), " runs of equal group and up to ",
-                   sequence.max_generated_tokens(), " generated take ", sequence.MaxBlocks(),
-                   " KV blocks of ", block_size_, " tokens: there are ", kv_blocks_));
-}
-
 // Holds mutex_.
 absl::Status Engine::Impl::CheckOpen() const {
   if (draining_ || stopping_) {
     return absl::UnavailableError("the model is being drained: no new requests");
   }
-  const int64_t queued = waiting_ + static_cast<int64_t>(inbox_.size());
+  const int64_t queued = queued_ + static_cast<int64_t>(inbox_.size());
   if (queued < max_queued_requests_) return absl::OkStatus();
   return FieldError(
       absl::StatusCode::kResourceExhausted, {"", "QUEUE_FULL"},
       absl::StrCat(queued, " requests are queued: at most ", max_queued_requests_, " may wait"));
 }
 
-absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(Request request,
-                                                    std::shared_ptr<EventSink> sink) {
-  STRUCTATTN_RETURN_IF_ERROR(CheckLogitBias(request.sampling, model_->decoder->vocabulary_size()));
+template <typename MakeTask>
+absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(const MakeTask& make_task) {
   Ticket ticket;
   {
     std::lock_guard lock(mutex_);
@@ -126,18 +119,17 @@ absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(Request request,
     ticket = next_ticket_++;
   }
   // The costly part, outside the lock and off the engine thread.
-  auto sequence = std::make_unique<Sequence>(
-      ticket, std::move(request), std::move(sink),
-      SequenceModel{.tokenizer = model_->tokenizer.get(),
-                    .eos_token_ids = model_->config.eos_token_ids,
-                    .context_length = model_->config.context_length,
-                    .block_size = block_size_,
-                    .generated_apart = model_->decoder->tiling().branches_together > 0});
-  STRUCTATTN_RETURN_IF_ERROR(CheckFits(*sequence));
+  std::unique_ptr<Task> task = make_task(
+      ticket, SequenceModel{.tokenizer = model_->tokenizer.get(),
+                            .eos_token_ids = model_->config.eos_token_ids,
+                            .context_length = model_->config.context_length,
+                            .block_size = block_size_,
+                            .generated_apart = model_->decoder->tiling().branches_together > 0});
+  STRUCTATTN_RETURN_IF_ERROR(task->CheckFits(kv_blocks_));
   {
     std::lock_guard lock(mutex_);
     STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
-    inbox_.push_back(std::move(sequence));
+    inbox_.push_back(std::move(task));
   }
   wake_.notify_one();
   return ticket;
@@ -155,35 +147,36 @@ bool Engine::Impl::Drain(absl::Time deadline) {
   std::unique_lock lock(mutex_);
   draining_ = true;
   return drained_.wait_until(lock, absl::ToChronoTime(deadline),
-                             [this] { return inbox_.empty() && waiting_ + running_ == 0; });
+                             [this] { return inbox_.empty() && tasks_ == 0; });
 }
 
 // Lets Submit and Drain know what the loop holds.
 void Engine::Impl::PublishCounts() {
   std::lock_guard lock(mutex_);
-  waiting_ = loop_.waiting();
-  running_ = loop_.running();
+  queued_ = loop_.queued();
+  tasks_ = loop_.tasks();
   if (inbox_.empty() && loop_.idle()) drained_.notify_all();
 }
 
 // Waits until there is something to do.
 void Engine::Impl::TakeMail(Mail* mail) {
-  mail->sequences.clear();
+  mail->tasks.clear();
   mail->cancels.clear();
   std::unique_lock lock(mutex_);
   wake_.wait(lock,
              [this] { return stopping_ || !inbox_.empty() || !cancels_.empty() || !loop_.idle(); });
-  std::swap(mail->sequences, inbox_);
+  std::swap(mail->tasks, inbox_);
   std::swap(mail->cancels, cancels_);
   mail->stop = stopping_;
-  waiting_ += static_cast<int32_t>(mail->sequences.size());
+  queued_ += static_cast<int32_t>(mail->tasks.size());
+  tasks_ += static_cast<int32_t>(mail->tasks.size());
 }
 
 void Engine::Impl::Run() {
   Mail mail;
   while (true) {
     TakeMail(&mail);
-    for (std::unique_ptr<Sequence>& sequence : mail.sequences) loop_.Accept(std::move(sequence));
+    for (std::unique_ptr<Task>& task : mail.tasks) loop_.Accept(std::move(task));
     for (const Ticket ticket : mail.cancels) loop_.Cancel(ticket);
     if (mail.stop) break;
     loop_.Plan();
@@ -201,7 +194,20 @@ Engine::Engine(Model* model, KvCache kv, const EngineOptions& options)
 Engine::~Engine() = default;
 
 absl::StatusOr<Engine::Ticket> Engine::Submit(Request request, std::shared_ptr<EventSink> sink) {
-  return impl_->Submit(std::move(request), std::move(sink));
+  STRUCTATTN_RETURN_IF_ERROR(CheckLogitBias(request.sampling, impl_->vocabulary_size()));
+  return impl_->Submit([&](Ticket ticket, const SequenceModel& model) -> std::unique_ptr<Task> {
+    if (request.fusion.has_value()) {
+      return std::make_unique<FusionTask>(ticket, std::move(request), std::move(sink), model);
+    }
+    return std::make_unique<GenerateTask>(ticket, std::move(request), std::move(sink), model);
+  });
+}
+
+absl::StatusOr<Engine::Ticket> Engine::Submit(ScoreRequest request,
+                                              std::shared_ptr<ScoreSink> sink) {
+  return impl_->Submit([&](Ticket ticket, const SequenceModel& model) {
+    return std::make_unique<ScoreTask>(ticket, std::move(request), std::move(sink), model);
+  });
 }
 
 void Engine::Cancel(Ticket ticket) { impl_->Cancel(ticket); }

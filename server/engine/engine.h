@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "server/engine/kv_cache.h"
 #include "server/engine/request.h"
+#include "server/engine/score_request.h"
 #include "server/model/model.h"
 
 namespace structattn {
@@ -37,10 +38,12 @@ class Engine {
   // Names a submitted request for Cancel; never 0.
   using Ticket = uint64_t;
 
-  // Queues the request. RESOURCE_EXHAUSTED at once when the queue is full, or when prompt +
-  // max_tokens can never fit into KV memory; UNAVAILABLE when draining. `sink` is kept until
-  // OnFinish or OnError; on an error return it is never called.
+  // Queues the request. RESOURCE_EXHAUSTED at once when the queue is full, or when a prompt with
+  // one of its continuations can never fit into KV memory; UNAVAILABLE when draining. `sink` is
+  // kept until OnFinish or OnError; on an error return it is never called.
   absl::StatusOr<Ticket> Submit(Request request, std::shared_ptr<EventSink> sink);
+  // Likewise; `sink` is kept until OnScores or OnError.
+  absl::StatusOr<Ticket> Submit(ScoreRequest request, std::shared_ptr<ScoreSink> sink);
 
   // Stops the request within one step (its sink hears kCancelled). Unknown or finished: no effect.
   void Cancel(Ticket ticket);

@@ -169,11 +169,6 @@ absl::Status CheckUsedGroup(const RuleTable& table, int32_t group, const std::st
   return absl::OkStatus();
 }
 
-int GroupOf(const Segment& segment) {
-  if (segment.group.has_value()) return *segment.group;
-  return segment.type == SegmentType::kQuestion ? 1 + *segment.paraphrase_index : 0;
-}
-
 TextSegment AsText(const Segment& segment) {
   return {.text = std::get<std::string>(segment.content), .parse_special = segment.parse_special};
 }
@@ -232,15 +227,29 @@ absl::Status CheckTokenCount(const SegmentedTokens& tokens, int64_t context_leng
   return absl::OkStatus();
 }
 
-absl::Status CheckGeneratedGroup(int32_t group, const RuleTable& table) {
+}  // namespace
+
+absl::Status CheckNamedGroup(const std::string& field, int32_t group, const RuleTable& table) {
   if (group < 0 || group >= kMaxGroups) {
-    return InvalidField("generated_group", "GROUP_OUT_OF_RANGE",
+    return InvalidField(field, "GROUP_OUT_OF_RANGE",
                         absl::StrCat(group, " is not in 0..", kMaxGroups - 1));
   }
-  return CheckUsedGroup(table, group, "generated_group");
+  return CheckUsedGroup(table, group, field);
 }
 
-}  // namespace
+absl::Status CheckPrompt(const Prompt& prompt, const PromptLimits& limits) {
+  STRUCTATTN_RETURN_IF_ERROR(CheckSegments(prompt, limits));
+  return MakeRuleTable(prompt).status();
+}
+
+int GroupOf(const Segment& segment) {
+  if (segment.group.has_value()) return *segment.group;
+  return segment.type == SegmentType::kQuestion ? 1 + *segment.paraphrase_index : 0;
+}
+
+std::vector<int32_t> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer) {
+  return EncodeSegments(prompt, tokenizer).ids;
+}
 
 absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
                                            std::optional<int32_t> generated_group,
@@ -248,7 +257,7 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
   STRUCTATTN_RETURN_IF_ERROR(CheckSegments(prompt, limits));
   STRUCTATTN_ASSIGN_OR_RETURN(const RuleTable table, MakeRuleTable(prompt));
   if (generated_group.has_value()) {
-    STRUCTATTN_RETURN_IF_ERROR(CheckGeneratedGroup(*generated_group, table));
+    STRUCTATTN_RETURN_IF_ERROR(CheckNamedGroup("generated_group", *generated_group, table));
   }
   SegmentedTokens tokens = EncodeSegments(prompt, tokenizer);
   STRUCTATTN_RETURN_IF_ERROR(CheckTokenCount(tokens, limits.context_length));

@@ -58,6 +58,18 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
                                            std::optional<int32_t> generated_group,
                                            const Tokenizer& tokenizer, const PromptLimits& limits);
 
+// What EncodePrompt checks before anything is encoded.
+absl::Status CheckPrompt(const Prompt& prompt, const PromptLimits& limits);
+
+// Of the segment's tokens.
+int GroupOf(const Segment& segment);
+
+// The token ids of a prompt of which EncodePrompt accepted the beginning, special tokens included.
+std::vector<int32_t> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer);
+
+// A group that a request names at `field` must be in 0..63, have a row and see itself.
+absl::Status CheckNamedGroup(const std::string& field, int32_t group, const RuleTable& table);
+
 // SHA-256 (hex) of groups, positions and the rule's rows: Provenance.structure_digest.
 std::string StructureDigest(const Structure& structure);
 

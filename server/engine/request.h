@@ -41,10 +41,42 @@ struct CachePolicy {
   std::string salt;     // Only requests with equal salt share.
 };
 
+// A continuation in a group of its own: sees neither the other branches nor is seen by them.
+struct Branch {
+  int32_t group = 0;
+  std::vector<int32_t> cue = {};  // Tokens of the group between the prompt and what is generated.
+  // Without a cue: the prompt token from which the first token is predicted.
+  int32_t predicted_from = 0;
+  // What predicted_from does not see is no part of the branch's prompt: it counts neither against
+  // the context length nor for penalties.
+  bool own_prompt = false;
+};
+
+enum class FusionMethod { kAverage, kMaximum };
+
+// One answer of all branches: each is a member of the fused next-token distribution, and the token
+// that is picked from it goes on in all of them.
+struct Fusion {
+  FusionMethod method = FusionMethod::kAverage;
+  // Of the branches, with sum 1. Empty: from the confidence in each.
+  std::vector<double> weights = {};
+  // Confidence: the share of so many samples of a branch, drawn at this temperature, whose text is
+  // that of its greedy continuation.
+  int32_t confidence_samples = 0;
+  float confidence_temperature = 1.0f;
+};
+
 struct Request {
   std::string request_id;
   EncodedPrompt prompt;
   int32_t generated_group = 0;
+  // Empty: one branch, in generated_group, predicted from the last prompt token.
+  std::vector<Branch> branches = {};
+  // Continuations of each branch: so many are sampled, and the `samples` likeliest are the answer.
+  int32_t samples = 1;
+  int32_t best_of = 1;  // At least `samples`.
+  // With branches, each in the place of a member; samples and best_of are 1.
+  std::optional<Fusion> fusion = {};
   SamplingParams sampling;
   StoppingParams stopping;
   CachePolicy cache = {};
@@ -60,19 +92,44 @@ struct TokenLogprob {
   float logprob;
 };
 
-// One new token, or only text that became certain.
+// A new token of one continuation, or only text that became certain, or its end.
 struct TokenEvent {
+  int32_t index = 0;  // Of the continuation: branch * samples + sample.
+  int32_t group = 0;
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
+  std::vector<std::vector<float>> member_logprobs = {};  // Of each token with fusion, by member.
+  std::optional<FinishReason> finish = {};  // Set in the last event of the continuation.
+};
+
+// How one continuation ended.
+struct ContinuationEnd {
+  int32_t index = 0;
+  int32_t group = 0;
+  FinishReason reason = FinishReason::kLength;
+  int32_t generated_tokens = 0;
+};
+
+// What one member of a fusion was worth.
+struct FusionMember {
+  int32_t group = 0;
+  double weight = 0.0;  // Of all, with sum 1; 0 while confidence is not known.
+  // With weights from confidence:
+  std::string greedy_text = {};
+  int32_t agreeing_samples = 0;
 };
 
 struct FinishEvent {
-  FinishReason reason;
+  // kCancelled or kDeadline where a continuation ended so, else that of the first one.
+  FinishReason reason = FinishReason::kLength;
+  std::vector<ContinuationEnd> continuations = {};  // By index.
+  std::vector<FusionMember> members = {};           // With fusion.
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;  // Prompt tokens whose keys and values were not computed for it.
   std::vector<int32_t> cached_per_segment;  // The same by segment; special tokens are in none.
+  // Of all continuations, those that best_of dropped and those for confidence included.
   int32_t generated_tokens = 0;
   absl::Duration queue;
   absl::Duration prefill;

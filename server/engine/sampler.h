@@ -19,6 +19,7 @@ namespace structattn {
 class TokenHistory {
  public:
   TokenHistory(const SamplingParams& params, std::span<const int32_t> prompt_ids);
+  void AddGiven(std::span<const int32_t> token_ids);  // More of the prompt.
   void AddGenerated(int32_t token_id);
 
   // Every id of prompt and output, with its number of occurrences in the output.

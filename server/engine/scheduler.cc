@@ -33,6 +33,16 @@ bool Scheduler::Extend(SequenceBlocks* sequence, int32_t tokens, BlockPool* pool
   return enough_blocks;
 }
 
+// Lets the last of the resting that holds blocks give them back; false when there is none.
+bool Scheduler::ReleaseResting(const ServingState& state) {
+  for (size_t i = state.resting.size(); i > 0; --i) {
+    if (state.resting[i - 1]->table().empty()) continue;
+    state.resting[i - 1]->Release(state.pool);
+    return true;
+  }
+  return false;
+}
+
 void Scheduler::PlanRunning(const ServingState& state) {
   int32_t staying = static_cast<int32_t>(state.running.size());
   // Tokens kept back for those not planned yet that need one.
@@ -41,7 +51,9 @@ void Scheduler::PlanRunning(const ServingState& state) {
     SequenceBlocks* const sequence = state.running[i];
     if (NeedsOneToken(sequence)) --kept;
     const int32_t range_begin = static_cast<int32_t>(plan_.ranges.size());
-    while (!Extend(sequence, tokens_left_ - kept, state.pool) && i + 1 < staying) {
+    while (!Extend(sequence, tokens_left_ - kept, state.pool)) {
+      if (ReleaseResting(state)) continue;
+      if (i + 1 == staying) break;
       SequenceBlocks* const last = state.running[--staying];
       if (NeedsOneToken(last)) --kept;
       last->Release(state.pool);
@@ -73,7 +85,8 @@ void Scheduler::Admit(const ServingState& state) {
     const int32_t missing = sequence->BlocksMissing(*state.pool);
     if (running > 0 && missing + promised + running > state.pool->available()) break;
     const int32_t range_begin = static_cast<int32_t>(plan_.ranges.size());
-    Extend(sequence, tokens_left_, state.pool);
+    while (!Extend(sequence, tokens_left_, state.pool) && running == 0 && ReleaseResting(state)) {
+    }
     if (!AddChunk(running, range_begin)) {
       sequence->Release(state.pool);
       break;

@@ -1,28 +1,26 @@
-// One request while it is served: its tokens and their structure, its blocks of KV memory, and its
-// voice to the client.
-// Made by server/engine/engine, driven by server/engine/serving_loop. Decides nothing about others.
+// One growing list of tokens with its structure and its blocks of KV memory: a prompt, or a prompt
+// and one of its continuations.
+// Made and fed by a Task; planned by server/engine/scheduler, run by server/engine/serving_loop.
+// Knows no client and no sampling; decides nothing.
 #ifndef STRUCTATTN_SERVER_ENGINE_SEQUENCE_H_
 #define STRUCTATTN_SERVER_ENGINE_SEQUENCE_H_
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
-#include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "kernels/attention/structure.h"
 #include "kernels/attention/work_list.h"
 #include "server/engine/request.h"
-#include "server/engine/sampler.h"
 #include "server/engine/sequence_blocks.h"
-#include "server/engine/text_stream.h"
 #include "server/model/tokenizer/tokenizer.h"
 
 namespace structattn {
 
-// What a sequence needs to know of its model.
+class Task;
+
+// What sequences and tasks need to know of their model.
 struct SequenceModel {
   const Tokenizer* tokenizer;
   std::span<const int32_t> eos_token_ids;
@@ -32,57 +30,61 @@ struct SequenceModel {
   bool generated_apart = false;
 };
 
+// What a sequence is to its task: a prompt of it, or a continuation of that prompt.
+struct Part {
+  static constexpr int32_t kPrompt = -1;
+  int32_t prompt = 0;
+  int32_t continuation = kPrompt;
+};
+
 class Sequence {
  public:
-  // `ticket` names the sequence among all of its engine. The prompt has at least one token.
-  Sequence(uint64_t ticket, Request request, std::shared_ptr<EventSink> sink,
-           const SequenceModel& model);
+  // Tokens and structure of a prompt that is not empty.
+  struct Tokens {
+    std::vector<int32_t> ids;
+    Structure structure;
+  };
 
-  uint64_t ticket() const { return ticket_; }
-  absl::Time deadline() const { return request_.deadline; }
-  const Structure& structure() const { return request_.prompt.structure; }
+  // `task` outlives the sequence.
+  Sequence(Task* task, Tokens tokens, const CachePolicy& cache, const SequenceModel& model);
+  Sequence& operator=(const Sequence&) = delete;
+
+  Task& task() const { return *task_; }
+  const Part& part() const { return part_; }
+  void set_part(const Part& part) { part_ = part; }
+
+  const Structure& structure() const { return tokens_.structure; }
   const VisibleIntervals& intervals() const { return intervals_; }
-  std::span<const int32_t> token_ids() const { return request_.prompt.token_ids; }
-
-  int32_t size() const { return structure().size(); }  // Prompt and generated tokens.
+  std::span<const int32_t> token_ids() const { return tokens_.ids; }
+  int32_t size() const { return structure().size(); }
+  // Tokens that are computed as those of a prompt; those behind them were generated.
   int32_t prompt_tokens() const { return prompt_tokens_; }
-  int32_t generated_tokens() const { return size() - prompt_tokens_; }
-  // Generated tokens at most: max_tokens, cut to what the context leaves; may be 0.
-  int32_t max_generated_tokens() const { return max_generated_tokens_; }
-  // Blocks that the prompt and all it may generate take.
-  int32_t MaxBlocks() const;
+
+  // Blocks that this sequence takes with `tokens` more tokens of `group`.
+  int32_t BlocksWith(int32_t tokens, int group) const;
 
   SequenceBlocks& blocks() { return blocks_; }
   const SequenceBlocks& blocks() const { return blocks_; }
 
-  // Work begins, for the first time or again: the first time ends the queue time.
-  void Start(absl::Time now) { started_ = started_.value_or(now); }
+  // Append a token that was generated, whose logits are wanted; or given ones.
+  void AppendGenerated(int32_t token_id, int group);
+  void AppendGiven(std::span<const int32_t> token_ids, int group);
 
-  // Everything that choosing the next token from `logits` depends on.
-  SampleInput NextSample(std::span<const float> logits) const;
-  // Appends the chosen token and tells the client; the reason when it is the last one.
-  std::optional<FinishReason> Accept(SampledToken token, absl::Time now);
-
-  // Tells the client the end and lets go of its sink. Exactly one of the two is called, once.
-  void Finish(FinishReason reason, absl::Time now);
-  void Fail(const absl::Status& status);
+  // A sequence of the same task and tokens which shares all blocks; everything here is computed,
+  // and the structure's run has ended.
+  std::unique_ptr<Sequence> Fork(BlockPool* pool) const;
 
  private:
+  Sequence(const Sequence&) = default;
   void TakeIn();
-  FinishEvent MakeFinish(FinishReason reason, absl::Time now) const;
 
-  const uint64_t ticket_;
-  Request request_;  // token_ids and structure grow with the generated tokens.
-  std::shared_ptr<EventSink> sink_;
+  Task* const task_;
+  Part part_;
+  Tokens tokens_;
+  const bool generated_apart_;
+  int32_t prompt_tokens_;
   VisibleIntervals intervals_;
   SequenceBlocks blocks_;
-  TokenHistory history_;
-  TextStream text_;
-  const int32_t prompt_tokens_;
-  const int32_t max_generated_tokens_;
-  const int32_t generated_begin_;  // SequenceTokens::generated_begin.
-  std::optional<absl::Time> started_;
-  std::optional<absl::Time> first_token_;
 };
 
 }  // namespace structattn

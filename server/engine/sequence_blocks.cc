@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "kernels/check.h"
 
@@ -13,9 +14,40 @@ void SequenceBlocks::Extend(const SequenceTokens& tokens) {
   size_ = tokens.structure->size();
 }
 
-// A block that is computed in any case is not worth looking for: the one with the last token.
+SequenceBlocks SequenceBlocks::Fork() const {
+  SequenceBlocks fork = *this;
+  fork.table_.clear();
+  fork.acquired_.clear();
+  fork.planned_ = 0;
+  fork.committed_ = 0;
+  return fork;
+}
+
+void SequenceBlocks::Share(const SequenceBlocks& other, BlockPool* pool) {
+  STRUCTATTN_CHECK(table_.empty() && other.left() == 0 && other.planned_ <= size_);
+  STRUCTATTN_CHECK(other.keys_.closed() == other.keys_.blocks());
+  for (const int32_t block : other.table_) {
+    pool->AddOwner(block);
+    Append(block, true);
+  }
+  planned_ = other.planned_;
+  furthest_ = std::max(furthest_, planned_);
+}
+
+void SequenceBlocks::Want(std::vector<int32_t> tokens) {
+  STRUCTATTN_CHECK(std::ranges::is_sorted(tokens));
+  STRUCTATTN_CHECK(tokens.empty() || tokens.front() >= planned_);
+  wanted_ = std::move(tokens);
+  read_ = 0;
+}
+
+// A block that is computed in any case is not worth looking for.
 bool SequenceBlocks::MayReuse(int32_t block) const {
-  return Publishes(block) && keys_.tokens(block).end < size_;
+  if (!Publishes(block)) return false;
+  const BlockTokens& tokens = keys_.tokens(block);
+  const std::span<const int32_t> unread = wanted();
+  const auto next = std::ranges::lower_bound(unread, tokens.begin);
+  return tokens.end < size_ && (next == unread.end() || *next >= tokens.end);
 }
 
 bool SequenceBlocks::BeginsBlock() const {

@@ -38,8 +38,22 @@ class SequenceBlocks {
   SequenceBlocks(int32_t block_size, const CachePolicy& policy)
       : bypass_(policy.bypass), keys_(block_size, policy.salt) {}
 
-  // Takes in the tokens appended since the last call.
+  // Takes in the tokens appended since the last call, and the end of their last run.
   void Extend(const SequenceTokens& tokens);
+
+  // A sequence of the same tokens that holds no blocks.
+  SequenceBlocks Fork() const;
+  // Becomes a further owner of all blocks of `other`, whose tokens are all computed and are the
+  // first of this sequence's, which holds no blocks yet. The last run of `other` has ended.
+  void Share(const SequenceBlocks& other, BlockPool* pool);
+
+  // Tokens whose logits are wanted, ascending; none is planned yet. They are computed even where
+  // their keys and values are in the pool, once: from then on they are not wanted any more.
+  void Want(std::vector<int32_t> tokens);
+  // The wanted tokens that are not read yet.
+  std::span<const int32_t> wanted() const { return std::span(wanted_).subspan(read_); }
+  // The first `count` of them have been read.
+  void MarkRead(size_t count) { read_ += count; }
 
   int32_t size() const { return size_; }  // Tokens taken in.
   // Tokens [0, planned) lie in blocks of the table, or will when the planned step has run.
@@ -50,9 +64,10 @@ class SequenceBlocks {
   std::span<const int32_t> table() const { return table_; }
 
   // Goes on from planned(): skips blocks that the pool has, appends to `ranges` what is to be
-  // computed, and takes blocks for it. The last token is always computed: its logits are wanted.
-  // Stops where another sequence of the step fills the very block that comes next (its contents are
-  // there in the next step), and false where the pool has no block.
+  // computed, and takes blocks for it. Wanted tokens are always computed, and so is the last one:
+  // a sequence that is planned has a token in the step. Stops where another sequence of the step
+  // fills the very block that comes next (its contents are there in the next step), and false where
+  // the pool has no block.
   bool Plan(PlanResources* resources, std::vector<TokenRange>* ranges);
 
   // The planned tokens are computed: publishes the blocks that are complete.
@@ -74,7 +89,7 @@ class SequenceBlocks {
   bool BeginsBlock() const;  // The next token is the first of its block.
   void Append(int32_t pool_block, bool acquired);
 
-  const bool bypass_;
+  bool bypass_;
   BlockKeys keys_;
   int32_t size_ = 0;
   int32_t planned_ = 0;
@@ -83,6 +98,8 @@ class SequenceBlocks {
   int32_t committed_ = 0;       // Complete blocks at the start of the table seen by Commit.
   int32_t furthest_ = 0;  // The most tokens ever committed: more than planned_ once preempted.
   std::vector<TokenRange> reused_;
+  std::vector<int32_t> wanted_;
+  size_t read_ = 0;  // Of wanted_.
 };
 
 }  // namespace structattn

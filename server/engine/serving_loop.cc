@@ -6,7 +6,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -15,66 +14,89 @@
 namespace structattn {
 
 ServingLoop::ServingLoop(Decoder* decoder, KvCache kv, const SchedulerLimits& limits)
-    : decoder_(decoder), kv_(std::move(kv)), pool_(kv_.blocks), scheduler_(limits) {
+    : decoder_(decoder),
+      kv_(std::move(kv)),
+      limits_(limits),
+      pool_(kv_.blocks),
+      scheduler_(limits) {
   STRUCTATTN_CHECK(limits.max_step_tokens > 0 && limits.max_running_sequences > 0);
 }
 
-void ServingLoop::Accept(std::unique_ptr<Sequence> sequence) {
-  if (sequence->max_generated_tokens() == 0) {
-    sequence->Finish(FinishReason::kLength, absl::Now());
-    return;
+int32_t ServingLoop::queued() const {
+  return static_cast<int32_t>(
+      std::ranges::count_if(tasks_, [](const auto& entry) { return !entry.second->started(); }));
+}
+
+void ServingLoop::Accept(std::unique_ptr<Task> task) {
+  for (std::unique_ptr<Sequence>& sequence : task->Begin()) {
+    waiting_.push_back(std::move(sequence));
   }
-  STRUCTATTN_CHECK(sequence->MaxBlocks() <= kv_.blocks);
-  waiting_.push_back(std::move(sequence));
+  if (!task->ended()) tasks_.emplace(task->ticket(), std::move(task));
 }
 
 void ServingLoop::Cancel(uint64_t ticket) {
-  EndWhere(FinishReason::kCancelled,
-           [ticket](const Sequence& sequence) { return sequence.ticket() == ticket; });
+  StopWhere(FinishReason::kCancelled,
+            [ticket](const Task& task) { return task.ticket() == ticket; });
 }
 
 void ServingLoop::CancelAll() {
-  EndWhere(FinishReason::kCancelled, [](const Sequence&) { return true; });
+  StopWhere(FinishReason::kCancelled, [](const Task&) { return true; });
 }
 
 template <typename Condition>
-void ServingLoop::EndWhere(FinishReason reason, Condition condition) {
-  const absl::Time now = absl::Now();
-  const auto end_in = [&](auto* sequences) {
-    for (std::unique_ptr<Sequence>& sequence : *sequences) {
-      if (!condition(*sequence)) continue;
+void ServingLoop::StopWhere(FinishReason reason, Condition condition) {
+  for (const auto& [ticket, task] : tasks_) {
+    if (condition(*task)) task->Stop(reason);
+  }
+  DropEnded();
+}
+
+// Lets go of tasks that have ended, with all that their sequences hold.
+void ServingLoop::DropEnded() {
+  const auto has_ended = [](const auto& entry) { return entry.second->ended(); };
+  if (std::ranges::none_of(tasks_, has_ended)) return;
+  const auto drop_from = [this](auto* sequences) {
+    std::erase_if(*sequences, [this](const std::unique_ptr<Sequence>& sequence) {
+      if (!sequence->task().ended()) return false;
       sequence->blocks().Release(&pool_);
-      sequence->Finish(reason, now);
-      sequence.reset();
-    }
-    std::erase(*sequences, nullptr);
+      return true;
+    });
   };
-  end_in(&running_);
-  end_in(&waiting_);
+  drop_from(&running_);
+  drop_from(&waiting_);
+  drop_from(&resting_);
+  std::erase_if(tasks_, has_ended);
 }
 
 void ServingLoop::Execute() {
   if (chunks_.empty()) return;
-  if (const absl::Status status = Forward(); status.ok()) {
-    SampleAll();
+  if (const absl::Status status = RunBatch(); status.ok()) {
+    GoOn();
   } else {
     decoder_lost_ = !decoder_->usable();
-    FailBatch(status);
+    for (const SequenceChunk& chunk : chunks_) {
+      if (Task& task = chunk.sequence->task(); !task.ended()) task.Fail(status);
+    }
   }
   chunks_.clear();
-  std::erase(running_, nullptr);
+  DropEnded();
 }
 
 void ServingLoop::Plan() {
-  EndWhere(FinishReason::kDeadline,
-           [now = absl::Now()](const Sequence& sequence) { return sequence.deadline() <= now; });
+  StopWhere(FinishReason::kDeadline,
+            [now = absl::Now()](const Task& task) { return task.deadline() <= now; });
   if (idle()) return;
-  running_blocks_.clear();
-  for (const auto& sequence : running_) running_blocks_.push_back(&sequence->blocks());
-  waiting_blocks_.clear();
-  for (const auto& sequence : waiting_) waiting_blocks_.push_back(&sequence->blocks());
-  plan_ = &scheduler_.PlanStep(
-      {.running = running_blocks_, .waiting = waiting_blocks_, .pool = &pool_});
+  const auto collect = [](const auto& sequences, std::vector<SequenceBlocks*>* blocks) {
+    blocks->clear();
+    for (const auto& sequence : sequences) blocks->push_back(&sequence->blocks());
+  };
+  collect(running_, &running_blocks_);
+  collect(waiting_, &waiting_blocks_);
+  collect(resting_, &resting_blocks_);
+  plan_ = &scheduler_.PlanStep({.running = running_blocks_,
+                                .waiting = waiting_blocks_,
+                                .resting = resting_blocks_,
+                                .pool = &pool_});
   Preempt(plan_->preempted);
   Admit(plan_->admitted);
   for (const Chunk& chunk : plan_->chunks) {
@@ -96,16 +118,46 @@ void ServingLoop::Admit(int32_t count) {
   for (int32_t i = 0; i < count; ++i) {
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
-    running_.back()->Start(absl::Now());
+    running_.back()->task().Start(absl::Now());
   }
 }
 
-absl::Status ServingLoop::Forward() {
+int64_t ServingLoop::RowsAtOnce() const {
+  return std::max<int64_t>(most_logits_ / decoder_->vocabulary_size(), 1);
+}
+
+std::span<float> ServingLoop::Room(size_t rows) {
+  const size_t size = rows * decoder_->vocabulary_size();
+  if (logits_.size() < size) logits_.resize(size);
+  return std::span(logits_).first(size);
+}
+
+// Runs the planned chunks and lets their tasks read the logits that they want, a part at a time.
+absl::Status ServingLoop::RunBatch() {
   try {
     BuildBatch(chunks_, decoder_->tiling(), &batch_);
-    const size_t size = batch_.logit_rows.size() * decoder_->vocabulary_size();
-    if (logits_.size() < size) logits_.resize(size);
-    decoder_->Forward(batch_, kv_.layers, std::span(logits_).first(size));
+    logit_rows_ = batch_.logit_rows;
+    const size_t vocabulary = decoder_->vocabulary_size();
+    size_t part_begin = 0;
+    size_t part_end = std::min<size_t>(logit_rows_.size(), RowsAtOnce());
+    batch_.logit_rows.resize(part_end);
+    decoder_->Forward(batch_, kv_.layers, Room(part_end));
+    size_t row = 0;
+    for (const SequenceChunk& chunk : chunks_) {
+      chunk.sequence->blocks().Commit(&pool_);
+      const std::span<const int32_t> wanted = WantedTokens(chunk);
+      for (const int32_t token : wanted) {
+        if (row == part_end) {
+          part_begin = row;
+          part_end = std::min<size_t>(logit_rows_.size(), row + RowsAtOnce());
+          decoder_->Logits(std::span(logit_rows_).subspan(row, part_end - row),
+                           Room(part_end - row));
+        }
+        Read(chunk, token, std::span(logits_).subspan((row - part_begin) * vocabulary, vocabulary));
+        ++row;
+      }
+      chunk.sequence->blocks().MarkRead(wanted.size());
+    }
   } catch (const std::exception& exception) {
     // LibTorch appends a backtrace after the first line.
     const std::string what = exception.what();
@@ -114,41 +166,57 @@ absl::Status ServingLoop::Forward() {
   return absl::OkStatus();
 }
 
-void ServingLoop::SampleAll() {
-  const size_t vocabulary = decoder_->vocabulary_size();
-  size_t row = 0;
-  for (size_t i = 0; i < chunks_.size(); ++i) {
-    std::unique_ptr<Sequence>& sequence = running_[plan_->chunks[i].sequence];
-    sequence->blocks().Commit(&pool_);
-    if (!ReachesEnd(chunks_[i])) continue;
-    SampleNext(&sequence, std::span(logits_).subspan(row * vocabulary, vocabulary));
-    ++row;
+void ServingLoop::Read(const SequenceChunk& chunk, int32_t token, std::span<const float> logits) {
+  Task& task = chunk.sequence->task();
+  if (task.ended()) return;
+  const absl::Status status =
+      task.Read({.sequence = chunk.sequence, .token = token, .logits = logits}, &sampler_);
+  if (!status.ok()) task.Fail(status);
+}
+
+// Lets every sequence whose tokens are all computed go on, fork, rest or end, then those that rest
+// no more. Who finds no place, or has lost its blocks, waits in front.
+void ServingLoop::GoOn() {
+  Sequences before = std::exchange(running_, {});
+  Sequences rested = std::exchange(resting_, {});
+  int64_t places = limits_.max_running_sequences - static_cast<int64_t>(before.size());
+  Sequences late;
+  for (std::unique_ptr<Sequence>& sequence : before) {
+    ++places;  // Its own.
+    const bool is_computed = sequence->blocks().left() == 0;
+    GoOnWith(std::move(sequence), is_computed, &places, &late);
+  }
+  for (std::unique_ptr<Sequence>& sequence : rested) {
+    GoOnWith(std::move(sequence), /*is_computed=*/true, &places, &late);
+  }
+  for (; !late.empty(); late.pop_back()) {
+    late.back()->blocks().Release(&pool_);
+    waiting_.push_front(std::move(late.back()));
   }
 }
 
-// Resets the sequence when it has ended.
-void ServingLoop::SampleNext(std::unique_ptr<Sequence>* sequence, std::span<const float> logits) {
-  absl::StatusOr<SampledToken> token = sampler_.Sample((*sequence)->NextSample(logits));
-  if (!token.ok()) {
-    (*sequence)->blocks().Release(&pool_);
-    (*sequence)->Fail(token.status());
-    sequence->reset();
-    return;
+// What rests was computed once, whatever became of its blocks. Forks run right behind what they
+// come from.
+void ServingLoop::GoOnWith(std::unique_ptr<Sequence> sequence, bool is_computed, int64_t* places,
+                           Sequences* late) {
+  Task& task = sequence->task();
+  Sequences family;
+  if (is_computed && !task.ended() && !task.Rests(*sequence)) {
+    task.GoOn(sequence.get(), &pool_, &family);
   }
-  const absl::Time now = absl::Now();
-  const std::optional<FinishReason> finish = (*sequence)->Accept(*std::move(token), now);
-  if (!finish.has_value()) return;
-  (*sequence)->blocks().Release(&pool_);
-  (*sequence)->Finish(*finish, now);
-  sequence->reset();
-}
-
-void ServingLoop::FailBatch(const absl::Status& status) {
-  for (const Chunk& chunk : plan_->chunks) {
-    std::unique_ptr<Sequence>& sequence = running_[chunk.sequence];
-    sequence->blocks().Release(&pool_);
-    sequence->Fail(status);
-    sequence.reset();
+  family.insert(family.begin(), std::move(sequence));
+  for (std::unique_ptr<Sequence>& member : family) {
+    SequenceBlocks& blocks = member->blocks();
+    if (!task.ended() && task.Rests(*member)) {
+      resting_.push_back(std::move(member));
+    } else if (task.ended() || blocks.left() == 0) {
+      blocks.Release(&pool_);
+    } else if (*places > 0 && !blocks.table().empty()) {
+      --*places;
+      running_.push_back(std::move(member));
+    } else {
+      late->push_back(std::move(member));
+    }
   }
 }
 

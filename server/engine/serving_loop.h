@@ -1,4 +1,4 @@
-// The serving state of one engine and its step: plan, batch, forward, sample, tell the clients.
+// The serving state of one engine and its step: plan, batch, forward, read, go on.
 // Owned and called by the engine's one thread (server/engine/engine); starts no thread, takes no
 // lock, never waits.
 #ifndef STRUCTATTN_SERVER_ENGINE_SERVING_LOOP_H_
@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "server/engine/sampler.h"
 #include "server/engine/scheduler.h"
 #include "server/engine/sequence.h"
+#include "server/engine/task.h"
 #include "server/model/decoder.h"
 
 namespace structattn {
@@ -26,10 +28,13 @@ class ServingLoop {
   // `decoder` outlives the loop.
   ServingLoop(Decoder* decoder, KvCache kv, const SchedulerLimits& limits);
 
-  // Takes a sequence into the queue; its MaxBlocks must fit into an empty pool. One that may not
-  // generate anything finishes at once.
-  void Accept(std::unique_ptr<Sequence> sequence);
-  // Ends a sequence that runs or waits with kCancelled; not between the halves of a step. Unknown
+  // Logits kept in memory at once, at least those of one row; what more a step wants is computed
+  // and read part by part.
+  void LimitLogits(int64_t logits) { most_logits_ = logits; }
+
+  // Takes a task into the queue; its CheckFits was asked. One with nothing to compute ends at once.
+  void Accept(std::unique_ptr<Task> task);
+  // Ends a task that runs or waits with kCancelled; not between the halves of a step. Unknown
   // tickets have no effect.
   void Cancel(uint64_t ticket);
   void CancelAll();
@@ -43,38 +48,55 @@ class ServingLoop {
   // The decoder failed in a way that no later step can survive.
   bool decoder_lost() const { return decoder_lost_; }
 
-  bool idle() const { return running_.empty() && waiting_.empty(); }
+  bool idle() const { return tasks_.empty(); }
+  // Sequences: a task may have many.
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
   int32_t waiting() const { return static_cast<int32_t>(waiting_.size()); }
+  int32_t resting() const { return static_cast<int32_t>(resting_.size()); }
+  // Tasks of which nothing was computed yet.
+  int32_t queued() const;
+  int32_t tasks() const { return static_cast<int32_t>(tasks_.size()); }
   // Blocks that no sequence holds.
   int32_t available_blocks() const { return pool_.available(); }
 
  private:
   template <typename Condition>
-  void EndWhere(FinishReason reason, Condition condition);
+  void StopWhere(FinishReason reason, Condition condition);
+  void DropEnded();
   void Preempt(int32_t count);
   void Admit(int32_t count);
-  absl::Status Forward();
-  void SampleAll();
-  void SampleNext(std::unique_ptr<Sequence>* sequence, std::span<const float> logits);
-  void FailBatch(const absl::Status& status);
+  absl::Status RunBatch();
+  int64_t RowsAtOnce() const;
+  std::span<float> Room(size_t rows);
+  void Read(const SequenceChunk& chunk, int32_t token, std::span<const float> logits);
+  void GoOn();
+  void GoOnWith(std::unique_ptr<Sequence> sequence, bool is_computed, int64_t* places,
+                Sequences* late);
 
   Decoder* const decoder_;
   const KvCache kv_;
+  const SchedulerLimits limits_;
   BlockPool pool_;
   Scheduler scheduler_;
   Sampler sampler_;
   bool decoder_lost_ = false;
-  std::vector<std::unique_ptr<Sequence>> running_;  // In order of admission.
-  std::deque<std::unique_ptr<Sequence>> waiting_;   // In order of arrival, the preempted first.
+  // 64 MiB: 341 rows of 49,152, 110 of 151,936.
+  int64_t most_logits_ = int64_t{1} << 24;
+  std::map<uint64_t, std::unique_ptr<Task>> tasks_;  // By ticket; none has ended.
+  std::vector<std::unique_ptr<Sequence>> running_;   // In order of admission.
+  std::deque<std::unique_ptr<Sequence>> waiting_;    // In order of arrival, the preempted first.
+  std::vector<std::unique_ptr<Sequence>>
+      resting_;  // Until other sequences of their tasks are done.
 
   // Workspace of one step, reused.
   std::vector<SequenceBlocks*> running_blocks_;
   std::vector<SequenceBlocks*> waiting_blocks_;
+  std::vector<SequenceBlocks*> resting_blocks_;
   const StepPlan* plan_ = nullptr;
   std::vector<SequenceChunk> chunks_;  // Of plan_; empty when nothing is planned.
   StepBatch batch_;
-  std::vector<float> logits_;  // [logit rows, vocabulary]
+  std::vector<int32_t> logit_rows_;  // All of the batch.
+  std::vector<float> logits_;        // [RowsAtOnce() at most, vocabulary]
 };
 
 }  // namespace structattn

@@ -36,6 +36,10 @@ class Decoder {
   virtual void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                        std::span<float> logits) = 0;
 
+  // The logits of further rows of the batch of the last Forward, [rows, vocabulary_size], with the
+  // bits that Forward would have given: so that many rows never need their logits all at once.
+  virtual void Logits(std::span<const int32_t> rows, std::span<float> logits) = 0;
+
   virtual int64_t vocabulary_size() const = 0;
 
   // How it wants the queries of a batch's work-list cut.

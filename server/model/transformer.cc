@@ -166,12 +166,12 @@ void Transformer::RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t 
 }
 
 // After the last attention, a row matters to itself alone: the others are left as they are.
-void Transformer::FinishLogitRows(const StepInputs& inputs, at::Tensor& logits) {
-  const int64_t rows = inputs.shape.logit_rows;
+void Transformer::FinishLogitRows(std::span<const int32_t> logit_rows, at::Tensor& logits) {
+  const int64_t rows = static_cast<int64_t>(logit_rows.size());
   if (rows == 0) return;
   Embedding(context_, {.table = workspace_.hidden.const_data_ptr(),  // Gathers rows, as ever.
                        .table_dtype = DType::kFloat32,
-                       .ids = inputs.logit_rows,
+                       .ids = logit_rows.data(),
                        .output = workspace_.selected.data_ptr<float>(),
                        .rows = rows,
                        .columns = config_.hidden_size});
@@ -192,7 +192,7 @@ void Transformer::RunStep(const StepInputs& inputs, std::span<const KvLayerView>
     if (i > 0) RunMlp(weights_.layers[i - 1], workspace_.hidden, inputs.shape.rows);
     RunAttention(weights_.layers[i], kv[i], inputs);
   }
-  FinishLogitRows(inputs, logits);
+  FinishLogitRows({inputs.logit_rows, static_cast<size_t>(inputs.shape.logit_rows)}, logits);
 }
 
 void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
@@ -221,6 +221,23 @@ void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> k
   if (exact.logit_rows > 0) {
     host_logits.copy_(workspace_.logits.narrow(0, 0, exact.logit_rows));  // Waits for the step.
   }
+}
+
+void Transformer::Logits(std::span<const int32_t> rows, std::span<float> logits) {
+  const int64_t count = static_cast<int64_t>(rows.size());
+  STRUCTATTN_CHECK(count <= workspace_.rows);
+  STRUCTATTN_CHECK(logits.size() >= rows.size() * config_.vocab_size);
+  const c10::InferenceMode inference;
+  const c10::OptionalStreamGuard on_stream(stream_);
+  Reserve({.logit_rows = static_cast<int32_t>(count)});
+  at::Tensor host_logits = at::from_blob(logits.data(), {count, config_.vocab_size}, at::kFloat);
+  if (options_.device == DeviceKind::kCpu) return FinishLogitRows(rows, host_logits);
+  const at::Tensor host_rows = at::from_blob(const_cast<int32_t*>(rows.data()), {count}, at::kInt);
+  at::Tensor device_rows =
+      at::empty({count}, at::dtype(at::kInt).device(ToTorchDevice(options_.device)));
+  device_rows.copy_(host_rows);
+  FinishLogitRows({device_rows.const_data_ptr<int32_t>(), rows.size()}, workspace_.logits);
+  host_logits.copy_(workspace_.logits.narrow(0, 0, count));
 }
 
 }  // namespace structattn

@@ -66,6 +66,7 @@ class Transformer final : public Decoder {
   // With step graphs, `kv` is the same memory in each call.
   void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                std::span<float> logits) override;
+  void Logits(std::span<const int32_t> rows, std::span<float> logits) override;
   int64_t vocabulary_size() const override { return config_.vocab_size; }
   Tiling tiling() const override;
   bool usable() const override;
@@ -99,7 +100,8 @@ class Transformer final : public Decoder {
   void RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t rows);
   void Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
                  int64_t rows) const;
-  void FinishLogitRows(const StepInputs& inputs, at::Tensor& logits);
+  // `rows` where the kernels can read them.
+  void FinishLogitRows(std::span<const int32_t> rows, at::Tensor& logits);
 
   const ModelConfig config_;
   const TransformerOptions options_;

@@ -33,18 +33,23 @@ class AnswerSink final : public EventSink {
   AnswerSink(std::shared_ptr<BatchStream> stream, int64_t index)
       : stream_(std::move(stream)), index_(index) {}
 
-  void OnToken(TokenEvent event) override {
-    if (chunks_.empty() || chunks_.back().token_ids_size() >= kMaxTokensPerChunk) {
-      chunks_.emplace_back();
-    }
-    AppendToken(event, &chunks_.back());
-  }
+  void OnToken(TokenEvent event) override { AppendToken(event, ChunkFor(event.index)); }
   void OnFinish(const FinishEvent& event) override {
     stream_->OnAnswer(index_, std::move(chunks_), event);
   }
   void OnError(const absl::Status& status) override { stream_->OnFailure(index_, status); }
 
  private:
+  // The last chunk of this continuation, while it has room; else a new one.
+  v1::Chunk* ChunkFor(int32_t continuation) {
+    for (auto chunk = chunks_.rbegin(); chunk != chunks_.rend(); ++chunk) {
+      if (chunk->index() != continuation) continue;
+      if (chunk->token_ids_size() >= kMaxTokensPerChunk) break;
+      return &*chunk;
+    }
+    return &chunks_.emplace_back();
+  }
+
   const std::shared_ptr<BatchStream> stream_;
   const int64_t index_;
   std::deque<v1::Chunk> chunks_;

@@ -46,12 +46,18 @@ void GenerateStream::CancelWork() {
 void GenerateStream::OnToken(TokenEvent event) {
   std::lock_guard lock(mutex_);
   if (client_gone_) return;
-  if (waiting_.empty() || !waiting_.back().has_chunk() ||
-      waiting_.back().chunk().token_ids_size() >= kMaxTokensPerChunk) {
-    waiting_.emplace_back();
-  }
-  AppendToken(event, waiting_.back().mutable_chunk());
+  AppendToken(event, ChunkFor(event.index));
   Pump();
+}
+
+// The last chunk that waits of this continuation, while it has room; else a new one.
+v1::Chunk* GenerateStream::ChunkFor(int32_t index) {
+  for (auto waiting = waiting_.rbegin(); waiting != waiting_.rend(); ++waiting) {
+    if (!waiting->has_chunk() || waiting->chunk().index() != index) continue;
+    if (waiting->chunk().token_ids_size() >= kMaxTokensPerChunk) break;
+    return waiting->mutable_chunk();
+  }
+  return waiting_.emplace_back().mutable_chunk();
 }
 
 void GenerateStream::OnFinish(const FinishEvent& event) {

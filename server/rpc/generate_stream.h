@@ -1,7 +1,8 @@
 // One Generate call: the reactor that gRPC drives and the sink that the engine feeds.
 // Made by InferenceService, which keeps it alive until OnDone; the engine shares it. Never blocks:
 // the engine thread only queues, gRPC's threads only write. While the client reads slowly, waiting
-// tokens are merged into few messages, so memory is bounded by the request's own max_tokens.
+// tokens of a continuation are merged into few messages, so memory is bounded by the request's own
+// max_tokens.
 #ifndef STRUCTATTN_SERVER_RPC_GENERATE_STREAM_H_
 #define STRUCTATTN_SERVER_RPC_GENERATE_STREAM_H_
 
@@ -16,23 +17,16 @@
 #include "absl/status/status.h"
 #include "server/engine/request.h"
 #include "server/engine/served_model.h"
+#include "server/rpc/call.h"
 #include "structattn/v1/inference_service.grpc.pb.h"
 
 namespace structattn {
 
 class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                              public EventSink,
+                             public Call,
                              public std::enable_shared_from_this<GenerateStream> {
  public:
-  // What the log names before anything else is known.
-  struct Labels {
-    std::string request_id;
-    std::string model;
-  };
-
-  // Called once, last, on a gRPC thread: the owner drops its reference.
-  using DoneHook = std::function<void(const GenerateStream*)>;
-
   GenerateStream(Labels labels, DoneHook on_done)
       : labels_(std::move(labels)), on_done_(std::move(on_done)) {}
 
@@ -40,8 +34,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   void Start(std::shared_ptr<ServedModel> served, Request request, bool echo);
   void Refuse(const absl::Status& status);
 
-  // Asks the engine to stop; the client still hears Finished. Any thread.
-  void CancelWork();
+  void CancelWork() override;
 
   void OnToken(TokenEvent event) override;
   void OnFinish(const FinishEvent& event) override;
@@ -55,6 +48,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
   void EndWith(const absl::Status& status);  // mutex_ held.
   void Pump();                               // mutex_ held.
   void LogOutcome();                         // mutex_ held.
+  v1::Chunk* ChunkFor(int32_t index);        // mutex_ held.
 
   const Labels labels_;
   const DoneHook on_done_;

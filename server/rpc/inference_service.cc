@@ -9,6 +9,7 @@
 #include "server/model/status_macros.h"
 #include "server/rpc/log.h"
 #include "server/rpc/response_codec.h"
+#include "server/rpc/score_codec.h"
 #include "server/rpc/status.h"
 
 namespace structattn {
@@ -17,22 +18,37 @@ namespace {
 // Clients may send any string as a name; the log takes its beginning.
 constexpr size_t kMaxLoggedBytes = 256;
 
+absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
+  return absl::FromChrono(context.deadline());
+}
+
 }  // namespace
+
+template <typename NewCall, typename Message>
+std::shared_ptr<NewCall> InferenceService::Keep(const char* method, const Message& request) {
+  Call::Labels labels = {.method = method,
+                         .request_id = request.request_id().substr(0, kMaxLoggedBytes),
+                         .model = request.model().substr(0, kMaxLoggedBytes)};
+  auto call = std::make_shared<NewCall>(std::move(labels),
+                                        [this](const Call* done) { calls_.Remove(done); });
+  calls_.Add(call);
+  return call;
+}
 
 void InferenceService::Close() {
   phase_ = Phase::kDraining;
   for (const std::shared_ptr<BatchStream>& batch : batches_.List()) batch->EndWith(CheckOpen());
 }
 
-void InferenceService::CancelStreams() {
-  for (const std::shared_ptr<GenerateStream>& stream : streams_.List()) stream->CancelWork();
+void InferenceService::CancelCalls() {
+  for (const std::shared_ptr<Call>& call : calls_.List()) call->CancelWork();
   for (const std::shared_ptr<BatchStream>& batch : batches_.List()) batch->CancelWork();
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  const std::shared_ptr<GenerateStream> stream = NewStream(*request);
-  absl::StatusOr<AdmittedRequest> admitted = Admit(*request, absl::FromChrono(context->deadline()));
+  const auto stream = Keep<GenerateStream>("Generate", *request);
+  absl::StatusOr<AdmittedRequest> admitted = Admit(*request, DeadlineOf(*context));
   if (admitted.ok()) {
     stream->Start(std::move(admitted->served), std::move(admitted->request),
                   request->output().echo());
@@ -44,7 +60,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* InferenceService::GenerateBatch(
     grpc::CallbackServerContext* context) {
-  const absl::Time deadline = absl::FromChrono(context->deadline());
+  const absl::Time deadline = DeadlineOf(*context);
   const auto stream = std::make_shared<BatchStream>(BatchStream::Options{
       .admit = [this,
                 deadline](const v1::GenerateRequest& request) { return Admit(request, deadline); },
@@ -55,6 +71,24 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* InferenceService::G
   // Close() comes before this check or finds the stream in the list.
   if (const absl::Status open = CheckOpen(); !open.ok()) stream->EndWith(open);
   return stream.get();
+}
+
+grpc::ServerUnaryReactor* InferenceService::Score(grpc::CallbackServerContext* context,
+                                                  const v1::ScoreRequest* request,
+                                                  v1::ScoreResponse* response) {
+  const auto call = Keep<ScoreCall>("Score", *request);
+  const absl::Status status = StartScore(*context, *request, response, call.get());
+  if (!status.ok()) call->Refuse(status);
+  return call.get();
+}
+
+grpc::ServerUnaryReactor* InferenceService::ScoreRolling(grpc::CallbackServerContext* context,
+                                                         const v1::ScoreRollingRequest* request,
+                                                         v1::ScoreRollingResponse* response) {
+  const auto call = Keep<ScoreCall>("ScoreRolling", *request);
+  const absl::Status status = StartRolling(*context, *request, response, call.get());
+  if (!status.ok()) call->Refuse(status);
+  return call.get();
 }
 
 grpc::ServerUnaryReactor* InferenceService::Inspect(grpc::CallbackServerContext* context,
@@ -86,33 +120,54 @@ absl::Status InferenceService::CheckOpen() const {
 
 absl::StatusOr<AdmittedRequest> InferenceService::Admit(const v1::GenerateRequest& request,
                                                         absl::Time call_deadline) const {
-  STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
-  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served,
-                              registry_->Find(request.model()));
+  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served, FindModel(request.model()));
   STRUCTATTN_ASSIGN_OR_RETURN(Request decoded,
                               DecodeGenerateRequest(request, *served->model, limits_));
   decoded.deadline = std::min(decoded.deadline, call_deadline);
   return AdmittedRequest{.served = std::move(served), .request = std::move(decoded)};
 }
 
+absl::Status InferenceService::StartScore(const grpc::CallbackServerContext& context,
+                                          const v1::ScoreRequest& request,
+                                          v1::ScoreResponse* response, ScoreCall* call) {
+  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served, FindModel(request.model()));
+  STRUCTATTN_ASSIGN_OR_RETURN(DecodedScore decoded, DecodeScoreRequest(request, *served, limits_));
+  decoded.request.deadline = std::min(decoded.request.deadline, DeadlineOf(context));
+  *response = std::move(decoded.reply);
+  call->Start(std::move(served), std::move(decoded.request),
+              [response, places = std::move(decoded.places)](const ScoreEvent& event) {
+                FillScores(event, places, response);
+              });
+  return absl::OkStatus();
+}
+
+absl::Status InferenceService::StartRolling(const grpc::CallbackServerContext& context,
+                                            const v1::ScoreRollingRequest& request,
+                                            v1::ScoreRollingResponse* response, ScoreCall* call) {
+  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served, FindModel(request.model()));
+  STRUCTATTN_ASSIGN_OR_RETURN(DecodedRolling decoded,
+                              DecodeScoreRollingRequest(request, *served, limits_));
+  decoded.request.deadline = std::min(decoded.request.deadline, DeadlineOf(context));
+  *response = std::move(decoded.reply);
+  call->Start(std::move(served), std::move(decoded.request),
+              [response](const ScoreEvent& event) { FillScores(event, response); });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<ServedModel>> InferenceService::FindModel(
+    const std::string& name) const {
+  STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
+  return registry_->Find(name);
+}
+
 absl::Status InferenceService::FillInspect(const v1::InspectRequest& request,
                                            v1::InspectResponse* response) const {
-  STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
   STRUCTATTN_ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> served,
-                              registry_->Find(request.model()));
+                              FindModel(request.model()));
   STRUCTATTN_ASSIGN_OR_RETURN(const EncodedPrompt prompt,
                               DecodeInspectRequest(request, *served->model, limits_));
   *response = EncodeInspect(prompt, *served->model->tokenizer);
   return absl::OkStatus();
-}
-
-std::shared_ptr<GenerateStream> InferenceService::NewStream(const v1::GenerateRequest& request) {
-  GenerateStream::Labels labels = {.request_id = request.request_id().substr(0, kMaxLoggedBytes),
-                                   .model = request.model().substr(0, kMaxLoggedBytes)};
-  auto stream = std::make_shared<GenerateStream>(
-      std::move(labels), [this](const GenerateStream* done) { streams_.Remove(done); });
-  streams_.Add(stream);
-  return stream;
 }
 
 }  // namespace structattn

@@ -1,4 +1,4 @@
-// structattn.v1.InferenceService: Generate, GenerateBatch and Inspect.
+// structattn.v1.InferenceService: Generate, GenerateBatch, Score, ScoreRolling and Inspect.
 // Registered by server/rpc/server. Reads requests, checks them, hands them to the model's engine;
 // the work itself happens on the engine's thread.
 #ifndef STRUCTATTN_SERVER_RPC_INFERENCE_SERVICE_H_
@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -13,8 +14,9 @@
 #include "server/engine/model_registry.h"
 #include "server/rpc/batch_stream.h"
 #include "server/rpc/generate_stream.h"
-#include "server/rpc/live_streams.h"
+#include "server/rpc/live_calls.h"
 #include "server/rpc/request_codec.h"
+#include "server/rpc/score_call.h"
 #include "structattn/v1/inference_service.grpc.pb.h"
 
 namespace structattn {
@@ -22,7 +24,9 @@ namespace structattn {
 // GenerateBatch is raw: its stream parses the messages itself (see batch_codec).
 using InferenceServiceBase = v1::InferenceService::WithRawCallbackMethod_GenerateBatch<
     v1::InferenceService::WithCallbackMethod_Generate<
-        v1::InferenceService::WithCallbackMethod_Inspect<v1::InferenceService::Service>>>;
+        v1::InferenceService::WithCallbackMethod_Score<
+            v1::InferenceService::WithCallbackMethod_ScoreRolling<
+                v1::InferenceService::WithCallbackMethod_Inspect<v1::InferenceService::Service>>>>>;
 
 class InferenceService final : public InferenceServiceBase {
  public:
@@ -33,13 +37,20 @@ class InferenceService final : public InferenceServiceBase {
   // Until Open and after Close, requests are answered with UNAVAILABLE.
   void Open() { phase_ = Phase::kOpen; }
   void Close();
-  // Stops the work of every stream; the clients hear FINISH_REASON_CANCELLED.
-  void CancelStreams();
+  // Stops the work of every call; clients of streams hear FINISH_REASON_CANCELLED, others
+  // CANCELLED.
+  void CancelCalls();
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* GenerateBatch(
       grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* Score(grpc::CallbackServerContext* context,
+                                  const v1::ScoreRequest* request,
+                                  v1::ScoreResponse* response) override;
+  grpc::ServerUnaryReactor* ScoreRolling(grpc::CallbackServerContext* context,
+                                         const v1::ScoreRollingRequest* request,
+                                         v1::ScoreRollingResponse* response) override;
   grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext* context,
                                     const v1::InspectRequest* request,
                                     v1::InspectResponse* response) override;
@@ -52,13 +63,23 @@ class InferenceService final : public InferenceServiceBase {
   absl::StatusOr<AdmittedRequest> Admit(const v1::GenerateRequest& request,
                                         absl::Time call_deadline) const;
   absl::Status FillInspect(const v1::InspectRequest& request, v1::InspectResponse* response) const;
-  std::shared_ptr<GenerateStream> NewStream(const v1::GenerateRequest& request);
+  absl::Status StartScore(const grpc::CallbackServerContext& context,
+                          const v1::ScoreRequest& request, v1::ScoreResponse* response,
+                          ScoreCall* call);
+  absl::Status StartRolling(const grpc::CallbackServerContext& context,
+                            const v1::ScoreRollingRequest& request,
+                            v1::ScoreRollingResponse* response, ScoreCall* call);
+  // The model asked for, while requests are taken.
+  absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(const std::string& name) const;
+  // A call that is kept until it is done.
+  template <typename NewCall, typename Message>
+  std::shared_ptr<NewCall> Keep(const char* method, const Message& request);
 
   const ModelRegistry* const registry_;
   const RequestLimits limits_;
   std::atomic<Phase> phase_ = Phase::kLoading;
-  LiveStreams<GenerateStream> streams_;
-  LiveStreams<BatchStream> batches_;
+  LiveCalls<Call> calls_;
+  LiveCalls<BatchStream> batches_;
 };
 
 }  // namespace structattn

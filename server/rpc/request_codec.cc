@@ -10,15 +10,17 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "server/engine/continuation_tokens.h"
 #include "server/engine/field_error.h"
+#include "server/engine/own_prompts.h"
 #include "server/model/status_macros.h"
+#include "server/rpc/fusion_codec.h"
+#include "server/rpc/request_checks.h"
 
 namespace structattn {
 namespace {
 
-constexpr size_t kMaxCacheSaltBytes = 256;
 constexpr size_t kMaxModelNameBytes = 64;
-constexpr int32_t kMaxTopLogprobs = 20;
 constexpr float kMaxTemperature = 100.0f;
 constexpr float kMaxPenalty = 100.0f;
 constexpr float kMaxLogitBias = 1000.0f;
@@ -27,35 +29,11 @@ constexpr int kMaxStopStrings = 64;
 constexpr size_t kMaxStopStringBytes = 1024;
 constexpr int kMaxStopTokenIds = 1024;
 constexpr int32_t kDefaultMaxTokens = 128;
+constexpr int kMaxBranches = 64;
+constexpr size_t kMaxBranchCueBytes = 16384;
+constexpr int32_t kMaxSamples = 64;
+constexpr int32_t kMaxContinuations = 256;
 constexpr int kMaxDecodedSegments = RequestLimits{}.max_segments;
-
-// [low, high], or (low, high].
-struct Range {
-  float low;
-  float high;
-  bool low_allowed = true;
-};
-
-// NaN is in no range.
-absl::Status CheckRange(std::string_view field, float value, const Range& range) {
-  const bool high_enough = range.low_allowed ? value >= range.low : value > range.low;
-  if (high_enough && value <= range.high) return absl::OkStatus();
-  return InvalidField(field, "VALUE_OUT_OF_RANGE",
-                      absl::StrCat(value, " is not in ", range.low_allowed ? "[" : "(", range.low,
-                                   ", ", range.high, "]"));
-}
-
-absl::Status CheckTokenId(const std::string& field, int32_t id, int64_t vocabulary_size) {
-  if (id >= 0 && id < vocabulary_size) return absl::OkStatus();
-  return InvalidField(field, "TOKEN_ID_OUT_OF_RANGE",
-                      absl::StrCat(id, " is not in 0..", vocabulary_size - 1));
-}
-
-absl::Status CheckCount(std::string_view field, int64_t count, int64_t max) {
-  if (count <= max) return absl::OkStatus();
-  return InvalidField(field, "TOO_MANY_ENTRIES",
-                      absl::StrCat(count, " entries; at most ", max, " are allowed"));
-}
 
 absl::Status UnknownEnum(std::string_view field, int value, std::string_view allowed) {
   return InvalidField(field, "UNKNOWN_ENUM_VALUE",
@@ -190,36 +168,6 @@ absl::Status CheckStopTokenIds(const v1::Stopping& stopping, int64_t vocabulary_
   return absl::OkStatus();
 }
 
-absl::Status CheckEnvelope(const v1::GenerateRequest& request) {
-  if (request.request_id().size() > kMaxRequestIdBytes) {
-    return InvalidField("request_id", "REQUEST_ID_TOO_LONG",
-                        absl::StrCat(request.request_id().size(), " bytes; at most ",
-                                     kMaxRequestIdBytes, " are allowed"));
-  }
-  if (request.timeout_ms() < 0) {
-    return InvalidField("timeout_ms", "VALUE_OUT_OF_RANGE",
-                        absl::StrCat(request.timeout_ms(), " is negative; 0 means no limit"));
-  }
-  if (request.cache().salt().size() > kMaxCacheSaltBytes) {
-    return InvalidField("cache.salt", "CACHE_SALT_TOO_LONG",
-                        absl::StrCat(request.cache().salt().size(), " bytes; at most ",
-                                     kMaxCacheSaltBytes, " are allowed"));
-  }
-  const int32_t top_logprobs = request.output().top_logprobs();
-  if (top_logprobs < 0 || top_logprobs > kMaxTopLogprobs) {
-    return InvalidField("output.top_logprobs", "VALUE_OUT_OF_RANGE",
-                        absl::StrCat(top_logprobs, " is not in 0..", kMaxTopLogprobs));
-  }
-  return absl::OkStatus();
-}
-
-PromptLimits LimitsFor(const Model& model, const RequestLimits& limits) {
-  return {.vocabulary_size = model.config.vocab_size,
-          .context_length = model.config.context_length,
-          .max_prompt_bytes = limits.max_prompt_bytes,
-          .max_segments = limits.max_segments};
-}
-
 // Before anything is made of them: a message of the allowed size can hold millions of either.
 absl::Status CheckCounts(const v1::Prompt& prompt) {
   if (prompt.segments_size() > kMaxDecodedSegments) {
@@ -233,6 +181,78 @@ absl::Status CheckCounts(const v1::Prompt& prompt) {
                         absl::StrCat(rows, " rows; 1..", kMaxGroups, " are allowed"));
   }
   return absl::OkStatus();
+}
+
+struct SampleCounts {
+  int32_t samples;
+  int32_t best_of;
+};
+
+absl::StatusOr<SampleCounts> DecodeSampleCounts(const v1::GenerateRequest& request) {
+  const int branches = request.generate_in_size();
+  STRUCTATTN_RETURN_IF_ERROR(CheckCount("generate_in", branches, kMaxBranches));
+  if (branches > 0 && request.generated_group() != 0) {
+    return InvalidField("generated_group", "GROUP_GIVEN_TWICE",
+                        absl::StrCat(request.generated_group(),
+                                     " given beside generate_in, which names the groups"));
+  }
+  for (int i = 0; i < branches; ++i) {
+    const size_t bytes = request.generate_in(i).branch_cue().size();
+    if (bytes <= kMaxBranchCueBytes) continue;
+    return InvalidField(
+        absl::StrCat("generate_in[", i, "].branch_cue"), "BRANCH_CUE_TOO_LONG",
+        absl::StrCat(bytes, " bytes; at most ", kMaxBranchCueBytes, " are allowed"));
+  }
+  const int32_t n = request.has_n() ? request.n() : 1;
+  if (n < 1 || n > kMaxSamples) {
+    return InvalidField("n", "VALUE_OUT_OF_RANGE", absl::StrCat(n, " is not in 1..", kMaxSamples));
+  }
+  const int32_t best_of = request.has_best_of() ? request.best_of() : n;
+  if (best_of < n || best_of > kMaxSamples) {
+    return InvalidField(
+        "best_of", "VALUE_OUT_OF_RANGE",
+        absl::StrCat(best_of, " is not in ", n, "..", kMaxSamples, "; it is n or more"));
+  }
+  const int32_t all = best_of * std::max(branches, 1);
+  if (all > kMaxContinuations) {
+    return InvalidField(request.has_best_of() ? "best_of" : "n", "TOO_MANY_CONTINUATIONS",
+                        absl::StrCat(best_of, " samples of ", branches, " branches are ", all,
+                                     "; at most ", kMaxContinuations, " are allowed"));
+  }
+  return SampleCounts{.samples = n, .best_of = best_of};
+}
+
+// The prompt with its branches.
+struct EncodedQuestion {
+  EncodedPrompt prompt;
+  std::vector<Branch> branches;
+};
+
+std::vector<BranchText> BranchTexts(const v1::GenerateRequest& request) {
+  std::vector<BranchText> texts;
+  for (const v1::Branch& branch : request.generate_in()) {
+    texts.push_back({.group = branch.group(), .cue = branch.branch_cue()});
+  }
+  return texts;
+}
+
+absl::StatusOr<EncodedQuestion> EncodeQuestion(const v1::GenerateRequest& request,
+                                               const Model& model, const RequestLimits& limits) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const Prompt prompt, DecodePrompt(request.prompt()));
+  const PromptLimits prompt_limits = LimitsFor(model, limits);
+  if (FusesOwnPrompts(request)) {
+    STRUCTATTN_ASSIGN_OR_RETURN(OwnPrompts own,
+                                EncodeOwnPrompts(prompt, *model.tokenizer, prompt_limits));
+    return EncodedQuestion{.prompt = std::move(own.prompt), .branches = std::move(own.members)};
+  }
+  std::optional<int32_t> generated_group;
+  if (request.generate_in().empty()) generated_group = request.generated_group();
+  STRUCTATTN_ASSIGN_OR_RETURN(EncodedPrompt encoded, EncodePrompt(prompt, generated_group,
+                                                                  *model.tokenizer, prompt_limits));
+  STRUCTATTN_ASSIGN_OR_RETURN(
+      std::vector<Branch> branches,
+      EncodeBranches(BranchTexts(request), encoded, *model.tokenizer, prompt_limits));
+  return EncodedQuestion{.prompt = std::move(encoded), .branches = std::move(branches)};
 }
 
 }  // namespace
@@ -322,28 +342,33 @@ absl::StatusOr<StoppingParams> DecodeStopping(const v1::Stopping& stopping,
 
 absl::StatusOr<Request> DecodeGenerateRequest(const v1::GenerateRequest& request,
                                               const Model& model, const RequestLimits& limits) {
-  const absl::Time arrival = absl::Now();
-  STRUCTATTN_RETURN_IF_ERROR(CheckEnvelope(request));
+  STRUCTATTN_ASSIGN_OR_RETURN(RequestEnvelope envelope, DecodeEnvelope(request));
+  STRUCTATTN_RETURN_IF_ERROR(
+      CheckTopLogprobs("output.top_logprobs", request.output().top_logprobs()));
+  STRUCTATTN_ASSIGN_OR_RETURN(const SampleCounts counts, DecodeSampleCounts(request));
+  if (request.has_fusion()) STRUCTATTN_RETURN_IF_ERROR(CheckFusion(request));
   STRUCTATTN_ASSIGN_OR_RETURN(SamplingParams sampling,
                               DecodeSampling(request.sampling(), model.config.vocab_size));
   STRUCTATTN_ASSIGN_OR_RETURN(StoppingParams stopping,
                               DecodeStopping(request.stopping(), model.config));
-  STRUCTATTN_ASSIGN_OR_RETURN(const Prompt prompt, DecodePrompt(request.prompt()));
-  STRUCTATTN_ASSIGN_OR_RETURN(
-      EncodedPrompt encoded,
-      EncodePrompt(prompt, request.generated_group(), *model.tokenizer, LimitsFor(model, limits)));
-  Request decoded{.request_id = request.request_id(),
-                  .prompt = std::move(encoded),
-                  .generated_group = request.generated_group(),
-                  .sampling = std::move(sampling),
-                  .stopping = std::move(stopping),
-                  .cache = {.bypass = request.cache().bypass(), .salt = request.cache().salt()},
-                  .top_logprobs = request.output().top_logprobs(),
-                  .arrival = arrival};
-  if (request.timeout_ms() > 0) {
-    decoded.deadline = arrival + absl::Milliseconds(request.timeout_ms());
+  STRUCTATTN_ASSIGN_OR_RETURN(EncodedQuestion question, EncodeQuestion(request, model, limits));
+  std::optional<Fusion> fusion;
+  if (request.has_fusion()) {
+    STRUCTATTN_ASSIGN_OR_RETURN(fusion, DecodeFusion(request.fusion(), question.branches.size()));
   }
-  return decoded;
+  return Request{.request_id = request.request_id(),
+                 .prompt = std::move(question.prompt),
+                 .generated_group = request.generated_group(),
+                 .branches = std::move(question.branches),
+                 .samples = counts.samples,
+                 .best_of = counts.best_of,
+                 .fusion = std::move(fusion),
+                 .sampling = std::move(sampling),
+                 .stopping = std::move(stopping),
+                 .cache = std::move(envelope.cache),
+                 .top_logprobs = request.output().top_logprobs(),
+                 .arrival = envelope.arrival,
+                 .deadline = envelope.deadline};
 }
 
 absl::StatusOr<EncodedPrompt> DecodeInspectRequest(const v1::InspectRequest& request,

@@ -62,16 +62,32 @@ v1::Started EncodeStarted(const ServedModel& served, const Request& request, boo
     started.mutable_group_ids()->Add(structure.groups().begin(), structure.groups().end());
     started.mutable_position_ids()->Add(structure.positions().begin(), structure.positions().end());
   }
-  v1::Provenance* provenance = started.mutable_provenance();
-  provenance->set_model(served.name);
-  provenance->set_model_digest(served.model->digest);
-  provenance->set_structure_digest(StructureDigest(structure));
-  provenance->set_dtype(std::string(Name(served.model->dtype)));
-  provenance->set_device(DeviceName(served.model->device));
-  provenance->set_kernel(served.model->kernel);
-  provenance->set_seed(request.sampling.seed);
-  provenance->set_version(STRUCTATTN_VERSION);
+  *started.mutable_provenance() = EncodeProvenance(served, structure, request.sampling.seed);
   return started;
+}
+
+v1::Provenance EncodeProvenance(const ServedModel& served, const Structure& structure,
+                                uint64_t seed) {
+  v1::Provenance provenance;
+  provenance.set_model(served.name);
+  provenance.set_model_digest(served.model->digest);
+  provenance.set_structure_digest(StructureDigest(structure));
+  provenance.set_dtype(std::string(Name(served.model->dtype)));
+  provenance.set_device(DeviceName(served.model->device));
+  provenance.set_kernel(served.model->kernel);
+  provenance.set_seed(seed);
+  provenance.set_version(STRUCTATTN_VERSION);
+  return provenance;
+}
+
+v1::TopLogprobs EncodeTopLogprobs(std::span<const TokenLogprob> alternatives) {
+  v1::TopLogprobs top;
+  for (const TokenLogprob& alternative : alternatives) {
+    v1::TokenLogprob* entry = top.add_entries();
+    entry->set_token_id(alternative.token_id);
+    entry->set_logprob(alternative.logprob);
+  }
+  return top;
 }
 
 void AppendToken(const TokenEvent& event, v1::Chunk* chunk) {
@@ -79,18 +95,33 @@ void AppendToken(const TokenEvent& event, v1::Chunk* chunk) {
   chunk->mutable_token_ids()->Add(event.token_ids.begin(), event.token_ids.end());
   chunk->mutable_logprobs()->Add(event.logprobs.begin(), event.logprobs.end());
   for (const std::vector<TokenLogprob>& alternatives : event.top_logprobs) {
-    v1::TopLogprobs* top = chunk->add_top_logprobs();
-    for (const TokenLogprob& alternative : alternatives) {
-      v1::TokenLogprob* entry = top->add_entries();
-      entry->set_token_id(alternative.token_id);
-      entry->set_logprob(alternative.logprob);
-    }
+    *chunk->add_top_logprobs() = EncodeTopLogprobs(alternatives);
   }
+  for (const std::vector<float>& logprobs : event.member_logprobs) {
+    chunk->add_member_logprobs()->mutable_logprobs()->Add(logprobs.begin(), logprobs.end());
+  }
+  chunk->set_index(event.index);
+  chunk->set_group(event.group);
+  if (event.finish.has_value()) chunk->set_finish_reason(EncodeFinishReason(*event.finish));
 }
 
 v1::Finished EncodeFinished(const FinishEvent& event) {
   v1::Finished finished;
   finished.set_reason(EncodeFinishReason(event.reason));
+  for (const ContinuationEnd& end : event.continuations) {
+    v1::ContinuationEnd* encoded = finished.add_continuations();
+    encoded->set_index(end.index);
+    encoded->set_group(end.group);
+    encoded->set_reason(EncodeFinishReason(end.reason));
+    encoded->set_generated_tokens(end.generated_tokens);
+  }
+  for (const FusionMember& member : event.members) {
+    v1::FusionMember* encoded = finished.add_fusion_members();
+    encoded->set_group(member.group);
+    encoded->set_weight(member.weight);
+    encoded->set_greedy_text(member.greedy_text);
+    encoded->set_agreeing_samples(member.agreeing_samples);
+  }
   finished.mutable_usage()->set_prompt_tokens(event.prompt_tokens);
   finished.mutable_usage()->set_cached_tokens(event.cached_tokens);
   finished.mutable_usage()->set_generated_tokens(event.generated_tokens);

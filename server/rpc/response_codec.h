@@ -3,6 +3,8 @@
 #ifndef STRUCTATTN_SERVER_RPC_RESPONSE_CODEC_H_
 #define STRUCTATTN_SERVER_RPC_RESPONSE_CODEC_H_
 
+#include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "server/engine/request.h"
@@ -18,7 +20,12 @@ v1::Started EncodeStarted(const ServedModel& served, const Request& request, boo
 // Keeps one message, with 20 alternatives per token, far below the 4 MiB that clients accept.
 inline constexpr int kMaxTokensPerChunk = 1024;
 
-// Adds the event to the end of `chunk`, so that one chunk may carry several.
+v1::Provenance EncodeProvenance(const ServedModel& served, const Structure& structure,
+                                uint64_t seed);
+
+v1::TopLogprobs EncodeTopLogprobs(std::span<const TokenLogprob> alternatives);
+
+// Adds the event to the end of `chunk`, so that one chunk may carry several of one continuation.
 void AppendToken(const TokenEvent& event, v1::Chunk* chunk);
 
 v1::Finished EncodeFinished(const FinishEvent& event);

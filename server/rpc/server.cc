@@ -110,7 +110,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptio
 RpcServer::~RpcServer() {
   if (server_ == nullptr) return;
   health_.EndWatches();
-  inference_.CancelStreams();
+  inference_.CancelCalls();
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
   models_.Stop();
@@ -135,7 +135,7 @@ bool RpcServer::Drain(absl::Time deadline) {
   inference_.Close();
   const bool done = registry_->Drain(deadline);
   if (!done) {
-    inference_.CancelStreams();
+    inference_.CancelCalls();
     registry_->Drain(absl::Now() + kCancelGrace);
   }
   health_.EndWatches();

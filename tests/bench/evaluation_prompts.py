@@ -49,21 +49,21 @@ SYLLABLES = ["ba", "den", "for", "gal", "hin", "ka", "lor", "mer", "nis", "or", 
              "sen", "tul", "ver", "wim", "yas", "zo", "ther"]
 
 
-def _name(rng):
+def name(rng):
     return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 3))).capitalize()
 
 
 def _shot(rng):
     """A solved example: the question in two ways, and its answer."""
     ways = rng.sample(rng.choice(RELATIONS), 2)
-    thing = _name(rng)
+    thing = name(rng)
     asked = "".join(f"Question: {way.format(x=thing)}\n" for way in ways)
-    return {"type": "few_shot", "text": f"{asked}Answer: {_name(rng)}\n\n"}
+    return {"type": "few_shot", "text": f"{asked}Answer: {name(rng)}\n\n"}
 
 
 def _questions(rng):
     ways = rng.choice(RELATIONS)
-    thing = _name(rng)
+    thing = name(rng)
     return [{"type": "question", "text": f"Question: {way.format(x=thing)}\n",
              "paraphrase_index": index} for index, way in enumerate(ways)]
 

@@ -22,18 +22,27 @@ from serving import serving
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
-def run_batch(binaries, address, model, lines, flags=()):
-    """Result objects of `structattn batch` on prompt objects, in order."""
+def run_lines(binaries, subcommand, lines, flags):
+    """Result objects of `structattn SUBCOMMAND` on prompt objects, in order."""
     with tempfile.TemporaryDirectory() as folder:
         given, answered = pathlib.Path(folder, "in.jsonl"), pathlib.Path(folder, "out.jsonl")
         given.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        command = [binaries / "structattn", "batch", given, "-o", answered, "--server", address,
-                   "--model", model, "--concurrency", "8",
-                   "--max-tokens", str(cases.NEW_TOKENS), *flags]
+        command = [binaries / "structattn", subcommand, given, "-o", answered, *flags]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            sys.stdout.write(f"batch ended with {done.returncode}: {done.stderr[-2000:]}\n")
+            sys.stdout.write(f"{subcommand} ended with {done.returncode}: {done.stderr[-2000:]}\n")
         return cases.read_jsonl(answered) if answered.exists() else []
+
+
+def run_batch(binaries, address, model, lines, flags=()):
+    return run_lines(binaries, "batch", lines,
+                     ["--server", address, "--model", model, "--concurrency", "8",
+                      "--max-tokens", str(cases.NEW_TOKENS), *flags])
+
+
+def run_score(binaries, address, model, lines, flags=()):
+    return run_lines(binaries, "score", lines,
+                     ["--server", address, "--model", model, "--concurrency", "16", *flags])
 
 
 def ask(binaries, address, name):

@@ -146,7 +146,7 @@ double Margin(const v1::TopLogprobs& top) {
 }
 
 // Tokens compared until the two part, which they may only where the two best are near.
-int CompareTokens(const client::Generation& cpu, const client::Generation& emulated,
+int CompareTokens(const client::Continued& cpu, const client::Continued& emulated,
                   double tolerance) {
   EXPECT_EQ(cpu.token_ids.size(), static_cast<size_t>(kGenerated));
   EXPECT_EQ(emulated.token_ids.size(), static_cast<size_t>(kGenerated));
@@ -183,7 +183,7 @@ TEST_P(EmulatedServerTest, AnswersTwentyMixedRequestsLikeTheCpu) {
     EXPECT_EQ(emulated[i].started.provenance().device(), "emulated");
     EXPECT_EQ(cpu[i].started.provenance().structure_digest(),
               emulated[i].started.provenance().structure_digest());
-    equal += CompareTokens(cpu[i], emulated[i], tolerance);
+    equal += CompareTokens(cpu[i].continuations[0], emulated[i].continuations[0], tolerance);
   }
   std::printf("%d of %d tokens compared, all equal but for near ties\n", equal,
               kRequests * kGenerated);

@@ -47,6 +47,10 @@ void ForcedDecoder::Forward(const StepBatch& batch, std::span<const KvLayerView>
   for (const QueryTile& tile : AllTiles(batch.work)) Handle(tile, batch, logits);
 }
 
+void ForcedDecoder::Logits(std::span<const int32_t> rows, std::span<float>) {
+  STRUCTATTN_CHECK(rows.empty());
+}
+
 void ForcedDecoder::NoteSequences(const StepBatch& batch) {
   bool has_prompt = false;
   bool has_generated = false;

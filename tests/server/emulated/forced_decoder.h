@@ -30,6 +30,8 @@ class ForcedDecoder final : public Decoder {
 
   void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                std::span<float> logits) override;
+  // Not for runs that want so many rows: they would not be noted.
+  void Logits(std::span<const int32_t> rows, std::span<float> logits) override;
   int64_t vocabulary_size() const override { return decoder_->vocabulary_size(); }
   Tiling tiling() const override { return decoder_->tiling(); }
 

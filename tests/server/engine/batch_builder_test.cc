@@ -21,31 +21,27 @@ class BatchBuilderTest : public ::testing::Test {
  protected:
   // Tokens 100, 101, ... of the given groups.
   std::unique_ptr<Sequence> MakeSequence(const std::vector<int>& groups) {
-    Request request{.request_id = "",
-                    .prompt = {.token_ids = {},
-                               .segments = {},
+    Sequence::Tokens tokens = {.ids = {},
                                .structure = Structure(RuleTable::Preset(RulePreset::kCausal),
-                                                      PositionPolicy::kSequential)},
-                    .sampling = {},
-                    .stopping = {}};
+                                                      PositionPolicy::kSequential)};
     for (const int group : groups) {
-      request.prompt.token_ids.push_back(100 + request.prompt.structure.size());
-      request.prompt.segments.push_back(0);
-      request.prompt.structure.Append(group);
+      tokens.ids.push_back(100 + tokens.structure.size());
+      tokens.structure.Append(group);
     }
-    return std::make_unique<Sequence>(1, std::move(request),
-                                      std::make_shared<fake::RecordingSink>(),
-                                      SequenceModel{.tokenizer = &tokenizer_,
-                                                    .eos_token_ids = {},
-                                                    .context_length = 4096,
-                                                    .block_size = kBlockSize});
+    auto sequence = std::make_unique<Sequence>(nullptr, std::move(tokens), CachePolicy(),
+                                               SequenceModel{.tokenizer = &tokenizer_,
+                                                             .eos_token_ids = {},
+                                                             .context_length = 4096,
+                                                             .block_size = kBlockSize});
+    sequence->blocks().Want({sequence->size() - 1});
+    return sequence;
   }
 
   // A prompt of group 0 with `generated` more tokens.
   std::unique_ptr<Sequence> MakeGrownSequence(int tokens, int generated) {
     auto sequence = MakeSequence(std::vector<int>(tokens, 0));
     for (int i = 0; i < generated; ++i) {
-      sequence->Accept(SampledToken{50 + i, 0.0f, {}}, absl::Now());
+      sequence->AppendGenerated(50 + i, 0);
     }
     return sequence;
   }
@@ -97,6 +93,26 @@ TEST_F(BatchBuilderTest, LaysOutAChunkInTheMiddleAndOneThatReachesTheEnd) {
   EXPECT_EQ(batch_.work.tiles[0].query_count, 4);
   EXPECT_EQ(batch_.work.tiles[1].sequence, 1);
   EXPECT_EQ(batch_.work.tiles[1].row_begin, 4);
+}
+
+TEST_F(BatchBuilderTest, AsksForTheLogitsOfWantedTokensInTheStepThatComputesThem) {
+  const auto sequence = MakeSequence(std::vector<int>(40, 0));
+  sequence->blocks().Want({0, 5, 17, 18, 39});
+  const auto other = MakeSequence(std::vector<int>(3, 0));
+  std::vector<std::vector<int32_t>> rows;
+  for (const int tokens : {6, 11, 20, 3}) {
+    const auto ranges = Plan(sequence.get(), tokens);
+    const auto other_ranges = std::vector<TokenRange>{{0, 1}};
+    Plan(other.get(), 1);
+    const std::vector<SequenceChunk> chunks = {{other.get(), other_ranges},
+                                               {sequence.get(), ranges}};
+    EXPECT_THAT(WantedTokens(chunks[0]), IsEmpty());
+    BuildBatch(chunks, {}, &batch_);
+    rows.push_back(batch_.logit_rows);
+    sequence->blocks().MarkRead(WantedTokens(chunks[1]).size());
+  }
+  EXPECT_THAT(rows, ElementsAre(ElementsAre(1, 6), IsEmpty(), ElementsAre(1, 2), ElementsAre(3)));
+  EXPECT_THAT(sequence->blocks().wanted(), IsEmpty());
 }
 
 TEST_F(BatchBuilderTest, EveryRunBeginsABlockAndShorterTablesAreFilledUp) {

@@ -8,8 +8,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "server/engine/sampler.h"
-
 namespace structattn::fake {
 namespace {
 
@@ -129,16 +127,22 @@ void FakeDecoder::Forward(const StepBatch& batch, std::span<const KvLayerView> k
   for (int64_t row = 0; row < batch.tokens(); ++row) {
     WriteKey(kv[1], batch.slots[row], SplitHash(first[row]));
   }
-  const std::vector<uint32_t> second = HashRows(batch, kv[1], &unwritten_keys_read);
-  for (size_t i = 0; i < batch.logit_rows.size(); ++i) {
-    const int32_t row = batch.logit_rows[i];
-    FillLogits(second[row], logits.subspan(i * kVocabulary, kVocabulary));
-    if (batch.token_ids[row] == kNanId) logits[i * kVocabulary] = std::nanf("");
+  last_hashes_ = HashRows(batch, kv[1], &unwritten_keys_read);
+  last_token_ids_ = batch.token_ids;
+  Logits(batch.logit_rows, logits);
+  late_logit_rows -= static_cast<int64_t>(batch.logit_rows.size());
+}
+
+void FakeDecoder::Logits(std::span<const int32_t> rows, std::span<float> logits) {
+  late_logit_rows += static_cast<int64_t>(rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    FillLogits(last_hashes_[rows[i]], logits.subspan(i * kVocabulary, kVocabulary));
+    if (last_token_ids_[rows[i]] == kNanId) logits[i * kVocabulary] = std::nanf("");
   }
 }
 
 std::vector<float> ReferenceLogits(const std::vector<int32_t>& token_ids,
-                                   const Structure& structure) {
+                                   const Structure& structure, int index) {
   std::vector<Key> first;
   for (int i = 0; i < structure.size(); ++i) {
     first.push_back(SplitHash(HashVisible(structure, i, [&](int j) {
@@ -147,7 +151,7 @@ std::vector<float> ReferenceLogits(const std::vector<int32_t>& token_ids,
     })));
   }
   std::vector<float> logits(kVocabulary);
-  FillLogits(HashVisible(structure, structure.size() - 1, [&](int j) { return first[j]; }), logits);
+  FillLogits(HashVisible(structure, index, [&](int j) { return first[j]; }), logits);
   return logits;
 }
 
@@ -200,6 +204,8 @@ void RecordingSink::OnToken(TokenEvent event) {
   {
     std::lock_guard lock(mutex_);
     if (finish.has_value() || !error.ok()) ++events_after_end;
+    Record(event);
+    if (event.index > 0) return changed_.notify_all();
     text += event.text;
     token_ids.insert(token_ids.end(), event.token_ids.begin(), event.token_ids.end());
     logprobs.insert(logprobs.end(), event.logprobs.begin(), event.logprobs.end());
@@ -207,6 +213,24 @@ void RecordingSink::OnToken(TokenEvent event) {
     changed_.notify_all();
   }
   if (on_token) on_token();
+}
+
+void RecordingSink::Record(const TokenEvent& event) {
+  if (static_cast<size_t>(event.index) >= continuations.size()) {
+    continuations.resize(event.index + 1);
+  }
+  Recorded& recorded = continuations[event.index];
+  if (recorded.finish.has_value()) ++events_after_end;
+  recorded.group = event.group;
+  recorded.text += event.text;
+  recorded.token_ids.insert(recorded.token_ids.end(), event.token_ids.begin(),
+                            event.token_ids.end());
+  recorded.logprobs.insert(recorded.logprobs.end(), event.logprobs.begin(), event.logprobs.end());
+  recorded.top_logprobs.insert(recorded.top_logprobs.end(), event.top_logprobs.begin(),
+                               event.top_logprobs.end());
+  recorded.member_logprobs.insert(recorded.member_logprobs.end(), event.member_logprobs.begin(),
+                                  event.member_logprobs.end());
+  recorded.finish = event.finish;
 }
 
 void RecordingSink::OnFinish(const FinishEvent& event) {
@@ -236,6 +260,25 @@ void RecordingSink::WaitForTokens(size_t count) {
 bool RecordingSink::done() {
   std::lock_guard lock(mutex_);
   return finish.has_value() || !error.ok();
+}
+
+void RecordingScoreSink::OnScores(ScoreEvent event) {
+  std::lock_guard lock(mutex_);
+  ++answers;
+  scores = std::move(event);
+  changed_.notify_all();
+}
+
+void RecordingScoreSink::OnError(const absl::Status& status) {
+  std::lock_guard lock(mutex_);
+  ++answers;
+  error = status;
+  changed_.notify_all();
+}
+
+void RecordingScoreSink::WaitUntilDone() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return answers > 0; });
 }
 
 EncodedPrompt RandomPrompt(std::mt19937* random, int tokens) {
@@ -315,50 +358,6 @@ Request RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_token
   if (below(3) == 0) request.stopping.stop_strings = {"ab", "e", "xyz"};
   if (below(4) == 0) request.stopping.stop_token_ids = {5, 17, kEosId};
   return request;
-}
-
-Expected ExpectedResult(const Request& request, int64_t context_length) {
-  Expected expected;
-  std::vector<int32_t> ids = request.prompt.token_ids;
-  Structure structure = request.prompt.structure;
-  TokenHistory history(request.sampling, ids);
-  Sampler sampler;
-  const auto is_one_of = [](const std::vector<int32_t>& set, int32_t id) {
-    return std::find(set.begin(), set.end(), id) != set.end();
-  };
-  const size_t room = std::max<int64_t>(context_length - structure.size(), 0);
-  while (expected.token_ids.size() < std::min<size_t>(request.stopping.max_tokens, room)) {
-    const std::vector<float> logits = ReferenceLogits(ids, structure);
-    const SampledToken token = *sampler.Sample(
-        {.logits = logits,
-         .params = &request.sampling,
-         .history = &history,
-         .draw = {request.sampling.seed, 0, static_cast<uint32_t>(expected.token_ids.size())}});
-    expected.token_ids.push_back(token.token_id);
-    expected.logprobs.push_back(token.logprob);
-    ids.push_back(token.token_id);
-    structure.Append(request.generated_group);
-    history.AddGenerated(token.token_id);
-    if (token.token_id == kEosId && !request.stopping.ignore_eos) {
-      expected.reason = FinishReason::kStop;
-      break;
-    }
-    if (is_one_of(request.stopping.stop_token_ids, token.token_id)) {
-      expected.reason = FinishReason::kStopToken;
-      break;
-    }
-    expected.text += FakeTokenizer().TokenBytes(token.token_id);
-    size_t cut = std::string::npos;
-    for (const std::string& stop : request.stopping.stop_strings) {
-      cut = std::min(cut, expected.text.find(stop));
-    }
-    if (cut != std::string::npos) {
-      expected.text.resize(cut);
-      expected.reason = FinishReason::kStopString;
-      break;
-    }
-  }
-  return expected;
 }
 
 }  // namespace structattn::fake

@@ -17,6 +17,7 @@
 
 #include "server/engine/kv_cache.h"
 #include "server/engine/request.h"
+#include "server/engine/score_request.h"
 #include "server/model/decoder.h"
 #include "server/model/model.h"
 #include "server/model/tokenizer/tokenizer.h"
@@ -36,6 +37,7 @@ class FakeDecoder : public Decoder {
  public:
   void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                std::span<float> logits) override;
+  void Logits(std::span<const int32_t> rows, std::span<float> logits) override;
   int64_t vocabulary_size() const override { return kVocabulary; }
   Tiling tiling() const override { return wanted_tiling; }
   bool usable() const override { return survives_failure; }
@@ -47,11 +49,16 @@ class FakeDecoder : public Decoder {
   int64_t steps = 0;
   int64_t most_tokens = 0;          // In one step.
   int64_t unwritten_keys_read = 0;  // Visible keys whose memory nobody had written.
+  int64_t late_logit_rows = 0;      // Asked for after their Forward.
+
+ private:
+  std::vector<int32_t> last_token_ids_;  // Of the last batch, and what its rows' logits come from.
+  std::vector<uint32_t> last_hashes_;
 };
 
-// What FakeDecoder must find, straight from MaySee: the logits after the last token.
+// What FakeDecoder must find, straight from MaySee: the logits after token `index`.
 std::vector<float> ReferenceLogits(const std::vector<int32_t>& token_ids,
-                                   const Structure& structure);
+                                   const Structure& structure, int index);
 
 // Id i is the i-th lower-case letter (modulo 26); every seventh id is two letters, kEosId special.
 class FakeTokenizer : public Tokenizer {
@@ -81,6 +88,17 @@ struct FakeModel {
   FakeDecoder* decoder;
 };
 
+// What came of one continuation.
+struct Recorded {
+  int32_t group = 0;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<float> logprobs;
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
+  std::vector<std::vector<float>> member_logprobs;
+  std::optional<FinishReason> finish;
+};
+
 class RecordingSink : public EventSink {
  public:
   void OnToken(TokenEvent event) override;
@@ -93,14 +111,33 @@ class RecordingSink : public EventSink {
 
   // Called within OnToken, on the engine's thread.
   std::function<void()> on_token;
-  // Read them when done.
+  // Read them when done. Of the first continuation:
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
+  // Of all:
+  std::vector<Recorded> continuations;  // By index.
   std::optional<FinishEvent> finish;
   absl::Status error;
   int events_after_end = 0;
+
+ private:
+  void Record(const TokenEvent& event);  // mutex_ held.
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+class RecordingScoreSink : public ScoreSink {
+ public:
+  void OnScores(ScoreEvent event) override;
+  void OnError(const absl::Status& status) override;
+  void WaitUntilDone();
+
+  std::optional<ScoreEvent> scores;
+  absl::Status error;
+  int answers = 0;
 
  private:
   std::mutex mutex_;
@@ -119,14 +156,27 @@ EncodedPrompt FamiliarPrompt(std::mt19937* random);
 // RandomPrompt in a request with random sampling and stopping. Seeded: equal for equal states.
 Request RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_tokens);
 
-// What the request must yield, computed without engine, batch or cache.
+// What a continuation of the request must yield, computed without engine, batch or cache.
 struct Expected {
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
+  std::vector<std::vector<float>> member_logprobs;
   std::string text;
   FinishReason reason = FinishReason::kLength;
 };
-Expected ExpectedResult(const Request& request, int64_t context_length);
+Expected ExpectedResult(const Request& request, int64_t context_length, int32_t branch = 0,
+                        int32_t sample = 0);
+
+// The same for the fused answer of its branches, which are there, with these weights.
+Expected ExpectedFusion(const Request& request, int64_t context_length,
+                        const std::vector<double>& weights);
+
+// The same for scores.
+struct ExpectedScores {
+  std::vector<TokenScores> continuations;
+  TokenScores echo;
+};
+ExpectedScores ExpectedScoresOf(const ScoredPrompt& scored);
 
 }  // namespace structattn::fake
 

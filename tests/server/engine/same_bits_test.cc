@@ -1,8 +1,11 @@
 // The real decoder behind the serving loop, on a small random model: random mixes of requests,
 // chunk sizes, cache states, preemptions, cancels and threads give every request the bits that it
-// gets alone, computed at once and without cache.
+// gets alone, computed at once and without cache: each branch and sample those of its branch alone,
+// and each scored token those that it had when it was generated; and each member of a fusion those
+// of the answer scored behind it alone.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -10,6 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "server/engine/fusion_task.h"
+#include "server/engine/generate_task.h"
+#include "server/engine/score_task.h"
 #include "server/engine/serving_loop.h"
 #include "server/model/transformer.h"
 #include "tests/server/engine/fakes.h"
@@ -18,6 +24,7 @@
 namespace structattn {
 namespace {
 
+using fake::Recorded;
 using fake::RecordingSink;
 
 constexpr int32_t kBlockSize = 16;
@@ -70,12 +77,25 @@ class SameBitsTest : public testing::TestWithParam<DType> {
 
   std::shared_ptr<RecordingSink> Add(const Request& request) {
     auto sink = std::make_shared<RecordingSink>();
-    loop_->Accept(std::make_unique<Sequence>(next_ticket_++, request, sink,
-                                             SequenceModel{.tokenizer = &tokenizer_,
-                                                           .eos_token_ids = eos_,
-                                                           .context_length = 4096,
-                                                           .block_size = kBlockSize}));
+    if (request.fusion.has_value()) {
+      loop_->Accept(std::make_unique<FusionTask>(next_ticket_++, request, sink, Described()));
+    } else {
+      loop_->Accept(std::make_unique<GenerateTask>(next_ticket_++, request, sink, Described()));
+    }
     return sink;
+  }
+
+  std::shared_ptr<fake::RecordingScoreSink> AddScores(const ScoreRequest& request) {
+    auto sink = std::make_shared<fake::RecordingScoreSink>();
+    loop_->Accept(std::make_unique<ScoreTask>(next_ticket_++, request, sink, Described()));
+    return sink;
+  }
+
+  SequenceModel Described() const {
+    return {.tokenizer = &tokenizer_,
+            .eos_token_ids = eos_,
+            .context_length = 4096,
+            .block_size = kBlockSize};
   }
 
   void Step() {
@@ -99,8 +119,75 @@ class SameBitsTest : public testing::TestWithParam<DType> {
 
   struct Question {
     Request request;
-    std::shared_ptr<RecordingSink> alone;
+    std::vector<std::shared_ptr<RecordingSink>> alone;  // Of each branch.
   };
+
+  // Branches in groups that the prompt has, or with a cue.
+  static void AddBranches(Request* request, std::mt19937* random) {
+    const Structure& structure = request->prompt.structure;
+    for (int count = static_cast<int>((*random)() % 4); count > 0; --count) {
+      const structattn::Run& run = structure.runs()[(*random)() % structure.runs().size()];
+      Branch branch = {.group = run.group, .cue = {}, .predicted_from = run.end - 1};
+      if ((*random)() % 2 == 0) {
+        branch.group = static_cast<int32_t>((*random)() % 6);
+        for (int i = 0; i < 20; ++i) branch.cue.push_back(static_cast<int32_t>((*random)() % 3));
+      }
+      request->branches.push_back(branch);
+    }
+    request->samples = request->best_of = 1 + static_cast<int32_t>((*random)() % 3);
+  }
+
+  static Request Fused(Request request, std::mt19937* random) {
+    request.samples = request.best_of = 1;
+    request.fusion = Fusion();
+    if ((*random)() % 2 == 0) request.fusion->method = FusionMethod::kMaximum;
+    if ((*random)() % 4 == 0) {
+      request.fusion->confidence_samples = 2;
+    } else {
+      const size_t members = request.branches.size();
+      request.fusion->weights.assign(members, 1.0 / static_cast<double>(members));
+    }
+    return request;
+  }
+
+  // What a member that has a cue thought of the fused answer is its score behind prompt and cue.
+  void ExpectMembersScored(const Question& question) {
+    const Recorded& answer = question.alone[0]->continuations[0];
+    for (size_t member = 0; member < question.request.branches.size(); ++member) {
+      const Branch& branch = question.request.branches[member];
+      if (branch.cue.empty()) continue;
+      ScoreRequest request;
+      request.cache.bypass = true;
+      ScoredPrompt& scored = request.prompts.emplace_back(
+          ScoredPrompt{.prompt = question.request.prompt, .group = branch.group});
+      for (const int32_t id : branch.cue) {
+        scored.prompt.token_ids.push_back(id);
+        scored.prompt.structure.Append(branch.group);
+      }
+      scored.continuations = {answer.token_ids};
+      MakeLoop(1, {.max_step_tokens = 4096, .max_running_sequences = 1}, kBlocks);
+      const auto sink = AddScores(request);
+      RunUntilIdle();
+      for (size_t i = 0; i < answer.token_ids.size(); ++i) {
+        ASSERT_EQ(sink->scores->prompts[0].continuations[0].logprobs[i],
+                  answer.member_logprobs[i][member])
+            << "member " << member << ", token " << i;
+        ++member_tokens_;
+      }
+    }
+  }
+
+  // The answers of the first branch, whose first token follows the prompt, as a score request.
+  static ScoreRequest ScoresOf(const Question& question) {
+    ScoreRequest request;
+    ScoredPrompt& scored = request.prompts.emplace_back(
+        ScoredPrompt{.prompt = question.request.prompt, .group = question.request.generated_group});
+    for (const Recorded& answer : question.alone[0]->continuations) {
+      scored.continuations.push_back(answer.token_ids);
+    }
+    request.cache = question.request.cache;
+    return request;
+  }
 
   // A new prompt, or the whole of an earlier request and its answer with more behind it.
   Question RandomQuestion(const std::vector<Question>& earlier, std::mt19937* random) {
@@ -116,26 +203,46 @@ class SameBitsTest : public testing::TestWithParam<DType> {
         request.prompt.segments.push_back(0);
         request.prompt.structure.Append(group);
       };
-      for (const int32_t id : before.alone->token_ids) append(id, before.request.generated_group);
+      const Recorded& answer = before.alone[0]->continuations[0];
+      for (const int32_t id : answer.token_ids) append(id, answer.group);
       for (int i = 0; i < 5; ++i) append(i, 0);
     }
-    auto alone = Alone(request);
-    request.cache.bypass = (*random)() % 8 == 0;
-    return {std::move(request), std::move(alone)};
+    if ((*random)() % 3 == 0) AddBranches(&request, random);
+    Question question = {.request = request, .alone = {}};
+    if (!request.branches.empty() && (*random)() % 2 == 0) {
+      question.request = Fused(request, random);
+      question.alone = {Alone(question.request)};
+      ExpectMembersScored(question);
+      return question;
+    }
+    for (size_t branch = 0; branch < std::max<size_t>(request.branches.size(), 1); ++branch) {
+      Request one = request;
+      if (!one.branches.empty()) one.branches = {one.branches[branch]};
+      question.alone.push_back(Alone(one));
+      if (std::exchange(one.samples, 1) == 1) continue;
+      one.best_of = 1;
+      ExpectSame(Alone(one)->continuations[0], question.alone.back()->continuations[0]);
+    }
+    question.request.cache.bypass = (*random)() % 8 == 0;
+    return question;
   }
 
   void RunMix(std::mt19937* random);
+  void ExpectScoresOf(const Question& question, const fake::RecordingScoreSink& sink);
 
-  static void ExpectSame(const RecordingSink& sink, const RecordingSink& alone) {
-    ASSERT_TRUE(sink.finish.has_value()) << sink.error.message();
-    if (sink.finish->reason != FinishReason::kCancelled) {
+  static void ExpectSame(const Recorded& sink, const Recorded& alone) {
+    ASSERT_TRUE(sink.finish.has_value());
+    if (sink.finish != FinishReason::kCancelled) {
       ASSERT_EQ(sink.token_ids.size(), alone.token_ids.size());
-      ASSERT_EQ(sink.finish->reason, alone.finish->reason);
+      ASSERT_EQ(sink.finish, alone.finish);
     }
     for (size_t i = 0; i < sink.token_ids.size(); ++i) {
       ASSERT_EQ(sink.token_ids[i], alone.token_ids[i]) << "token " << i;
       ASSERT_EQ(std::memcmp(&sink.logprobs[i], &alone.logprobs[i], sizeof(float)), 0)
           << "token " << i << ": " << sink.logprobs[i] << " and " << alone.logprobs[i];
+      if (!alone.member_logprobs.empty()) {
+        ASSERT_EQ(sink.member_logprobs[i], alone.member_logprobs[i]);
+      }
       for (size_t k = 0; k < sink.top_logprobs[i].size(); ++k) {
         ASSERT_EQ(sink.top_logprobs[i][k].token_id, alone.top_logprobs[i][k].token_id);
         ASSERT_EQ(sink.top_logprobs[i][k].logprob, alone.top_logprobs[i][k].logprob);
@@ -152,6 +259,8 @@ class SameBitsTest : public testing::TestWithParam<DType> {
   int64_t tokens_ = 0;
   int64_t cached_tokens_ = 0;
   int64_t preemptions_ = 0;
+  int64_t scored_tokens_ = 0;
+  int64_t member_tokens_ = 0;
 };
 
 void SameBitsTest::RunMix(std::mt19937* random) {
@@ -163,14 +272,18 @@ void SameBitsTest::RunMix(std::mt19937* random) {
     Placement placement(kBlockSize);
     placement.Extend(request.prompt.structure);
     const int32_t slots = placement.SlotsOf(request.prompt.structure.size());
-    largest = std::max(largest, slots / kBlockSize + 2 + request.stopping.max_tokens / kBlockSize);
+    largest = std::max(largest, slots / kBlockSize + 5 + request.stopping.max_tokens / kBlockSize);
   }
   MakeLoop(1 + static_cast<int>((*random)() % 2),
            {.max_step_tokens = static_cast<int32_t>(12 + (*random)() % 300),
             .max_running_sequences = static_cast<int32_t>(1 + (*random)() % 12)},
            largest + 1 + static_cast<int32_t>((*random)() % 10));
   std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<std::pair<const Question*, std::shared_ptr<fake::RecordingScoreSink>>> scores;
   for (const Question& question : questions) {
+    if (question.request.branches.empty() && (*random)() % 3 == 0) {
+      scores.emplace_back(&question, AddScores(ScoresOf(question)));
+    }
     sinks.push_back(Add(question.request));
     for (int steps = static_cast<int>((*random)() % 6); steps > 0; --steps) Step();
     if ((*random)() % 12 == 0) loop_->Cancel(next_ticket_ - 1 - (*random)() % 3);
@@ -178,9 +291,42 @@ void SameBitsTest::RunMix(std::mt19937* random) {
   RunUntilIdle();
   for (size_t i = 0; i < sinks.size(); ++i) {
     SCOPED_TRACE(testing::Message() << "request " << i);
-    ASSERT_NO_FATAL_FAILURE(ExpectSame(*sinks[i], *questions[i].alone));
-    tokens_ += static_cast<int64_t>(sinks[i]->token_ids.size());
+    ASSERT_TRUE(sinks[i]->finish.has_value()) << sinks[i]->error.message();
+    const int32_t samples = questions[i].request.samples;
+    for (size_t c = 0; c < sinks[i]->continuations.size(); ++c) {
+      SCOPED_TRACE(testing::Message() << "continuation " << c);
+      ASSERT_NO_FATAL_FAILURE(ExpectSame(
+          sinks[i]->continuations[c], questions[i].alone[c / samples]->continuations[c % samples]));
+    }
+    tokens_ += sinks[i]->finish->generated_tokens;
     cached_tokens_ += sinks[i]->finish->cached_tokens;
+  }
+  for (const auto& [question, sink] : scores) {
+    if (sink->error.code() == absl::StatusCode::kCancelled) continue;
+    ASSERT_NO_FATAL_FAILURE(ExpectScoresOf(*question, *sink));
+  }
+}
+
+void SameBitsTest::ExpectScoresOf(const Question& question, const fake::RecordingScoreSink& sink) {
+  ASSERT_TRUE(sink.scores.has_value()) << sink.error.message();
+  const PromptScores& scores = sink.scores->prompts[0];
+  for (size_t c = 0; c < scores.continuations.size(); ++c) {
+    const Recorded& answer = question.alone[0]->continuations[c];
+    ASSERT_EQ(scores.continuations[c].logprobs.size(), answer.logprobs.size());
+    for (size_t i = 0; i < answer.logprobs.size(); ++i) {
+      ASSERT_EQ(
+          std::memcmp(&scores.continuations[c].logprobs[i], &answer.logprobs[i], sizeof(float)), 0)
+          << "continuation " << c << ", token " << i;
+      // The rank agrees with the list of best tokens.
+      const std::vector<TokenLogprob>& best = answer.top_logprobs[i];
+      const auto place = std::ranges::find(best, answer.token_ids[i], &TokenLogprob::token_id);
+      if (place == best.end()) {
+        ASSERT_GT(scores.continuations[c].ranks[i], static_cast<int32_t>(best.size()));
+      } else {
+        ASSERT_EQ(scores.continuations[c].ranks[i], place - best.begin() + 1);
+      }
+      ++scored_tokens_;
+    }
   }
 }
 
@@ -190,9 +336,12 @@ TEST_P(SameBitsTest, WhateverElseRunsIsCachedOrPreempted) {
     std::mt19937 random(seed);
     ASSERT_NO_FATAL_FAILURE(RunMix(&random));
   }
-  std::printf("%d mixes, %lld tokens generated, %lld prompt tokens cached, %lld preemptions\n",
-              kMixesPerType, static_cast<long long>(tokens_),
-              static_cast<long long>(cached_tokens_), static_cast<long long>(preemptions_));
+  std::printf(
+      "%d mixes, %lld tokens generated, %lld scored, %lld prompt tokens cached, %lld preemptions\n",
+      kMixesPerType, static_cast<long long>(tokens_), static_cast<long long>(scored_tokens_),
+      static_cast<long long>(cached_tokens_), static_cast<long long>(preemptions_));
+  EXPECT_GT(scored_tokens_, 10000);
+  EXPECT_GT(member_tokens_, 5000);
   EXPECT_GT(cached_tokens_, 10000);
   EXPECT_GT(preemptions_, 50);
 }

@@ -6,6 +6,7 @@
 
 #include <random>
 
+#include "server/engine/generate_task.h"
 #include "tests/server/engine/fakes.h"
 
 namespace structattn {
@@ -25,14 +26,17 @@ class ServingLoopTest : public ::testing::Test {
 
   std::shared_ptr<RecordingSink> Add(Request request) {
     auto sink = std::make_shared<RecordingSink>();
-    loop_->Accept(std::make_unique<Sequence>(
-        next_ticket_++, std::move(request), sink,
-        SequenceModel{.tokenizer = model_.model->tokenizer.get(),
-                      .eos_token_ids = model_.model->config.eos_token_ids,
-                      .context_length = model_.model->config.context_length,
-                      .block_size = 16,
-                      .generated_apart = model_.decoder->wanted_tiling.branches_together > 0}));
+    loop_->Accept(
+        std::make_unique<GenerateTask>(next_ticket_++, std::move(request), sink, Described()));
     return sink;
+  }
+
+  SequenceModel Described() const {
+    return {.tokenizer = model_.model->tokenizer.get(),
+            .eos_token_ids = model_.model->config.eos_token_ids,
+            .context_length = model_.model->config.context_length,
+            .block_size = 16,
+            .generated_apart = model_.decoder->wanted_tiling.branches_together > 0};
   }
 
   void Step() {

@@ -206,6 +206,175 @@ void AddEnvelopeCases(Cases* cases) {
                     "output.top_logprobs", "VALUE_OUT_OF_RANGE", "0..20"});
 }
 
+v1::Branch* AddBranch(Request* request, int group, const std::string& cue = "") {
+  v1::Branch* branch = request->add_generate_in();
+  branch->set_group(group);
+  branch->set_branch_cue(cue);
+  return branch;
+}
+
+void AddContinuationCases(Cases* cases) {
+  cases->push_back({"BranchGroupOutOfRange",
+                    [](Request* r) {
+                      AddBranch(r, 1);
+                      AddBranch(r, 64, "x");
+                    },
+                    "generate_in[1].group", "GROUP_OUT_OF_RANGE", "64 is not in 0..63"});
+  cases->push_back({"BranchGroupWithoutRow",
+                    [](Request* r) {
+                      SelfTable(r, 3);
+                      AddBranch(r, 5, "x");
+                    },
+                    "rule.table.visible", "TABLE_TOO_SMALL", "generate_in[0].group uses group 5"});
+  cases->push_back({"BranchWithoutToken", [](Request* r) { AddBranch(r, 7); },
+                    "generate_in[0].branch_cue", "BRANCH_CUE_MISSING", "no token of group 7"});
+  cases->push_back({"BranchCueTooLong",
+                    [](Request* r) { AddBranch(r, 1, std::string(16385, 'x')); },
+                    "generate_in[0].branch_cue", "BRANCH_CUE_TOO_LONG", "at most 16384"});
+  cases->push_back({"BranchPastTheContext",
+                    [](Request* r) { AddBranch(r, 1, std::string(kTestContextLength, 'x')); },
+                    "generate_in[0].branch_cue", "PROMPT_TOO_LONG", "context length is 4096"});
+  cases->push_back({"BranchesAndGeneratedGroup",
+                    [](Request* r) {
+                      AddBranch(r, 1);
+                      r->set_generated_group(1);
+                    },
+                    "generated_group", "GROUP_GIVEN_TWICE", "generate_in"});
+  cases->push_back({"TooManyBranches",
+                    [](Request* r) {
+                      for (int i = 0; i < 65; ++i) AddBranch(r, 1);
+                    },
+                    "generate_in", "TOO_MANY_ENTRIES", "at most 64"});
+  cases->push_back({"NoSamples", [](Request* r) { r->set_n(0); }, "n", "VALUE_OUT_OF_RANGE",
+                    "0 is not in 1..64"});
+  cases->push_back({"TooManySamples", [](Request* r) { r->set_n(65); }, "n", "VALUE_OUT_OF_RANGE",
+                    "65 is not in 1..64"});
+  cases->push_back({"BestOfBelowN",
+                    [](Request* r) {
+                      r->set_n(4);
+                      r->set_best_of(3);
+                    },
+                    "best_of", "VALUE_OUT_OF_RANGE", "3 is not in 4..64"});
+  cases->push_back({"BestOfTooLarge", [](Request* r) { r->set_best_of(65); }, "best_of",
+                    "VALUE_OUT_OF_RANGE", "65 is not in 1..64"});
+  cases->push_back({"TooManyContinuations",
+                    [](Request* r) {
+                      for (int i = 0; i < 5; ++i) AddBranch(r, 1);
+                      r->set_n(64);
+                    },
+                    "n", "TOO_MANY_CONTINUATIONS", "are 320; at most 256"});
+}
+
+v1::Fusion* FusionOf(Request* request, v1::FusionMethod method = v1::FUSION_METHOD_WEIGHTED_AVG) {
+  request->mutable_fusion()->set_method(method);
+  return request->mutable_fusion();
+}
+
+void AddWeightCases(Cases* cases) {
+  const auto weights = [](std::vector<double> values) {
+    return [values](Request* r) {
+      FusionOf(r)->mutable_weights()->Assign(values.begin(), values.end());
+    };
+  };
+  cases->push_back({"WeightsTooFew", weights({1}), "fusion.weights", "WEIGHTS_MISMATCH",
+                    "1 weights for 2 members"});
+  cases->push_back({"WeightsTooMany", weights({1, 2, 3}), "fusion.weights", "WEIGHTS_MISMATCH",
+                    "3 weights for 2 members"});
+  cases->push_back({"WeightNegative", weights({1, -0.5}), "fusion.weights[1]", "VALUE_OUT_OF_RANGE",
+                    "-0.5 is not a finite number"});
+  cases->push_back({"WeightNan", weights({std::nan(""), 1}), "fusion.weights[0]",
+                    "VALUE_OUT_OF_RANGE", "finite"});
+  cases->push_back({"WeightInfinite", weights({1, std::numeric_limits<double>::infinity()}),
+                    "fusion.weights[1]", "VALUE_OUT_OF_RANGE", "finite"});
+  cases->push_back({"WeightsAllZero", weights({0, 0}), "fusion.weights", "WEIGHTS_ALL_ZERO",
+                    "at least one must be more"});
+  cases->push_back({"WeightsMissing", [](Request* r) { FusionOf(r); }, "fusion.weights",
+                    "WEIGHTS_MISSING", "or fusion.confidence"});
+  cases->push_back({"WeightsOfPlainAvg",
+                    [](Request* r) { FusionOf(r, v1::FUSION_METHOD_AVG)->add_weights(1); },
+                    "fusion.weights", "WEIGHTS_NOT_ALLOWED", "only WEIGHTED_AVG"});
+  cases->push_back({"ConfidenceOfPlainMax",
+                    [](Request* r) { FusionOf(r, v1::FUSION_METHOD_MAX)->mutable_confidence(); },
+                    "fusion.confidence", "WEIGHTS_NOT_ALLOWED", "only WEIGHTED_AVG"});
+  cases->push_back({"WeightsAndConfidence",
+                    [](Request* r) {
+                      FusionOf(r)->add_weights(1);
+                      r->mutable_fusion()->mutable_confidence();
+                    },
+                    "fusion.confidence", "WEIGHTS_GIVEN_TWICE", "beside fusion.weights"});
+  cases->push_back({"ConfidenceWithoutSamples",
+                    [](Request* r) { FusionOf(r)->mutable_confidence()->set_samples(0); },
+                    "fusion.confidence.samples", "VALUE_OUT_OF_RANGE", "0 is not in 1..64"});
+  cases->push_back({"ConfidenceWithTooManySamples",
+                    [](Request* r) { FusionOf(r)->mutable_confidence()->set_samples(65); },
+                    "fusion.confidence.samples", "VALUE_OUT_OF_RANGE", "65 is not in 1..64"});
+  cases->push_back({"ConfidenceCold",
+                    [](Request* r) { FusionOf(r)->mutable_confidence()->set_temperature(0.0f); },
+                    "fusion.confidence.temperature", "VALUE_OUT_OF_RANGE", "0 is not in (0, 100]"});
+}
+
+void AddFusionCases(Cases* cases) {
+  cases->push_back({"FusionWithoutMethod", [](Request* r) { r->mutable_fusion(); }, "fusion.method",
+                    "UNKNOWN_ENUM_VALUE", "0 is none of AVG"});
+  cases->push_back({"FusionMethodUnknown", [](Request* r) { FusionOf(r, v1::FusionMethod(9)); },
+                    "fusion.method", "UNKNOWN_ENUM_VALUE", "9 is none of AVG"});
+  cases->push_back(
+      {"FusionSourceUnknown",
+       [](Request* r) { FusionOf(r, v1::FUSION_METHOD_AVG)->set_source(v1::FusionSource(5)); },
+       "fusion.source", "UNKNOWN_ENUM_VALUE", "5 is none of OWN_PROMPTS"});
+  cases->push_back({"FusionOfSamples",
+                    [](Request* r) {
+                      FusionOf(r, v1::FUSION_METHOD_AVG);
+                      r->set_n(2);
+                    },
+                    "n", "FUSION_OF_SAMPLES", "one answer"});
+  cases->push_back({"FusionOfTheBest",
+                    [](Request* r) {
+                      FusionOf(r, v1::FUSION_METHOD_AVG);
+                      r->set_best_of(2);
+                    },
+                    "best_of", "FUSION_OF_SAMPLES", "one answer"});
+  cases->push_back({"FusionInAGroup",
+                    [](Request* r) {
+                      FusionOf(r, v1::FUSION_METHOD_AVG);
+                      r->set_generated_group(1);
+                    },
+                    "generated_group", "GROUP_GIVEN_TWICE", "beside fusion"});
+  cases->push_back({"OwnPromptsAndBranches",
+                    [](Request* r) {
+                      FusionOf(r, v1::FUSION_METHOD_AVG);
+                      AddBranch(r, 1);
+                    },
+                    "generate_in", "FUSION_SOURCE_MISMATCH", "branches need BRANCHES"});
+  cases->push_back({"FusionOfNoBranches",
+                    [](Request* r) {
+                      FusionOf(r, v1::FUSION_METHOD_AVG)->set_source(v1::FUSION_SOURCE_BRANCHES);
+                    },
+                    "generate_in", "FUSION_SOURCE_MISMATCH", "at least one is needed"});
+  cases->push_back({"FusionOfTooManyBranches",
+                    [](Request* r) {
+                      FusionOf(r, v1::FUSION_METHOD_AVG)->set_source(v1::FUSION_SOURCE_BRANCHES);
+                      for (int i = 0; i < 64; ++i) AddBranch(r, 1);
+                    },
+                    "generate_in", "TOO_MANY_ENTRIES", "at most 63"});
+  cases->push_back({"ConfidenceOfTooManyContinuations",
+                    [](Request* r) {
+                      FusionOf(r)->set_source(v1::FUSION_SOURCE_BRANCHES);
+                      r->mutable_fusion()->mutable_confidence()->set_samples(64);
+                      for (int i = 0; i < 4; ++i) AddBranch(r, 1);
+                    },
+                    "fusion.confidence.samples", "TOO_MANY_CONTINUATIONS", "are 260"});
+  cases->push_back({"FusionWithoutParaphrase",
+                    [](Request* r) {
+                      FusionOf(r, v1::FUSION_METHOD_AVG);
+                      for (auto& segment : *r->mutable_prompt()->mutable_segments()) {
+                        segment.set_type(v1::SEGMENT_TYPE_CONTEXT);
+                        segment.clear_paraphrase_index();
+                      }
+                    },
+                    "segments", "NO_PARAPHRASE", "needs one"});
+}
+
 }  // namespace
 
 std::vector<BadRequestCase> BadRequestCases() {
@@ -215,6 +384,9 @@ std::vector<BadRequestCase> BadRequestCases() {
   AddSamplingCases(&cases);
   AddStoppingCases(&cases);
   AddEnvelopeCases(&cases);
+  AddContinuationCases(&cases);
+  AddWeightCases(&cases);
+  AddFusionCases(&cases);
   return cases;
 }
 

@@ -1,0 +1,78 @@
+// What a client asks of the engine when nothing is generated: how likely given tokens are, and what
+// it hears back. Filled by server/rpc's codec; consumed by server/engine/score_task.
+#ifndef STRUCTATTN_SERVER_ENGINE_SCORE_REQUEST_H_
+#define STRUCTATTN_SERVER_ENGINE_SCORE_REQUEST_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "server/engine/prompt.h"
+#include "server/engine/request.h"
+
+namespace structattn {
+
+// A prompt and everything that is read from its one pass. A request has several where the text
+// behind a prompt changes the prompt's own tokens, or where one text takes several windows.
+struct ScoredPrompt {
+  EncodedPrompt prompt;
+  int32_t group = 0;  // Of the continuations' tokens.
+  // Scored each on its own, right behind the prompt; none is empty.
+  std::vector<std::vector<int32_t>> continuations = {};
+  // The prompt's own tokens from this index on (at least 1) are scored, each from the one before.
+  std::optional<int32_t> echo_begin = {};
+  // Prompt tokens after which candidates are read, ascending.
+  std::vector<int32_t> read_outs = {};
+};
+
+struct ScoreRequest {
+  std::string request_id;
+  std::vector<ScoredPrompt> prompts;     // At least one, each with something to read.
+  std::vector<int32_t> candidates = {};  // Token ids whose log-probabilities the read-outs give.
+  int32_t top_logprobs = 0;              // Best tokens that they give.
+  CachePolicy cache = {};
+  absl::Time arrival = absl::Now();
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+// Of given tokens, one entry each.
+struct TokenScores {
+  std::vector<float> logprobs;  // Natural log of the softmax.
+  std::vector<int32_t> ranks;   // 1: the most likely; ties by smaller id.
+};
+
+struct ReadOut {
+  int32_t token = 0;                       // Prompt token; the next one is predicted.
+  std::vector<float> candidate_logprobs;   // As ScoreRequest::candidates.
+  std::vector<TokenLogprob> top_logprobs;  // Best first.
+};
+
+struct PromptScores {
+  std::vector<TokenScores> continuations;
+  TokenScores echo;
+  std::vector<ReadOut> read_outs;
+};
+
+struct ScoreEvent {
+  std::vector<PromptScores> prompts;  // As ScoreRequest::prompts.
+  int32_t prompt_tokens = 0;          // Of all prompts.
+  int32_t cached_tokens = 0;          // Of these, never computed for the request.
+  absl::Duration queue;
+  absl::Duration prefill;
+  absl::Duration decode;
+};
+
+// Hears the one answer, on the engine thread: exactly one of the two, once. Must not block.
+class ScoreSink {
+ public:
+  virtual ~ScoreSink() = default;
+  virtual void OnScores(ScoreEvent event) = 0;
+  virtual void OnError(const absl::Status& status) = 0;
+};
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_ENGINE_SCORE_REQUEST_H_

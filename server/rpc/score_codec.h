@@ -1,0 +1,43 @@
+// Score and ScoreRolling: from the wire to the engine and back, with every check that they need.
+// Called by server/rpc/inference_service. Errors are FieldErrors whose paths are those of the
+// request, relative to the Prompt inside a prompt. Runs no model.
+#ifndef STRUCTATTN_SERVER_RPC_SCORE_CODEC_H_
+#define STRUCTATTN_SERVER_RPC_SCORE_CODEC_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/engine/continuation_tokens.h"
+#include "server/engine/score_request.h"
+#include "server/engine/served_model.h"
+#include "server/rpc/request_codec.h"
+#include "structattn/v1/inference_service.pb.h"
+
+namespace structattn {
+
+// What the engine is asked, and the reply with everything that is known beforehand: token ids,
+// places, provenance.
+struct DecodedScore {
+  ScoreRequest request;
+  v1::ScoreResponse reply;
+  std::vector<EncodedContinuations::Place> places;  // Of the reply's scores in the request.
+};
+absl::StatusOr<DecodedScore> DecodeScoreRequest(const v1::ScoreRequest& request,
+                                                const ServedModel& served,
+                                                const RequestLimits& limits);
+// Completes the reply. `places`: DecodedScore's.
+void FillScores(const ScoreEvent& event, std::span<const EncodedContinuations::Place> places,
+                v1::ScoreResponse* reply);
+
+struct DecodedRolling {
+  ScoreRequest request;
+  v1::ScoreRollingResponse reply;
+};
+absl::StatusOr<DecodedRolling> DecodeScoreRollingRequest(const v1::ScoreRollingRequest& request,
+                                                         const ServedModel& served,
+                                                         const RequestLimits& limits);
+void FillScores(const ScoreEvent& event, v1::ScoreRollingResponse* reply);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_RPC_SCORE_CODEC_H_
