@@ -29,7 +29,7 @@ namespace structattn {
 namespace {
 
 constexpr int kRequests = 20;
-constexpr int kGenerated = 5;
+constexpr int kGenerated = 8;
 constexpr int kLayers = 2;
 constexpr uint64_t kSeed = 20261123;
 
@@ -141,7 +141,7 @@ Outcome Serve(const Run& run) {
   transformer->Load(RandomCheckpoint(run.config, DType::kBfloat16), {});
   const Transformer* const inner = transformer.get();
   auto forced = std::make_unique<ForcedDecoder>(std::move(transformer), sizes, run.script);
-  const ForcedDecoder* const outer = forced.get();
+  ForcedDecoder* const outer = forced.get();
   fake::FakeModel model;
   model.model->config = run.config;
   model.model->decoder = std::move(forced);
@@ -159,7 +159,9 @@ Outcome Serve(const Run& run) {
     for (Request& request : requests) {
       sinks.push_back(std::make_shared<fake::RecordingSink>());
       EXPECT_TRUE(engine.Submit(std::move(request), sinks.back()).ok());
+      if (sinks.size() == 1) outer->WaitForFirstStep();
     }
+    outer->Begin();
     for (const auto& sink : sinks) sink->WaitUntilDone();
   }
   for (const auto& sink : sinks) EXPECT_TRUE(sink->error.ok()) << sink->error;

@@ -42,6 +42,8 @@ ForcedDecoder::ForcedDecoder(std::unique_ptr<Decoder> decoder, std::vector<int32
 
 void ForcedDecoder::Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                             std::span<float> logits) {
+  if (!reached_.HasBeenNotified()) reached_.Notify();
+  begun_.WaitForNotification();
   decoder_->Forward(batch, kv, logits);
   NoteSequences(batch);
   for (const QueryTile& tile : AllTiles(batch.work)) Handle(tile, batch, logits);

@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "server/model/decoder.h"
 
 namespace structattn {
@@ -27,6 +28,11 @@ class ForcedDecoder final : public Decoder {
   // other prompt may begin with it. `script`: the tokens that request r shall generate, or empty.
   ForcedDecoder(std::unique_ptr<Decoder> decoder, std::vector<int32_t> prompt_sizes,
                 std::vector<std::vector<int32_t>> script);
+
+  // Until Begin the first step waits, so that what is submitted meanwhile shares steps the same way
+  // in every run.
+  void WaitForFirstStep() const { reached_.WaitForNotification(); }
+  void Begin() { begun_.Notify(); }
 
   void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                std::span<float> logits) override;
@@ -49,6 +55,8 @@ class ForcedDecoder final : public Decoder {
   const std::vector<std::vector<int32_t>> script_;
   std::map<int32_t, int32_t> request_of_block_;  // By the first block of a running sequence.
   std::vector<Trace> traces_;
+  absl::Notification reached_;
+  absl::Notification begun_;
   int mixed_steps_ = 0;
   int shared_steps_ = 0;
 };
