@@ -24,6 +24,7 @@ sys.path[:0] = [str(BENCH.parent / "golden")]
 from lm_eval.api.instance import Instance  # noqa: E402  (the path comes first)
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 import torch  # noqa: E402
+import transformers  # noqa: E402
 
 import evaluation_prompts  # noqa: E402
 import parity  # noqa: E402
@@ -52,7 +53,12 @@ def make_items(seed, count, shots):
 
 def load_peer(folder, dtype, batch_size):
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    return HFLM(pretrained=str(folder), dtype=dtype, device="cpu", batch_size=batch_size)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    config = transformers.AutoConfig.from_pretrained(folder)
+    end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    return HFLM(pretrained=str(folder), tokenizer=tokenizer, dtype=dtype, device="cpu",
+                batch_size=batch_size)
 
 
 def ask_peer(peer, items):
