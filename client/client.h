@@ -49,13 +49,19 @@ struct Generation {
   void Append(const v1::Chunk& chunk);
 };
 
+// The answer to one request of a stream: what was generated or the scores, as was asked.
+struct BatchAnswer {
+  Generation generation;
+  v1::ScoreResponse scores;
+};
+
 // Where the requests of a stream come from, and where their answers go.
 struct BatchHandler {
-  // The next request, each with a request_id of its own; nothing at the end. Called on a thread of
-  // its own, ahead of the answers by as much as the connection holds.
-  std::function<std::optional<v1::GenerateRequest>()> next;
+  // The next message, generate or score, each with a request_id of its own; nothing at the end.
+  // Called on a thread of its own, ahead of the answers by as much as the connection holds.
+  std::function<std::optional<v1::GenerateBatchRequest>()> next;
   // The answer to the n-th request, counted from 0; once at most. On the caller's thread.
-  std::function<void(size_t n, const grpc::Status& status, const Generation& generation)> on_answer;
+  std::function<void(size_t n, const grpc::Status& status, const BatchAnswer& answer)> on_answer;
 };
 
 class Client {

@@ -15,12 +15,12 @@ void WriteRequests(Stream& stream, const v1::BatchOptions& options, const BatchH
   v1::GenerateBatchRequest message;
   *message.mutable_options() = options;
   while (stream.Write(message)) {
-    std::optional<v1::GenerateRequest> request = handler.next();
-    if (!request.has_value()) {
+    std::optional<v1::GenerateBatchRequest> next = handler.next();
+    if (!next.has_value()) {
       stream.WritesDone();
       return;
     }
-    *message.mutable_generate() = *std::move(request);
+    message = *std::move(next);
   }
 }
 
@@ -30,19 +30,23 @@ grpc::Status StatusOf(const google::rpc::Status& error) {
 
 void ReadAnswers(Stream& stream, const BatchHandler& handler) {
   v1::GenerateBatchResponse response;
-  Generation generation;  // The parts of one answer follow each other.
+  BatchAnswer answer;  // Its parts follow each other.
   while (stream.Read(&response)) {
     const size_t n = static_cast<size_t>(response.message_index() - 1);  // Behind the options.
     if (response.has_error()) {
       handler.on_answer(n, StatusOf(response.error()), {});
       continue;
     }
-    v1::GenerateResult& part = *response.mutable_generated();
-    if (part.has_started()) generation.started = std::move(*part.mutable_started());
-    generation.Append(part.chunk());
-    if (!part.has_finished()) continue;
-    generation.finished = std::move(*part.mutable_finished());
-    handler.on_answer(n, grpc::Status::OK, std::exchange(generation, {}));
+    if (response.has_scored()) {
+      answer.scores = std::move(*response.mutable_scored());
+    } else {
+      v1::GenerateResult& part = *response.mutable_generated();
+      if (part.has_started()) answer.generation.started = std::move(*part.mutable_started());
+      answer.generation.Append(part.chunk());
+      if (!part.has_finished()) continue;
+      answer.generation.finished = std::move(*part.mutable_finished());
+    }
+    handler.on_answer(n, grpc::Status::OK, std::exchange(answer, {}));
   }
 }
 

@@ -1,18 +1,14 @@
 // See line_runner.h.
 #include "client/cli/line_runner.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <condition_variable>
-#include <cstdio>
 #include <filesystem>
-#include <memory>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "client/cli/files.h"
@@ -22,80 +18,163 @@ namespace structattn::client {
 namespace {
 
 constexpr int kMaxConcurrency = 1024;
-// A full queue is waited for. A server that has answered before and is away may be restarting: it
-// gets some 25 s, in delays that double; one that never answered gets one.
-constexpr int kUnavailableRetries = 7;
+// A server that has answered before and is away may be restarting: it gets some 25 s, in delays
+// that double; one that never answered gets one. Every answer makes the count begin anew.
+constexpr int kRetries = 7;
 constexpr std::chrono::milliseconds kRetryDelay{200};
 constexpr std::chrono::milliseconds kInterruptCheck{50};
 
+// Refusals of the stream as such, which another stream would meet, too.
+bool IsFinal(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::StatusCode::INVALID_ARGUMENT:
+    case grpc::StatusCode::PERMISSION_DENIED:
+    case grpc::StatusCode::UNAUTHENTICATED:
+    case grpc::StatusCode::UNIMPLEMENTED:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Ids in a file may be missing or repeat; those of a stream may not. The server's log shows both.
+std::string WireId(size_t line, const Json& id) {
+  std::string wire = std::to_string(line + 1);
+  if (id.is_null()) return wire;
+  return wire + ":" + (id.is_string() ? id.get<std::string>() : id.dump());
+}
+
+ErrorText TooLarge(size_t bytes) {
+  return {.code = CodeName(grpc::StatusCode::RESOURCE_EXHAUSTED),
+          .message = "segments: the request has " + std::to_string(bytes) + " bytes; at most " +
+                     std::to_string(Client::kMaxRequestBytes) + " are allowed",
+          .field = "segments"};
+}
+
 class LineRunner {
  public:
-  LineRunner(Session& session, const LineOptions& options, const v1::Prompt& defaults,
-             const MakeLineCall& make_call)
+  LineRunner(Session& session, const LineOptions& options, const LineJob& job)
       : session_(session),
         options_(options),
-        defaults_(defaults),
-        make_call_(make_call),
+        job_(job),
         client_(session.options.server),
         lines_(ReadLines(options.input_file)),
-        output_({.path = options.output_file, .resume = options.resume, .inputs = lines_}) {}
+        output_({.path = options.output_file, .resume = options.resume, .inputs = lines_}),
+        answered_(lines_.size(), 0) {
+    for (size_t i = 0; i < lines_.size(); ++i) {
+      if (!output_.IsDone(i)) pending_.push_back(i);
+    }
+  }
 
   ExitCode Run() {
-    std::vector<std::thread> workers;
-    const size_t count = std::min(lines_.size(), static_cast<size_t>(options_.concurrency));
-    for (size_t i = 0; i < count; ++i) workers.emplace_back([this] { Work(); });
-    for (std::thread& worker : workers) worker.join();
+    const grpc::Status status = AnswerAll();
     output_.Close();
     if (session_.interrupt.raised()) return ExitCode::kInterrupted;
-    if (unreachable_) return ExitCode::kUnreachable;
+    if (!status.ok()) {
+      ReportError(DescribeError(status), {});
+      return ExitCodeFor(status);
+    }
     return output_.failed() > 0 ? ExitCode::kSomeFailed : ExitCode::kOk;
   }
 
  private:
-  void Work() {
-    while (!session_.interrupt.raised() && !unreachable_) {
-      const size_t index = next_++;
-      if (index >= lines_.size()) return;
-      if (output_.IsDone(index)) continue;
-      std::optional<Json> result = Answer(lines_[index]);
-      if (result) output_.Put(index, *result);
+  // A prompt on its way: its place, and what travels beside it.
+  struct Sent {
+    size_t line;
+    PromptInput input;
+  };
+
+  // One stream.
+  struct Attempt {
+    size_t next = 0;     // Into pending_; the writing thread's own.
+    size_t answers = 0;  // The reading thread's own, as is the next.
+    grpc::Status postponed{grpc::StatusCode::DATA_LOSS, "the stream ended before its last answer"};
+    std::mutex mutex;
+    size_t requests = 0;          // Guarded by mutex.
+    std::map<size_t, Sent> sent;  // By the number of the request. Guarded by mutex.
+  };
+
+  // Not OK when prompts are left because it was given up.
+  grpc::Status AnswerAll() {
+    bool reached = false;
+    for (int fruitless = 0; !pending_.empty();) {
+      Attempt attempt;
+      const grpc::Status status = AskOnce(attempt);
+      if (pending_.empty() || session_.interrupt.raised()) break;
+      reached |= attempt.answers > 0;
+      fruitless = attempt.answers > 0 ? 1 : fruitless + 1;
+      if (IsFinal(status) || fruitless > (reached ? kRetries : 1)) return status;
+      Sleep(kRetryDelay * (1 << (fruitless - 1)));
     }
+    return grpc::Status::OK;
   }
 
-  // The result line, or nothing when interrupted or when the server has gone.
-  std::optional<Json> Answer(const std::string& line) {
+  // Leaves in pending_ what has no answer; not OK when that is anything.
+  grpc::Status AskOnce(Attempt& attempt) {
+    grpc::ClientContext context;
+    const Interrupt::Guard guard(session_.interrupt, context);
+    v1::BatchOptions options;
+    options.set_max_in_flight(options_.concurrency);
+    const grpc::Status status = client_.GenerateBatch(
+        context, options,
+        {.next = [&] { return NextRequest(attempt); },
+         .on_answer = [&](size_t n, const grpc::Status& status,
+                          const BatchAnswer& answer) { Take(attempt, n, status, answer); }});
+    std::erase_if(pending_, [this](size_t line) { return answered_[line] != 0; });
+    return status.ok() && !pending_.empty() ? attempt.postponed : status;
+  }
+
+  // On the writing thread. Prompts that cannot be sent are answered here.
+  std::optional<v1::GenerateBatchRequest> NextRequest(Attempt& attempt) {
+    while (attempt.next < pending_.size() && !session_.interrupt.raised()) {
+      const size_t line = pending_[attempt.next++];
+      if (auto request = MakeRequestOf(line, attempt)) return request;
+    }
+    return std::nullopt;
+  }
+
+  std::optional<v1::GenerateBatchRequest> MakeRequestOf(size_t line, Attempt& attempt) {
     Json id;
     try {
-      const PromptInput input = ParsePrompt(line, defaults_);
+      PromptInput input = ParsePrompt(lines_[line], job_.defaults);
       id = input.id;
-      return Try(input, make_call_(input));
+      input.id = WireId(line, id);
+      v1::GenerateBatchRequest request = job_.request(input);
+      if (request.ByteSizeLong() > Client::kMaxRequestBytes) {
+        Put(line, ErrorJson(id, TooLarge(request.ByteSizeLong())));
+        return std::nullopt;
+      }
+      input.id = std::move(id);
+      input.prompt.Clear();
+      const std::lock_guard lock(attempt.mutex);
+      attempt.sent.emplace(attempt.requests++, Sent{.line = line, .input = std::move(input)});
+      return request;
     } catch (const PromptError& error) {
-      if (id.is_null()) id = IdOf(line);
-      return ErrorJson(id, DescribeError(error));
+      if (id.is_null()) id = IdOf(lines_[line]);
+      Put(line, ErrorJson(id, DescribeError(error)));
+      return std::nullopt;
     }
   }
 
-  std::optional<Json> Try(const PromptInput& input, const LineCall& call) {
-    for (int unavailable = 0;;) {
-      grpc::ClientContext context;
-      const Interrupt::Guard guard(session_.interrupt, context);
-      Json result;
-      const grpc::Status status = call(client_, context, &result);
-      if (session_.interrupt.raised()) return std::nullopt;
-      if (status.error_code() != grpc::StatusCode::UNAVAILABLE) reached_ = true;
-      if (status.ok()) return result;
-      const std::optional<std::chrono::milliseconds> delay = GetErrorDetail(status).retry_delay;
-      if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-        if (++unavailable > (reached_ ? kUnavailableRetries : 1)) {
-          if (!unreachable_.exchange(true)) ReportError(DescribeError(status), input.prompt);
-          return std::nullopt;
-        }
-      } else if (!delay) {  // The server does not ask to come again: this prompt has failed.
-        return ErrorJson(input.id, DescribeError(status));
-      }
-      const int doublings = std::max(unavailable - 1, 0);
-      Sleep(delay.value_or(kRetryDelay * (1 << doublings)));
+  // On the reading thread.
+  void Take(Attempt& attempt, size_t n, const grpc::Status& status, const BatchAnswer& answer) {
+    std::unique_lock lock(attempt.mutex);
+    const auto node = attempt.sent.extract(n);
+    lock.unlock();
+    if (node.empty()) return;  // Nothing that was asked.
+    if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+      attempt.postponed = status;  // Its model is going away, maybe not for good.
+      return;
     }
+    ++attempt.answers;
+    const Sent& sent = node.mapped();
+    Put(sent.line, status.ok() ? job_.result(sent.input, answer)
+                               : ErrorJson(sent.input.id, DescribeError(status)));
+  }
+
+  void Put(size_t line, const Json& result) {
+    output_.Put(line, result);
+    answered_[line] = 1;
   }
 
   // Ends early when interrupted.
@@ -108,14 +187,12 @@ class LineRunner {
 
   Session& session_;
   const LineOptions& options_;
-  const v1::Prompt& defaults_;
-  const MakeLineCall& make_call_;
+  const LineJob& job_;
   const Client client_;
   const std::vector<std::string> lines_;
   OrderedOutput output_;
-  std::atomic<size_t> next_{0};
-  std::atomic<bool> reached_{false};  // The server has answered at least once.
-  std::atomic<bool> unreachable_{false};
+  std::vector<char> answered_;   // By line; each written by one thread only.
+  std::vector<size_t> pending_;  // Lines without an answer; constant while a stream runs.
 };
 
 }  // namespace
@@ -129,13 +206,12 @@ void AddLineFlags(CLI::App& app, LineOptions& options) {
   app.add_flag("--resume", options.resume, "Keep the answers that the output file already holds");
 }
 
-ExitCode RunLines(Session& session, const LineOptions& options, const v1::Prompt& defaults,
-                  const MakeLineCall& make_call) {
+ExitCode RunLines(Session& session, const LineOptions& options, const LineJob& job) {
   std::error_code ignored;
   if (std::filesystem::equivalent(options.input_file, options.output_file, ignored)) {
     throw CLI::ValidationError("--output", "is the input file");
   }
-  return LineRunner(session, options, defaults, make_call).Run();
+  return LineRunner(session, options, job).Run();
 }
 
 }  // namespace structattn::client

@@ -1,5 +1,6 @@
-// A JSONL of prompts to a JSONL of results in input order, many calls at a time, each tried again
-// while the server is full or away. Used by the subcommands that work on files.
+// A JSONL of prompts to a JSONL of results in input order, over one stream at a time. When a stream
+// breaks, the prompts without an answer are asked again over another one. Used by the subcommands
+// that work on files.
 #ifndef STRUCTATTN_CLIENT_CLI_LINE_RUNNER_H_
 #define STRUCTATTN_CLIENT_CLI_LINE_RUNNER_H_
 
@@ -20,14 +21,16 @@ struct LineOptions {
 };
 void AddLineFlags(CLI::App& app, LineOptions& options);
 
-// One call to the server; *result is its result line when the status is OK.
-using LineCall = std::function<grpc::Status(const Client&, grpc::ClientContext&, Json* result)>;
-// The call for one prompt, which outlives it. May throw PromptError.
-using MakeLineCall = std::function<LineCall(const PromptInput&)>;
+// What is asked of a prompt, and what its result line says.
+struct LineJob {
+  v1::Prompt defaults;  // For what a line leaves open.
+  // With the line's id as request_id. May throw PromptError.
+  std::function<v1::GenerateBatchRequest(const PromptInput&)> request;
+  std::function<Json(const PromptInput&, const BatchAnswer&)> result;
+};
 
 // Runs all lines. Throws CLI::ParseError when the files are not usable.
-ExitCode RunLines(Session& session, const LineOptions& options, const v1::Prompt& defaults,
-                  const MakeLineCall& make_call);
+ExitCode RunLines(Session& session, const LineOptions& options, const LineJob& job);
 
 }  // namespace structattn::client
 

@@ -14,16 +14,17 @@ struct ScoreOptions {
 };
 
 ExitCode RunScore(Session& session, const ScoreOptions& options) {
-  const auto make_call = [&](const PromptInput& input) -> LineCall {
-    return [&input, request = MakeScoreRequest(session.options, options.request, input)](
-               const Client& client, grpc::ClientContext& context, Json* result) {
-      v1::ScoreResponse response;
-      const grpc::Status status = client.Score(context, request, &response);
-      if (status.ok()) *result = ScoresJson(input, response);
-      return status;
-    };
+  const auto make_request = [&](const PromptInput& input) {
+    v1::GenerateBatchRequest message;
+    *message.mutable_score() = MakeScoreRequest(session.options, options.request, input);
+    return message;
   };
-  return RunLines(session, options.lines, PromptDefaults(options.request.structure), make_call);
+  return RunLines(session, options.lines,
+                  {.defaults = PromptDefaults(options.request.structure),
+                   .request = make_request,
+                   .result = [](const PromptInput& input, const BatchAnswer& answer) {
+                     return ScoresJson(input, answer.scores);
+                   }});
 }
 
 }  // namespace

@@ -73,6 +73,13 @@ class ScoreSink {
   virtual void OnError(const absl::Status& status) = 0;
 };
 
+// What the sink hears of a request that was stopped: CANCELLED or DEADLINE_EXCEEDED.
+inline absl::Status UnscoredError(FinishReason reason) {
+  return reason == FinishReason::kDeadline
+             ? absl::DeadlineExceededError("timeout_ms has passed before every token was scored")
+             : absl::CancelledError("the request was cancelled");
+}
+
 }  // namespace structattn
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SCORE_REQUEST_H_

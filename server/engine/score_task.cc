@@ -167,11 +167,7 @@ void ScoreTask::FinishOne() {
   sink->OnScores(std::move(event_));
 }
 
-void ScoreTask::Stop(FinishReason reason) {
-  Fail(reason == FinishReason::kDeadline
-           ? absl::DeadlineExceededError("timeout_ms has passed before every token was scored")
-           : absl::CancelledError("the request was cancelled"));
-}
+void ScoreTask::Stop(FinishReason reason) { Fail(UnscoredError(reason)); }
 
 void ScoreTask::Fail(const absl::Status& status) {
   set_ended();

@@ -20,13 +20,6 @@ namespace {
 
 constexpr int32_t kMaxInFlight = 1024;
 
-v1::GenerateBatchResponse ResponseTo(const BatchEntry& entry) {
-  v1::GenerateBatchResponse response;
-  response.set_message_index(entry.index);
-  response.set_request_id(entry.request_id);
-  return response;
-}
-
 }  // namespace
 
 absl::StatusOr<v1::GenerateBatchRequest> ParseBatchRequest(grpc::ByteBuffer* bytes) {
@@ -49,7 +42,12 @@ grpc::ByteBuffer SerializeBatchResponse(const v1::GenerateBatchResponse& respons
 }
 
 const std::string& RequestIdOf(const v1::GenerateBatchRequest& message) {
-  return message.has_cancel() ? message.cancel().request_id() : message.generate().request_id();
+  if (message.has_cancel()) return message.cancel().request_id();
+  return message.has_score() ? message.score().request_id() : message.generate().request_id();
+}
+
+const std::string& ModelOf(const v1::GenerateBatchRequest& message) {
+  return message.has_score() ? message.score().model() : message.generate().model();
 }
 
 absl::StatusOr<BatchSettings> DecodeBatchOptions(const v1::BatchOptions& options) {
@@ -74,32 +72,16 @@ absl::StatusOr<BatchSettings> DecodeBatchOptions(const v1::BatchOptions& options
 }
 
 std::deque<v1::GenerateBatchResponse> EncodeBatchAnswer(const BatchEntry& entry,
-                                                        std::deque<v1::Chunk> chunks,
-                                                        const FinishEvent& finish) {
-  std::deque<v1::GenerateBatchResponse> responses(1, ResponseTo(entry));
-  *responses.front().mutable_generated()->mutable_started() = entry.started;
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    if (i > 0) responses.push_back(ResponseTo(entry));
-    *responses.back().mutable_generated()->mutable_chunk() = std::move(chunks[i]);
+                                                        BatchOutcome outcome) {
+  if (!outcome.error.ok()) {
+    outcome.parts.assign(1, {});
+    *outcome.parts.front().mutable_error() = ToRpcStatus(outcome.error);
   }
-  *responses.back().mutable_generated()->mutable_finished() = EncodeFinished(finish);
-  return responses;
-}
-
-std::deque<v1::GenerateBatchResponse> EncodeBatchError(const BatchEntry& entry,
-                                                       const absl::Status& error) {
-  std::deque<v1::GenerateBatchResponse> responses(1, ResponseTo(entry));
-  *responses.front().mutable_error() = ToRpcStatus(error);
-  return responses;
-}
-
-FinishEvent FinishUnsubmitted(const Request& request, FinishReason reason) {
-  FinishEvent finish = {};
-  finish.reason = reason;
-  finish.prompt_tokens = request.prompt.structure.size();
-  finish.cached_per_segment.resize(request.prompt.segment_count);
-  finish.queue = absl::Now() - request.arrival;
-  return finish;
+  for (v1::GenerateBatchResponse& part : outcome.parts) {
+    part.set_message_index(entry.index);
+    part.set_request_id(entry.request_id);
+  }
+  return std::move(outcome.parts);
 }
 
 }  // namespace structattn

@@ -23,20 +23,16 @@ absl::StatusOr<v1::GenerateBatchRequest> ParseBatchRequest(grpc::ByteBuffer* byt
 
 grpc::ByteBuffer SerializeBatchResponse(const v1::GenerateBatchResponse& response);
 
-// Of the message that is cancelled or generated; empty for others.
+// Of the request, or of the one to cancel; empty for other messages.
 const std::string& RequestIdOf(const v1::GenerateBatchRequest& message);
+// That a request names; empty for other messages.
+const std::string& ModelOf(const v1::GenerateBatchRequest& message);
 
 absl::StatusOr<BatchSettings> DecodeBatchOptions(const v1::BatchOptions& options);
 
-// What the client gets for `entry`: its started, the chunks, the end.
+// What the client gets for `entry`: the parts, or the error.
 std::deque<v1::GenerateBatchResponse> EncodeBatchAnswer(const BatchEntry& entry,
-                                                        std::deque<v1::Chunk> chunks,
-                                                        const FinishEvent& finish);
-std::deque<v1::GenerateBatchResponse> EncodeBatchError(const BatchEntry& entry,
-                                                       const absl::Status& error);
-
-// Of a request that ended before the engine had it.
-FinishEvent FinishUnsubmitted(const Request& request, FinishReason reason);
+                                                        BatchOutcome outcome);
 
 }  // namespace structattn
 

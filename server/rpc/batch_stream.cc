@@ -27,34 +27,6 @@ constexpr absl::Duration kMinRetryDelay = absl::Milliseconds(5);
 constexpr absl::Duration kMaxRetryDelay = absl::Milliseconds(80);
 constexpr size_t kMaxQuotedBytes = 64;
 
-// Gathers one answer; the stream hears of it when it is whole.
-class AnswerSink final : public EventSink {
- public:
-  AnswerSink(std::shared_ptr<BatchStream> stream, int64_t index)
-      : stream_(std::move(stream)), index_(index) {}
-
-  void OnToken(TokenEvent event) override { AppendToken(event, ChunkFor(event.index)); }
-  void OnFinish(const FinishEvent& event) override {
-    stream_->OnAnswer(index_, std::move(chunks_), event);
-  }
-  void OnError(const absl::Status& status) override { stream_->OnFailure(index_, status); }
-
- private:
-  // The last chunk of this continuation, while it has room; else a new one.
-  v1::Chunk* ChunkFor(int32_t continuation) {
-    for (auto chunk = chunks_.rbegin(); chunk != chunks_.rend(); ++chunk) {
-      if (chunk->index() != continuation) continue;
-      if (chunk->token_ids_size() >= kMaxTokensPerChunk) break;
-      return &*chunk;
-    }
-    return &chunks_.emplace_back();
-  }
-
-  const std::shared_ptr<BatchStream> stream_;
-  const int64_t index_;
-  std::deque<v1::Chunk> chunks_;
-};
-
 std::string Quoted(const std::string& id) {
   return absl::StrCat("\"", id.substr(0, kMaxQuotedBytes), "\"");
 }
@@ -93,17 +65,12 @@ void BatchStream::CancelWork() {
       if (std::optional<Cancel> cancel = CancelEntry(*entry)) cancels.push_back(*std::move(cancel));
     }
   }
-  for (const Cancel& cancel : cancels) cancel.served->engine->Cancel(cancel.ticket);
+  for (const Cancel& cancel : cancels) cancel.Run();
 }
 
-void BatchStream::OnAnswer(int64_t index, std::deque<v1::Chunk> chunks, const FinishEvent& finish) {
+void BatchStream::OnEnd(int64_t index, BatchOutcome outcome) {
   std::lock_guard lock(mutex_);
-  AnswerEntry(*window_.Find(index), std::move(chunks), finish);
-}
-
-void BatchStream::OnFailure(int64_t index, const absl::Status& error) {
-  std::lock_guard lock(mutex_);
-  RefuseEntry(*window_.Find(index), error);
+  AnswerEntry(*window_.Find(index), std::move(outcome));
 }
 
 void BatchStream::OnReadDone(bool ok) {
@@ -171,7 +138,7 @@ void BatchStream::HandleMessage() {
       }
     }
   }
-  if (cancel.has_value()) cancel->served->engine->Cancel(cancel->ticket);
+  if (cancel.has_value()) cancel->Run();
   if (entry != nullptr) Prepare(*entry);
 }
 
@@ -193,7 +160,8 @@ bool BatchStream::TakeUnanswered(std::optional<Cancel>* cancel) {
     if (entry != nullptr) *cancel = CancelEntry(*entry);
     if (entry != nullptr || seen_ids_.Contains(id)) return true;
   }
-  if (message_->has_generate() && seen_ids_.size() >= options_.max_requests) {
+  const bool is_request = message_->has_generate() || message_->has_score();
+  if (is_request && seen_ids_.size() >= options_.max_requests) {
     End(absl::UnavailableError(absl::StrCat("the stream has taken ", options_.max_requests,
                                             " requests: the rest needs a new stream")));
   }
@@ -213,12 +181,13 @@ absl::Status BatchStream::CheckMessage() {
                         absl::StrCat(Quoted(message_->cancel().request_id()),
                                      ": no request of this stream has this id"));
     case v1::GenerateBatchRequest::kGenerate:
+    case v1::GenerateBatchRequest::kScore:
       break;
     case v1::GenerateBatchRequest::MESSAGE_NOT_SET:
       return InvalidField("message", "MESSAGE_MISSING",
-                          "one of options, generate, cancel must be set");
+                          "one of options, generate, score, cancel must be set");
   }
-  const std::string& id = message_->generate().request_id();
+  const std::string& id = RequestIdOf(*message_);
   if (id.empty()) {
     return InvalidField("request_id", "REQUEST_ID_MISSING",
                         absl::StrCat("empty: 1..", kMaxRequestIdBytes,
@@ -230,27 +199,21 @@ absl::Status BatchStream::CheckMessage() {
 }
 
 void BatchStream::Prepare(BatchEntry& entry) {
-  absl::StatusOr<AdmittedRequest> admitted = options_.admit(message_->generate());
-  v1::Started started;
-  if (admitted.ok()) {
-    started =
-        EncodeStarted(*admitted->served, admitted->request, message_->generate().output().echo());
-  }
-  const std::string model = message_->generate().model().substr(0, kMaxQuotedBytes);
+  absl::StatusOr<std::shared_ptr<BatchWork>> work = options_.admit(*message_);
+  const std::string model = ModelOf(*message_).substr(0, kMaxQuotedBytes);
   message_ = v1::GenerateBatchRequest();
   bool submits = false;
   {
     std::lock_guard lock(mutex_);
     entry.model = model;
-    if (absl::IsUnavailable(admitted.status())) End(admitted.status());
+    if (absl::IsUnavailable(work.status())) End(work.status());
     if (ending_.has_value() || client_gone_) {
       window_.Drop(entry);
-    } else if (!admitted.ok()) {
-      RefuseEntry(entry, admitted.status());
+    } else if (!work.ok()) {
+      RefuseEntry(entry, work.status());
     } else {
-      entry.served = std::move(admitted->served);
-      entry.request = std::move(admitted->request);
-      entry.started = std::move(started);
+      entry.served = (*work)->served();
+      entry.work = *std::move(work);
       entry.state = State::kWaiting;
       waiting_.push_back(entry.index);
       if (entry.cancelled) EndUnsubmitted(entry, FinishReason::kCancelled);
@@ -274,8 +237,10 @@ void BatchStream::ReadOn() {
 
 void BatchStream::SubmitAll() {
   while (std::optional<Submission> next = NextSubmission()) {
-    const absl::StatusOr<Engine::Ticket> ticket = next->served->engine->Submit(
-        std::move(next->request), std::make_shared<AnswerSink>(shared_from_this(), next->index));
+    const absl::StatusOr<Engine::Ticket> ticket =
+        next->work->Submit([self = shared_from_this(), index = next->index](BatchOutcome outcome) {
+          self->OnEnd(index, std::move(outcome));
+        });
     if (!RecordSubmission(next->index, ticket)) return TryAgainLater();
   }
 }
@@ -291,8 +256,7 @@ std::optional<BatchStream::Submission> BatchStream::NextSubmission() {
   BatchEntry& entry = *window_.Find(waiting_.front());
   waiting_.pop_front();
   entry.state = State::kSubmitting;
-  // A copy: an engine without room does not give the request back.
-  return Submission{.index = entry.index, .served = entry.served, .request = *entry.request};
+  return Submission{.index = entry.index, .work = entry.work};
 }
 
 // False when the engine's queue is full.
@@ -321,11 +285,11 @@ bool BatchStream::RecordSubmission(int64_t index, const absl::StatusOr<Engine::T
       return true;
     }
     entry->state = State::kSubmitted;
-    entry->request.reset();
+    entry->work.reset();
     entry->ticket = *ticket;
     if (entry->cancelled) cancel = CancelEntry(*entry);
   }
-  if (cancel.has_value()) cancel->served->engine->Cancel(cancel->ticket);
+  if (cancel.has_value()) cancel->Run();
   return true;
 }
 
@@ -343,7 +307,7 @@ void BatchStream::TryAgainLater() {
       std::lock_guard lock(self->mutex_);
       const absl::Time now = absl::Now();
       for (BatchEntry* entry : self->window_.All()) {
-        if (entry->state == State::kWaiting && entry->request->deadline <= now) {
+        if (entry->state == State::kWaiting && entry->work->deadline() <= now) {
           self->EndUnsubmitted(*entry, FinishReason::kDeadline);
         }
       }
@@ -362,19 +326,17 @@ std::optional<BatchStream::Cancel> BatchStream::CancelEntry(BatchEntry& entry) {
 
 void BatchStream::EndUnsubmitted(BatchEntry& entry, FinishReason reason) {
   std::erase(waiting_, entry.index);
-  AnswerEntry(entry, {}, FinishUnsubmitted(*entry.request, reason));
-}
-
-void BatchStream::AnswerEntry(BatchEntry& entry, std::deque<v1::Chunk> chunks,
-                              const FinishEvent& finish) {
-  entry.finish = finish;
-  window_.Answer(entry, EncodeBatchAnswer(entry, std::move(chunks), finish));
-  Pump();
+  AnswerEntry(entry, entry.work->EndUnsubmitted(reason));
 }
 
 void BatchStream::RefuseEntry(BatchEntry& entry, const absl::Status& error) {
-  entry.outcome = error;
-  window_.Answer(entry, EncodeBatchError(entry, error));
+  AnswerEntry(entry, {.error = error});
+}
+
+void BatchStream::AnswerEntry(BatchEntry& entry, BatchOutcome outcome) {
+  entry.outcome = outcome.error;
+  entry.finish = outcome.finish;
+  window_.Answer(entry, EncodeBatchAnswer(entry, std::move(outcome)));
   Pump();
 }
 

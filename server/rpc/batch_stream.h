@@ -25,23 +25,19 @@
 #include "server/engine/request.h"
 #include "server/engine/served_model.h"
 #include "server/rpc/batch_window.h"
+#include "server/rpc/batch_work.h"
 #include "server/rpc/seen_ids.h"
 #include "structattn/v1/inference_service.pb.h"
 
 namespace structattn {
-
-// A request that is in order, and the model that answers it.
-struct AdmittedRequest {
-  std::shared_ptr<ServedModel> served;
-  Request request;
-};
 
 class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
                           public std::enable_shared_from_this<BatchStream> {
  public:
   struct Options {
     // Finds the model and checks the request. UNAVAILABLE ends the stream, not only the request.
-    std::function<absl::StatusOr<AdmittedRequest>(const v1::GenerateRequest&)> admit;
+    std::function<absl::StatusOr<std::shared_ptr<BatchWork>>(const v1::GenerateBatchRequest&)>
+        admit;
     size_t max_requests;
     // Called once, last, on a gRPC thread: the owner drops its reference.
     std::function<void(const BatchStream*)> on_done;
@@ -59,10 +55,6 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   // thread.
   void CancelWork();
 
-  // From the sinks, on an engine's thread.
-  void OnAnswer(int64_t index, std::deque<v1::Chunk> chunks, const FinishEvent& finish);
-  void OnFailure(int64_t index, const absl::Status& error);
-
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -78,10 +70,11 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   };
   struct Submission {
     int64_t index;
-    std::shared_ptr<ServedModel> served;
-    Request request;
+    std::shared_ptr<BatchWork> work;
   };
   struct Cancel {
+    void Run() const { served->engine->Cancel(ticket); }
+
     std::shared_ptr<ServedModel> served;
     Engine::Ticket ticket;
   };
@@ -99,11 +92,12 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   void TryAgainLater();
   std::optional<Submission> NextSubmission();
   bool RecordSubmission(int64_t index, const absl::StatusOr<Engine::Ticket>& ticket);
+  void OnEnd(int64_t index, BatchOutcome outcome);  // On an engine's thread.
 
   // All with mutex_ held:
   std::optional<Cancel> CancelEntry(BatchEntry& entry);
   void EndUnsubmitted(BatchEntry& entry, FinishReason reason);
-  void AnswerEntry(BatchEntry& entry, std::deque<v1::Chunk> chunks, const FinishEvent& finish);
+  void AnswerEntry(BatchEntry& entry, BatchOutcome outcome);
   void RefuseEntry(BatchEntry& entry, const absl::Status& error);
   void End(const absl::Status& status);
   void Pump();

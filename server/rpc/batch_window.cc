@@ -41,8 +41,7 @@ std::vector<BatchEntry*> BatchWindow::All() {
 void BatchWindow::Answer(BatchEntry& entry, std::deque<v1::GenerateBatchResponse> responses) {
   STRUCTATTN_CHECK(entry.state != BatchEntry::State::kAnswered && !responses.empty());
   entry.state = BatchEntry::State::kAnswered;
-  entry.request.reset();
-  entry.started.Clear();
+  entry.work.reset();
   entry.responses = std::move(responses);
   ForgetId(entry);
   if (!settings_.in_input_order) answered_.push_back(entry.index);

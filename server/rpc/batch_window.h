@@ -15,6 +15,7 @@
 
 #include "server/engine/request.h"
 #include "server/engine/served_model.h"
+#include "server/rpc/batch_work.h"
 #include "structattn/v1/inference_service.pb.h"
 
 namespace structattn {
@@ -35,10 +36,9 @@ struct BatchEntry {
   State state = State::kPreparing;
   bool cancelled = false;               // To be ended as soon as its state allows.
   std::shared_ptr<ServedModel> served;  // The lease; never given back by the engine's thread.
-  std::optional<Request> request;       // Until submitted.
-  v1::Started started;
-  Engine::Ticket ticket = 0;  // 0 until submitted.
-  absl::Status outcome;       // Of an answered entry, as is the rest.
+  std::shared_ptr<BatchWork> work;      // Until submitted.
+  Engine::Ticket ticket = 0;            // 0 until submitted.
+  absl::Status outcome;                 // Of an answered entry, as is the rest.
   std::optional<FinishEvent> finish;
   std::deque<v1::GenerateBatchResponse> responses;  // Not yet written.
 };

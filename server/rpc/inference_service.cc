@@ -62,8 +62,8 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* InferenceService::G
     grpc::CallbackServerContext* context) {
   const absl::Time deadline = DeadlineOf(*context);
   const auto stream = std::make_shared<BatchStream>(BatchStream::Options{
-      .admit = [this,
-                deadline](const v1::GenerateRequest& request) { return Admit(request, deadline); },
+      .admit = [this, deadline](
+                   const v1::GenerateBatchRequest& message) { return Admit(message, deadline); },
       .max_requests = limits_.max_requests_per_stream,
       .on_done = [this](const BatchStream* done) { batches_.Remove(done); }});
   batches_.Add(stream);
@@ -127,15 +127,31 @@ absl::StatusOr<AdmittedRequest> InferenceService::Admit(const v1::GenerateReques
   return AdmittedRequest{.served = std::move(served), .request = std::move(decoded)};
 }
 
+absl::StatusOr<AdmittedScore> InferenceService::Admit(const v1::ScoreRequest& request,
+                                                      absl::Time call_deadline) const {
+  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served, FindModel(request.model()));
+  STRUCTATTN_ASSIGN_OR_RETURN(DecodedScore decoded, DecodeScoreRequest(request, *served, limits_));
+  decoded.request.deadline = std::min(decoded.request.deadline, call_deadline);
+  return AdmittedScore{.served = std::move(served), .score = std::move(decoded)};
+}
+
+absl::StatusOr<std::shared_ptr<BatchWork>> InferenceService::Admit(
+    const v1::GenerateBatchRequest& message, absl::Time call_deadline) const {
+  if (message.has_score()) {
+    STRUCTATTN_ASSIGN_OR_RETURN(AdmittedScore admitted, Admit(message.score(), call_deadline));
+    return NewScoreWork(std::move(admitted));
+  }
+  STRUCTATTN_ASSIGN_OR_RETURN(AdmittedRequest admitted, Admit(message.generate(), call_deadline));
+  return NewGenerateWork(std::move(admitted), message.generate().output().echo());
+}
+
 absl::Status InferenceService::StartScore(const grpc::CallbackServerContext& context,
                                           const v1::ScoreRequest& request,
                                           v1::ScoreResponse* response, ScoreCall* call) {
-  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served, FindModel(request.model()));
-  STRUCTATTN_ASSIGN_OR_RETURN(DecodedScore decoded, DecodeScoreRequest(request, *served, limits_));
-  decoded.request.deadline = std::min(decoded.request.deadline, DeadlineOf(context));
-  *response = std::move(decoded.reply);
-  call->Start(std::move(served), std::move(decoded.request),
-              [response, places = std::move(decoded.places)](const ScoreEvent& event) {
+  STRUCTATTN_ASSIGN_OR_RETURN(AdmittedScore admitted, Admit(request, DeadlineOf(context)));
+  *response = std::move(admitted.score.reply);
+  call->Start(std::move(admitted.served), std::move(admitted.score.request),
+              [response, places = std::move(admitted.score.places)](const ScoreEvent& event) {
                 FillScores(event, places, response);
               });
   return absl::OkStatus();

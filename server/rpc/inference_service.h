@@ -59,9 +59,13 @@ class InferenceService final : public InferenceServiceBase {
   enum class Phase { kLoading, kOpen, kDraining };
 
   absl::Status CheckOpen() const;
-  // Finds the model and checks the request; its deadline is the call's at the latest.
+  // Find the model and check the request; its deadline is the call's at the latest.
   absl::StatusOr<AdmittedRequest> Admit(const v1::GenerateRequest& request,
                                         absl::Time call_deadline) const;
+  absl::StatusOr<AdmittedScore> Admit(const v1::ScoreRequest& request,
+                                      absl::Time call_deadline) const;
+  absl::StatusOr<std::shared_ptr<BatchWork>> Admit(const v1::GenerateBatchRequest& message,
+                                                   absl::Time call_deadline) const;
   absl::Status FillInspect(const v1::InspectRequest& request, v1::InspectResponse* response) const;
   absl::Status StartScore(const grpc::CallbackServerContext& context,
                           const v1::ScoreRequest& request, v1::ScoreResponse* response,

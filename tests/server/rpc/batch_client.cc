@@ -24,6 +24,13 @@ bool BatchClient::Send(const std::string& id, v1::GenerateRequest request) {
   return Write(message);
 }
 
+bool BatchClient::SendScore(const std::string& id, v1::ScoreRequest request) {
+  v1::GenerateBatchRequest message;
+  *message.mutable_score() = std::move(request);
+  message.mutable_score()->set_request_id(id);
+  return Write(message);
+}
+
 bool BatchClient::Cancel(const std::string& id) {
   v1::GenerateBatchRequest message;
   message.mutable_cancel()->set_request_id(id);
@@ -37,7 +44,8 @@ bool BatchClient::Read(BatchAnswer* answer) {
     if (answer->parts++ > 0) {
       EXPECT_EQ(response.message_index(), answer->message_index);
     } else {
-      EXPECT_TRUE(response.has_error() || response.generated().has_started());
+      EXPECT_TRUE(response.has_error() || response.has_scored() ||
+                  response.generated().has_started());
     }
     answer->message_index = response.message_index();
     answer->request_id = response.request_id();
@@ -47,7 +55,13 @@ bool BatchClient::Read(BatchAnswer* answer) {
                        response.error().message(), response.error().SerializeAsString()};
       return true;
     }
+    if (response.has_scored()) {
+      EXPECT_EQ(answer->parts, 1);
+      answer->scored = response.scored();
+      return true;
+    }
     const v1::GenerateResult& part = response.generated();
+    if (part.has_chunk()) answer->chunks.push_back(part.chunk());
     if (part.has_started()) answer->started = part.started();
     answer->text += part.chunk().text();
     answer->token_ids.insert(answer->token_ids.end(), part.chunk().token_ids().begin(),

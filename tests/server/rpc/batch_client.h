@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,10 @@ struct BatchAnswer {
   grpc::Status error;  // With its details; OK for an answer.
   std::vector<int32_t> token_ids;
   std::string text;
+  std::vector<v1::Chunk> chunks;  // What token_ids and text are made of.
   v1::Started started;
   v1::Finished finished;
+  std::optional<v1::ScoreResponse> scored;  // Instead of all this.
   int parts = 0;
 };
 
@@ -31,6 +34,7 @@ class BatchClient {
                        absl::Duration timeout = absl::InfiniteDuration());
 
   bool Send(const std::string& id, v1::GenerateRequest request);
+  bool SendScore(const std::string& id, v1::ScoreRequest request);
   bool Cancel(const std::string& id);
   bool Write(const v1::GenerateBatchRequest& message) { return stream_->Write(message); }
   void HalfClose() { stream_->WritesDone(); }

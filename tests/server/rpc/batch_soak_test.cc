@@ -180,6 +180,12 @@ class RandomStream {
       default:
         sent_.insert(id);
         ++expected_answers_;  // An answer or, of a duplicate, an error.
+        if (Below(4) == 0) {
+          v1::ScoreRequest request;
+          *request.mutable_prompt() = GoodRequest().prompt();
+          request.add_continuations()->set_text(std::string(1 + Below(30), 'x'));
+          return client->SendScore(id, request);
+        }
         return client->Send(id, GoodRequest(1 + Below(Below(10) == 0 ? 400 : 6)));
     }
   }

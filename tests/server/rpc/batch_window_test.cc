@@ -163,7 +163,7 @@ TEST(BatchWindow, ARefusedDuplicateLeavesTheFirstItsId) {
   BatchWindow window;
   window.Open(0, "a");
   BatchEntry& duplicate = window.Open(1, "a");
-  window.Answer(duplicate, EncodeBatchError(duplicate, absl::AlreadyExistsError("x")));
+  window.Answer(duplicate, EncodeBatchAnswer(duplicate, {.error = absl::AlreadyExistsError("x")}));
   ASSERT_NE(window.FindById("a"), nullptr);
   EXPECT_EQ(window.FindById("a")->index, 0);
 }
