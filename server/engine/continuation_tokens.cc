@@ -80,8 +80,10 @@ absl::Status CheckKinds(const Prompt& prompt, std::span<const ContinuationText> 
 absl::Status CheckLength(size_t continuation, int64_t scored, int64_t prompt_tokens,
                          const PromptLimits& limits) {
   if (scored <= 0) {
-    return InvalidField(FieldOf(continuation), "EMPTY_CONTINUATION",
-                        "yields no token behind the prompt's own; at least one is needed");
+    return InvalidField(
+        FieldOf(continuation), "EMPTY_CONTINUATION",
+        "yields no token behind the prompt's own: it is empty, or becomes part of the "
+        "prompt's last token; at least one is needed");
   }
   if (prompt_tokens + scored <= limits.context_length) return absl::OkStatus();
   return InvalidField(

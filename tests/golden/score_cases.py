@@ -15,7 +15,7 @@ import reference
 
 PRESETS = ("anchored", "shared", "isolated", "causal")
 TEXTS = [" Paris", "Paris", " the answer is no", "\n\nQuestion:", "s not", " 42", ", of course",
-         " yes.", " \u00fcber alles", " a", " B", "!"]
+         " yes.", " \u00fcber alles", " a", " B", " (sic)"]
 
 
 def golden_path(model):
