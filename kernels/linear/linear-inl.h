@@ -132,17 +132,101 @@ class StagedInputs {
   alignas(64) Unit units_[kItemRows * kStagedStride];
 };
 
-// Neighbouring panels of an item, worked on side by side: kGroupPanels of them, fewer at its end.
-// Sums are in registers within a block of steps, wait here between two, and go straight to the
-// output after the last; only those of a panel with missing outputs wait here for that, too.
+// Cells of neighbouring panels over a piece of their steps.
+template <class Format>
+struct PanelCells {
+  const typename Format::Stored* first;
+  int64_t stride;    // From panel to panel, in cells.
+  const char* next;  // What is read after them, by all likelihood.
+  int64_t next_step_bytes;
+};
+
+// Panels that are stored as the engine multiplies them.
 template <class Engine>
-class PanelGroup {
+class StoredPanels {
  public:
   using Format = typename Engine::Format;
   using Stored = typename Format::Stored;
+  static constexpr int kMostTogether = kGroupPanels;
+
+  StoredPanels(const LinearItem& item, int64_t steps)
+      : stride_(steps * kPanelOutputs<Format>), group_(static_cast<const Stored*>(item.panels)) {}
+
+  static int64_t Steps(int64_t inputs) {
+    constexpr int64_t kMultiple = Format::kInputsPerStep * Engine::kStepsMultiple;
+    return (inputs + kMultiple - 1) / kMultiple * Engine::kStepsMultiple;
+  }
+  static constexpr int64_t StepsOfPiece(bool /*wide*/) { return kStepsPerBlock; }
+
+  void Skip(int panels) { group_ += panels * stride_; }
+
+  // Of `together` panels of the group, which has `count`.
+  PanelCells<Format> Read(int panel, int /*together*/, StepBlock piece, int count) const {
+    const Stored* const next = panel + 1 < count ? At(panel + 1, piece.begin) : At(0, piece.end);
+    return {At(panel, piece.begin), stride_, reinterpret_cast<const char*>(next),
+            kStepBytes<Format>};
+  }
+
+ private:
+  const Stored* At(int panel, int64_t step) const {
+    return group_ + panel * stride_ + step * kPanelOutputs<Format>;
+  }
+
+  const int64_t stride_;
+  const Stored* group_;  // The first panel of the group.
+};
+
+// Panels of blocks: a piece is expanded just before it is multiplied, and stays in the first-level
+// cache. The engine meets the same cells, in the same order, as if they had been stored.
+template <class Engine>
+class BlockPanels {
+ public:
+  using Format = typename Engine::Format;
+  static constexpr int kMostTogether = 4;
+
+  BlockPanels(const LinearItem& item, int64_t /*steps*/)
+      : item_(item), group_(static_cast<const char*>(item.panels)) {}
+
+  static int64_t Steps(int64_t inputs) {
+    return (inputs + kChunkInputs - 1) / kChunkInputs * kChunkSteps;
+  }
+  // Many panels by a chunk, or one panel by as many chunks.
+  static constexpr int64_t StepsOfPiece(bool wide) {
+    return wide ? kChunkSteps : kMostTogether * kChunkSteps;
+  }
+
+  void Skip(int panels) { group_ += panels * item_.panel_bytes; }
+
+  PanelCells<Format> Read(int panel, int together, StepBlock piece, int /*count*/) {
+    const int64_t steps = piece.end - piece.begin;
+    const int64_t stride = steps * kPanelOutputs<Format>;
+    for (int i = 0; i < together; ++i) {
+      item_.unpack(group_ + (panel + i) * item_.panel_bytes, piece.begin / kChunkSteps,
+                   steps / kChunkSteps, cells_ + i * stride);
+    }
+    return {cells_, stride, reinterpret_cast<const char*>(cells_), 0};  // Unpacking fetches ahead.
+  }
+
+ private:
+  static constexpr int64_t kChunkSteps = kChunkInputs / Format::kInputsPerStep;
+  static_assert(kStepsPerBlock % (kMostTogether * kChunkSteps) == 0);
+  static_assert(kChunkSteps % Engine::kStepsMultiple == 0);
+
+  const LinearItem& item_;
+  const char* group_;
+  alignas(64) typename Format::Stored cells_[kMostTogether * kChunkSteps * kPanelOutputs<Format>];
+};
+
+// Neighbouring panels of an item, worked on side by side: kGroupPanels of them, fewer at its end.
+// Sums are in registers within a piece of the steps, wait here between two, and go straight to the
+// output after the last; only those of a panel with missing outputs wait here for that, too.
+template <class Engine, class Panels>
+class PanelGroup {
+ public:
+  using Format = typename Engine::Format;
 
   explicit PanelGroup(const LinearItem& item)
-      : item_(item), steps_(Steps(item.inputs)), panels_(static_cast<const Stored*>(item.panels)) {
+      : item_(item), steps_(Panels::Steps(item.inputs)), panels_(item, steps_) {
     Begin(0);
   }
 
@@ -151,30 +235,21 @@ class PanelGroup {
 
   // Moves on by a whole group.
   void Next() {
-    panels_ += Count() * Stride();
+    panels_.Skip(Count());
     Begin(first_ + kSumStride);
   }
 
-  // One block of steps for all rows, in tiles of nearly equal height: panel by panel, each tile
-  // fetching its share of the panel that comes next.
+  // One block of steps for all rows.
   void RunBlock(const StagedInputs<Format>& inputs, StepBlock block) {
     const int64_t rows = item_.row_end - item_.row_begin;
-    const int64_t tiles = (rows + Format::kMaxRows - 1) / Format::kMaxRows;
-    const bool wide = tiles == 1 && Engine::WidePanels(static_cast<int>(rows)) > 1;
+    const bool wide = rows <= Format::kMaxRows && Engine::WidePanels(static_cast<int>(rows)) > 1;
     for (int panel = 0, together; panel < Count(); panel += together) {
-      together = wide && panel < whole_ ? whole_ : 1;
-      for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t begin = rows * tile / tiles;
-        const int64_t end = rows * (tile + 1) / tiles;
-        const int64_t fetched = (block.end - block.begin) * kStepBytes<Format> * tile / tiles;
-        Engine::Run(static_cast<int>(end - begin), together,
-                    {.panel = Block(panel, block.begin),
-                     .panel_stride = Stride(),
-                     .staged = inputs.Row(begin),
-                     .sums = SumsOf(begin, panel, block),
-                     .steps = block.end - block.begin,
-                     .prefetch = After(panel, block) + fetched,
-                     .prefetch_stride = kStepBytes<Format> / tiles});
+      const int left = whole_ - panel;
+      together = !wide || left <= 1 ? 1 : left < kMostTogether ? left : kMostTogether;
+      const int64_t steps = Panels::StepsOfPiece(wide);
+      for (int64_t begin = block.begin; begin < block.end; begin += steps) {
+        const int64_t end = begin + steps < block.end ? begin + steps : block.end;
+        RunPiece(inputs, {panel, together, {begin, end}, begin - block.begin});
       }
     }
   }
@@ -196,11 +271,14 @@ class PanelGroup {
 
  private:
   static constexpr int64_t kSumStride = kGroupPanels * kPanelOutputs<Format>;
+  static constexpr int kMostTogether = Panels::kMostTogether;
 
-  static int64_t Steps(int64_t inputs) {
-    constexpr int64_t kMultiple = Format::kInputsPerStep * Engine::kStepsMultiple;
-    return (inputs + kMultiple - 1) / kMultiple * Engine::kStepsMultiple;
-  }
+  struct Piece {
+    int panel;
+    int together;
+    StepBlock steps;
+    int64_t staged;  // Of its first step, from the block's.
+  };
 
   void Begin(int64_t output) {
     first_ = output;
@@ -213,23 +291,32 @@ class PanelGroup {
     return whole_ + (whole_ < kGroupPanels && outputs < item_.outputs ? 1 : 0);
   }
 
-  int64_t Stride() const { return steps_ * kPanelOutputs<Format>; }
-
-  const Stored* Block(int panel, int64_t step) const {
-    return panels_ + panel * Stride() + step * kPanelOutputs<Format>;
+  // In tiles of nearly equal height, each fetching its share of the panel that comes next.
+  void RunPiece(const StagedInputs<Format>& inputs, const Piece& piece) {
+    const int64_t rows = item_.row_end - item_.row_begin;
+    const int64_t tiles = (rows + Format::kMaxRows - 1) / Format::kMaxRows;
+    const int64_t steps = piece.steps.end - piece.steps.begin;
+    const PanelCells<Format> cells =
+        panels_.Read(piece.panel, piece.together, piece.steps, Count());
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t begin = rows * tile / tiles;
+      const int64_t end = rows * (tile + 1) / tiles;
+      Engine::Run(static_cast<int>(end - begin), piece.together,
+                  {.panel = cells.first,
+                   .panel_stride = cells.stride,
+                   .staged = inputs.Row(begin) + piece.staged,
+                   .sums = SumsOf(begin, piece.panel, piece.steps),
+                   .steps = steps,
+                   .prefetch = cells.next + steps * cells.next_step_bytes * tile / tiles,
+                   .prefetch_stride = cells.next_step_bytes / tiles});
+    }
   }
 
-  // What is read after this block of the panel, by all likelihood.
-  const char* After(int panel, StepBlock block) const {
-    return reinterpret_cast<const char*>(panel + 1 < Count() ? Block(panel + 1, block.begin)
-                                                             : Block(0, block.end));
-  }
-
-  TileSums SumsOf(int64_t row, int panel, StepBlock block) {
+  TileSums SumsOf(int64_t row, int panel, StepBlock steps) {
     const int64_t output = panel * kPanelOutputs<Format>;
     float* const waiting = sums_ + row * kSumStride + output;
-    const float* const from = block.begin == 0 ? nullptr : waiting;
-    if (block.end < steps_ || panel == whole_) {
+    const float* const from = steps.begin == 0 ? nullptr : waiting;
+    if (steps.end < steps_ || panel == whole_) {
       return {from, kSumStride, waiting, kSumStride, nullptr, nullptr};
     }
     const int64_t place = (item_.row_begin + row) * item_.output_stride + first_ + output;
@@ -243,17 +330,17 @@ class PanelGroup {
 
   const LinearItem& item_;
   const int64_t steps_;
-  const Stored* panels_;  // The group's first.
-  int64_t first_ = 0;     // Its first output in the item.
-  int whole_ = 0;         // Its panels without missing outputs: all, or all but the last.
+  Panels panels_;
+  int64_t first_ = 0;  // The group's first output in the item.
+  int whole_ = 0;      // Its panels without missing outputs: all, or all but the last.
   alignas(64) float sums_[kItemRows * kSumStride];
 };
 
-template <class Engine>
+template <class Engine, class Panels>
 void RunItem(const LinearItem& item) {
   Engine::Begin();
   StagedInputs<typename Engine::Format> inputs(item);
-  for (PanelGroup<Engine> group(item); !group.ended(); group.Next()) {
+  for (PanelGroup<Engine, Panels> group(item); !group.ended(); group.Next()) {
     for (int64_t begin = 0; begin < group.steps(); begin += kStepsPerBlock) {
       const int64_t left = group.steps() - begin;
       const StepBlock block = {begin, begin + (left < kStepsPerBlock ? left : kStepsPerBlock)};
@@ -265,7 +352,17 @@ void RunItem(const LinearItem& item) {
   Engine::End();
 }
 
-template <class Engine>
+template <class Format>
+UnpackChunks UnpackerOf(BlockFormat format) {
+  if constexpr (Format::kInputsPerStep == 2) {
+    return ExpanderOf<kPanelOutputs<Format>, PairCellsOf>(format);
+  } else {
+    return ExpanderOf<kPanelOutputs<Format>, FloatCellsOf>(format);
+  }
+}
+
+// `BlockEngine` has the same inputs and panels; its cells are floats or pairs of bfloat16.
+template <class Engine, class BlockEngine = Engine>
 constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
   using Format = typename Engine::Format;
   return {.name = name,
@@ -273,7 +370,9 @@ constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
           .panel_outputs = kPanelOutputs<Format>,
           .inputs_per_step = Format::kInputsPerStep,
           .steps_multiple = Engine::kStepsMultiple,
-          .run = RunItem<Engine>};
+          .run = RunItem<Engine, StoredPanels<Engine>>,
+          .run_blocks = RunItem<BlockEngine, BlockPanels<BlockEngine>>,
+          .unpacker = UnpackerOf<typename BlockEngine::Format>};
 }
 
 }  // namespace

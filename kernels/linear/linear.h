@@ -7,22 +7,17 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
 #include "kernels/context.h"
 #include "kernels/dtype.h"
+#include "kernels/linear/block_format.h"
+#include "kernels/linear/matrix_view.h"
 #include "kernels/linear/weight_arena.h"
 
 namespace structattn {
-
-// A row-major matrix [rows, columns] of `dtype`, not owned.
-struct MatrixView {
-  const void* data = nullptr;
-  DType dtype = DType::kFloat32;
-  int64_t rows = 0;
-  int64_t columns = 0;
-};
 
 struct LinearKernel;  // kernels/linear/linear_kernel.h
 
@@ -44,11 +39,20 @@ class PackedWeight {
   static PackedWeight PackFor(const LinearKernel& kernel, std::span<const MatrixView> views,
                               const PackTarget& target);
 
+  // Likewise for matrices in blocks, all of one format, which stay in as few bits: the target's
+  // dtype is that of the inputs. The kernel multiplies by the values that the format means, as
+  // floats, or rounded to bfloat16 where it multiplies pairs of those.
+  static PackedWeight PackBlocks(std::span<const BlockMatrixView> views, const PackTarget& target);
+  static PackedWeight PackBlocksFor(const LinearKernel& kernel,
+                                    std::span<const BlockMatrixView> views,
+                                    const PackTarget& target);
+
   PackedWeight() = default;
   PackedWeight(PackedWeight&&) = default;
   PackedWeight& operator=(PackedWeight&&) = default;
 
-  DType dtype() const;
+  DType dtype() const;                                           // Of the inputs.
+  std::optional<BlockFormat> format() const { return format_; }  // Absent: weights are of dtype().
   const LinearKernel& kernel() const { return *kernel_; }
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
@@ -59,22 +63,27 @@ class PackedWeight {
   std::shared_ptr<void> data_;  // 64-byte aligned, in the arena.
   int64_t bytes_ = 0;
   const LinearKernel* kernel_ = nullptr;
+  std::optional<BlockFormat> format_;
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
 };
 
 struct LinearParams {
-  const void* input = nullptr;  // [rows, inputs] of the weight's dtype.
+  const void* input = nullptr;  // [rows, inputs] of weight->dtype().
   const PackedWeight* weight = nullptr;
   const float* bias = nullptr;      // [outputs] or null.
   const float* residual = nullptr;  // [rows, outputs] added to the result, or null; may be output.
   float* output = nullptr;          // [rows, outputs].
   int64_t rows = 0;
+  int64_t output_stride = 0;  // Floats from row to row of output and residual; 0: outputs.
 };
 
 void LinearCpu(ThreadPool& pool, const LinearParams& params);
 
-// The kernel that Pack chooses for `dtype` on this CPU, for provenance: "avx512_bf16".
+// The best kernel for inputs of `dtype` on this CPU.
+const LinearKernel& BestLinearKernel(DType dtype);
+
+// Its name for provenance: "avx512_bf16".
 std::string_view LinearKernelName(DType dtype);
 
 }  // namespace structattn

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hwy/base.h"
+#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_kernel.h"
 
@@ -18,6 +19,8 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
+#include "kernels/linear/linear_blocks-inl.h"
+// After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_bf16_pairs-inl.h"

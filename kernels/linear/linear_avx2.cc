@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "hwy/base.h"
+#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
 
 #if defined(__x86_64__)
@@ -11,6 +12,8 @@
 
 HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
 
+#include "kernels/linear/linear_blocks-inl.h"
+// After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_vector-inl.h"
@@ -83,8 +86,10 @@ namespace structattn {
 std::span<const LinearKernel> Avx2LinearKernels() {
   static constexpr LinearKernel kKernels[] = {
       KernelOf<VectorEngine<Float32Format>>("avx2", DType::kFloat32),
-      KernelOf<VectorEngine<Bfloat16Format>>("avx2", DType::kBfloat16),
-      KernelOf<VectorEngine<Float16Format>>("avx2", DType::kFloat16)};
+      KernelOf<VectorEngine<Bfloat16Format>, VectorEngine<FloatCells<Bfloat16Format>>>(
+          "avx2", DType::kBfloat16),
+      KernelOf<VectorEngine<Float16Format>, VectorEngine<FloatCells<Float16Format>>>(
+          "avx2", DType::kFloat16)};
   // GCC 12 knows no feature named f16c; every CPU with AVX2 has it.
   static const bool supported = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   return supported ? std::span<const LinearKernel>(kKernels) : std::span<const LinearKernel>();

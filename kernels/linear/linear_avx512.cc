@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "hwy/base.h"
+#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
 
 #if defined(__x86_64__)
@@ -11,6 +12,8 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
 
+#include "kernels/linear/linear_blocks-inl.h"
+// After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_vector-inl.h"
@@ -88,8 +91,10 @@ namespace structattn {
 std::span<const LinearKernel> Avx512LinearKernels() {
   static constexpr LinearKernel kKernels[] = {
       KernelOf<VectorEngine<Float32Format>>("avx512", DType::kFloat32),
-      KernelOf<VectorEngine<Bfloat16Format>>("avx512", DType::kBfloat16),
-      KernelOf<VectorEngine<Float16Format>>("avx512", DType::kFloat16)};
+      KernelOf<VectorEngine<Bfloat16Format>, VectorEngine<FloatCells<Bfloat16Format>>>(
+          "avx512", DType::kBfloat16),
+      KernelOf<VectorEngine<Float16Format>, VectorEngine<FloatCells<Float16Format>>>(
+          "avx512", DType::kFloat16)};
   static const bool supported = __builtin_cpu_supports("avx512f") &&
                                 __builtin_cpu_supports("avx512bw") &&
                                 __builtin_cpu_supports("avx512vl") &&

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "hwy/base.h"
+#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
 
 #if defined(__x86_64__)
@@ -11,6 +12,8 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
+#include "kernels/linear/linear_blocks-inl.h"
+// After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_bf16_pairs-inl.h"

@@ -9,16 +9,6 @@
 namespace structattn {
 namespace {
 
-const LinearKernel& BestKernel(DType dtype) {
-  for (const auto set : kLinearKernelSets) {
-    for (const LinearKernel& kernel : set()) {
-      if (kernel.dtype == dtype) return kernel;
-    }
-  }
-  STRUCTATTN_CHECK(false && "the portable set has every dtype");
-  std::abort();
-}
-
 struct Panels {
   int64_t begin;
   int64_t end;
@@ -57,13 +47,23 @@ class PanelItems {
 
 }  // namespace
 
+const LinearKernel& BestLinearKernel(DType dtype) {
+  for (const auto set : kLinearKernelSets) {
+    for (const LinearKernel& kernel : set()) {
+      if (kernel.dtype == dtype) return kernel;
+    }
+  }
+  STRUCTATTN_CHECK(false && "the portable set has every dtype");
+  std::abort();
+}
+
 PackedWeight PackedWeight::Pack(std::span<const MatrixView> views, const PackTarget& target) {
-  return PackFor(BestKernel(target.dtype), views, target);
+  return PackFor(BestLinearKernel(target.dtype), views, target);
 }
 
 DType PackedWeight::dtype() const { return kernel_->dtype; }
 
-std::string_view LinearKernelName(DType dtype) { return BestKernel(dtype).name; }
+std::string_view LinearKernelName(DType dtype) { return BestLinearKernel(dtype).name; }
 
 void LinearCpu(ThreadPool& pool, const LinearParams& params) {
   const PackedWeight& weight = *params.weight;
@@ -71,22 +71,28 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
   const int64_t panels = (weight.outputs() + kernel.panel_outputs - 1) / kernel.panel_outputs;
   const int64_t row_items = (params.rows + kItemRows - 1) / kItemRows;
   const int64_t panel_bytes = weight.bytes() / panels;
+  const auto run = weight.format().has_value() ? kernel.run_blocks : kernel.run;
+  const UnpackChunks unpack =
+      weight.format().has_value() ? kernel.unpacker(*weight.format()) : nullptr;
+  const int64_t output_stride = params.output_stride == 0 ? weight.outputs() : params.output_stride;
   const PanelItems panel_items(panels, row_items, pool.threads());
   pool.ParallelFor(row_items * panel_items.count(), [&](int64_t index) {
     const int64_t row_item = index % row_items;  // Neighbours in time share panels.
     const auto [begin, end] = panel_items[index / row_items];
     if (begin == end) return;
     const int64_t output = begin * kernel.panel_outputs;
-    kernel.run({.input = params.input,
-                .panels = static_cast<const char*>(weight.data()) + begin * panel_bytes,
-                .bias = params.bias == nullptr ? nullptr : params.bias + output,
-                .residual = params.residual == nullptr ? nullptr : params.residual + output,
-                .output = params.output + output,
-                .inputs = weight.inputs(),
-                .outputs = std::min(end * kernel.panel_outputs, weight.outputs()) - output,
-                .output_stride = weight.outputs(),
-                .row_begin = row_item * kItemRows,
-                .row_end = std::min(params.rows, (row_item + 1) * kItemRows)});
+    run({.input = params.input,
+         .panels = static_cast<const char*>(weight.data()) + begin * panel_bytes,
+         .bias = params.bias == nullptr ? nullptr : params.bias + output,
+         .residual = params.residual == nullptr ? nullptr : params.residual + output,
+         .output = params.output + output,
+         .inputs = weight.inputs(),
+         .outputs = std::min(end * kernel.panel_outputs, weight.outputs()) - output,
+         .output_stride = output_stride,
+         .row_begin = row_item * kItemRows,
+         .row_end = std::min(params.rows, (row_item + 1) * kItemRows),
+         .panel_bytes = panel_bytes,
+         .unpack = unpack});
   });
 }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "kernels/dtype.h"
+#include "kernels/linear/block_format.h"
 
 namespace structattn {
 
@@ -15,6 +16,10 @@ namespace structattn {
 // sums of a group stay on the thread's stack.
 inline constexpr int kItemRows = 96;
 inline constexpr int kGroupPanels = 16;
+
+// Expands chunks [first, first + count) of a packed panel of blocks (block_panel.h) to cells as the
+// kernel multiplies them: the steps of kChunkInputs inputs each, one after another.
+using UnpackChunks = void (*)(const void* panel, int64_t first, int64_t count, void* cells);
 
 // Rows [row_begin, row_end) times neighbouring panels, any number of them:
 // output = input weight^T + bias + residual.
@@ -29,15 +34,19 @@ struct LinearItem {
   int64_t output_stride;
   int64_t row_begin;
   int64_t row_end;
+  int64_t panel_bytes = 0;        // Of blocks: from panel to panel.
+  UnpackChunks unpack = nullptr;  // Likewise.
 };
 
 struct LinearKernel {
   std::string_view name;  // "avx512_bf16"
-  DType dtype;            // Of weights and inputs.
+  DType dtype;            // Of inputs, and of weights that are not in blocks.
   int panel_outputs;      // Outputs that lie side by side in a panel.
   int inputs_per_step;    // Inputs of one output that lie side by side.
   int steps_multiple;     // Panels are padded with zeros to a multiple of so many steps.
   void (*run)(const LinearItem& item);
+  void (*run_blocks)(const LinearItem& item);  // Of panels of blocks, which item.unpack expands.
+  UnpackChunks (*unpacker)(BlockFormat format);
 };
 
 // The kernels of each instruction set that this CPU supports (empty if it does not), the best of a

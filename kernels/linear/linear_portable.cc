@@ -3,8 +3,11 @@
 // Reached through kLinearKernelSets as the last choice.
 #include <cstring>
 
+#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
 // After what it needs.
+#include "kernels/linear/linear_blocks-inl.h"
+// After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_vector-inl.h"
@@ -45,8 +48,10 @@ struct PortableFormat {
 std::span<const LinearKernel> PortableLinearKernels() {
   static constexpr LinearKernel kKernels[] = {
       KernelOf<VectorEngine<PortableFormat<float>>>("portable", DType::kFloat32),
-      KernelOf<VectorEngine<PortableFormat<Bfloat16>>>("portable", DType::kBfloat16),
-      KernelOf<VectorEngine<PortableFormat<Float16>>>("portable", DType::kFloat16)};
+      KernelOf<VectorEngine<PortableFormat<Bfloat16>>,
+               VectorEngine<FloatCells<PortableFormat<Bfloat16>>>>("portable", DType::kBfloat16),
+      KernelOf<VectorEngine<PortableFormat<Float16>>,
+               VectorEngine<FloatCells<PortableFormat<Float16>>>>("portable", DType::kFloat16)};
   return kKernels;
 }
 

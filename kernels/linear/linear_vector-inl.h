@@ -88,6 +88,13 @@ void RunTiles(int rows, int panel_count, TileArgs<Format> args) {
   }
 }
 
+// A format of float sums over cells that are floats already, whatever its inputs are.
+template <class F>
+struct FloatCells : F {
+  using Stored = float;
+  static typename F::Cells LoadCells(const float* from) { return F::Load(from); }
+};
+
 template <class F>
 struct VectorEngine {
   using Format = F;

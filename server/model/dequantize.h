@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "kernels/dtype.h"
+#include "kernels/linear/block_format.h"
 
 namespace structattn {
 
@@ -23,6 +24,7 @@ struct GgmlEncoding {
   int64_t block_bytes;
   // Plain encodings (F32, F16, BF16); absent for quantised ones.
   std::optional<DType> plain;
+  std::optional<BlockFormat> blocks;  // Of the quantised ones.
 };
 
 // Null for a type that is not supported.

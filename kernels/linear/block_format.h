@@ -1,0 +1,108 @@
+// Matrices of few-bit integers with scales, as GGML stores them in GGUF files, and the int8 that
+// any matrix can be rounded to. Read by server/model's checkpoints, packed by
+// PackedWeight::PackBlocks; multiplies nothing. What a value is stands in BlockLayout; how bytes of
+// a file hold it, in block_format.cc.
+#ifndef STRUCTATTN_KERNELS_LINEAR_BLOCK_FORMAT_H_
+#define STRUCTATTN_KERNELS_LINEAR_BLOCK_FORMAT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "kernels/linear/matrix_view.h"
+#include "kernels/thread_pool.h"
+
+namespace structattn {
+
+// By GGML's names.
+enum class BlockFormat { kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K };
+
+inline constexpr BlockFormat kBlockFormats[] = {
+    BlockFormat::kQ4_0, BlockFormat::kQ4_1, BlockFormat::kQ5_0, BlockFormat::kQ5_1,
+    BlockFormat::kQ8_0, BlockFormat::kQ4_K, BlockFormat::kQ5_K, BlockFormat::kQ6_K};
+
+// Inputs that share an expansion of the kernels: every block is one chunk, or eight.
+inline constexpr int kChunkInputs = 32;
+
+// A value is scale * (code - offset) + shift, each operation rounded to float, where scale and
+// shift are a block's halves d and m; or, of a block of eight chunks with scales of their own,
+// scale = d * its group's, shift = -(m * its chunk's minimum).
+struct BlockLayout {
+  int code_bits;         // 4, 5, 6 or 8; codes of 8 bits are signed, others are not.
+  int offset;            // Of codes.
+  int chunks;            // Of a block: 1, or 8 with scales of their own.
+  int groups_per_chunk;  // Of values that share a scale: 1 or 2.
+  bool has_shift;
+
+  constexpr bool has_group_scales() const { return chunks > 1; }
+  constexpr int inputs() const { return chunks * kChunkInputs; }
+};
+
+constexpr BlockLayout LayoutOf(BlockFormat format) {
+  switch (format) {
+    case BlockFormat::kQ4_0:
+      return {4, 8, 1, 1, false};
+    case BlockFormat::kQ4_1:
+      return {4, 0, 1, 1, true};
+    case BlockFormat::kQ5_0:
+      return {5, 16, 1, 1, false};
+    case BlockFormat::kQ5_1:
+      return {5, 0, 1, 1, true};
+    case BlockFormat::kQ8_0:
+      return {8, 0, 1, 1, false};
+    case BlockFormat::kQ4_K:
+      return {4, 0, 8, 1, true};
+    case BlockFormat::kQ5_K:
+      return {5, 0, 8, 1, true};
+    case BlockFormat::kQ6_K:
+      return {6, 32, 8, 2, false};
+  }
+  return {};
+}
+
+// Of one block in a file.
+int64_t StoredBytes(BlockFormat format);
+
+std::string_view Name(BlockFormat format);  // "Q4_K"
+
+// A row-major matrix [rows, columns] in blocks along its rows, not owned; columns is a multiple of
+// the format's inputs. `data` needs no alignment.
+struct BlockMatrixView {
+  const void* data = nullptr;
+  BlockFormat format = BlockFormat::kQ8_0;
+  int64_t rows = 0;
+  int64_t columns = 0;
+
+  int64_t row_bytes() const { return columns / LayoutOf(format).inputs() * StoredBytes(format); }
+};
+
+// One block, taken apart.
+struct BlockParts {
+  static constexpr int kMostInputs = 256;
+  uint8_t codes[kMostInputs];  // In the order of the inputs; of 8 bits: two's complement.
+  uint16_t scale;              // d, the bits of a half.
+  uint16_t shift;              // m, likewise.
+  uint8_t group_scales[16];    // Of Q6_K: two's complement.
+  uint8_t minima[8];
+};
+BlockParts ReadBlock(BlockFormat format, const void* block);
+
+// Its LayoutOf(format).inputs() values.
+void ExpandBlock(BlockFormat format, const void* block, float* values);
+
+// Rounds 32 floats to a block of Q8_0 at `block`: scale = largest magnitude / 127 as a half, codes
+// the nearest multiples of it, ties to even. A block with a value that is not finite gets a NaN for
+// its scale, so all that it touches is NaN.
+void QuantizeQ8_0(const float* values, void* block);
+
+// A matrix rounded to Q8_0 and the memory that it lies in.
+struct QuantizedMatrix {
+  std::unique_ptr<std::byte[]> bytes;
+  BlockMatrixView view;  // Columns rounded up to whole blocks; the added values are 0.
+};
+QuantizedMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_KERNELS_LINEAR_BLOCK_FORMAT_H_

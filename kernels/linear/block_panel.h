@@ -1,0 +1,54 @@
+// The packed layout of weights in blocks: a panel of P outputs, block after block along the inputs.
+// Shared by linear_blocks_pack.cc, which writes it, and linear_blocks-inl.h, which expands it; the
+// layout of other weights is in linear-inl.h. Touches no memory.
+//
+//   block (32 or 256 inputs of P outputs)
+//     d[P] halves; m[P] halves where values have a shift
+//     chunk (32 inputs), one or eight of them:
+//       group scales [groups][P] bytes and minima [P] bytes, of blocks of eight chunks
+//       fifth bits  [P] words where codes have more than four: bit k is input k's
+//       sixth bits  [P] words, likewise
+//       nibbles     [16][P] bytes: row t has input 2t low and input 2t + 1 high; or, of 8 bits,
+//       codes       [32][P] bytes: row k is input k's
+// Outputs lie side by side as in a panel of numbers, so that the lanes of a vector are outputs
+// here, too. Missing outputs of the last panel are 0.
+#ifndef STRUCTATTN_KERNELS_LINEAR_BLOCK_PANEL_H_
+#define STRUCTATTN_KERNELS_LINEAR_BLOCK_PANEL_H_
+
+#include <cstdint>
+
+#include "kernels/linear/block_format.h"
+
+namespace structattn {
+
+// Byte offsets, for panels of P outputs.
+struct BlockPanelLayout {
+  int64_t shifts;  // In a block; scales are at 0.
+  int64_t chunks;  // Likewise, where the first one begins.
+  int64_t minima;  // In a chunk; group scales are at 0.
+  int64_t fifth_bits;
+  int64_t sixth_bits;
+  int64_t codes;
+  int64_t chunk_bytes;
+  int64_t block_bytes;
+};
+
+constexpr BlockPanelLayout PanelLayoutOf(BlockFormat format, int64_t panel_outputs) {
+  const BlockLayout block = LayoutOf(format);
+  const int64_t halves = 2 * panel_outputs;
+  const int64_t words = 4 * panel_outputs;
+  BlockPanelLayout at = {};
+  at.shifts = halves;
+  at.chunks = block.has_shift ? 2 * halves : halves;
+  at.minima = block.has_group_scales() ? block.groups_per_chunk * panel_outputs : 0;
+  at.fifth_bits = at.minima + (block.has_group_scales() && block.has_shift ? panel_outputs : 0);
+  at.sixth_bits = at.fifth_bits + (block.code_bits == 5 || block.code_bits == 6 ? words : 0);
+  at.codes = at.sixth_bits + (block.code_bits == 6 ? words : 0);
+  at.chunk_bytes = at.codes + (block.code_bits == 8 ? 32 : 16) * panel_outputs;
+  at.block_bytes = at.chunks + block.chunks * at.chunk_bytes;
+  return at;
+}
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_KERNELS_LINEAR_BLOCK_PANEL_H_

@@ -1,0 +1,119 @@
+// Packing of weights in blocks: stacking, and the layout that block_panel.h shows.
+// Called when a model is loaded, through PackedWeight::PackBlocks; never while serving. Copies
+// codes and scales as they are: packing changes no value.
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/check.h"
+#include "kernels/linear/block_panel.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear/linear_kernel.h"
+
+namespace structattn {
+namespace {
+
+// The blocks of row `row` of the stacked views; null past the last one.
+const char* FindRow(std::span<const BlockMatrixView> views, int64_t row) {
+  for (const BlockMatrixView& view : views) {
+    if (row < view.rows) return static_cast<const char*>(view.data) + row * view.row_bytes();
+    row -= view.rows;
+  }
+  return nullptr;
+}
+
+// Places one output's parts of a block among its neighbours'.
+class BlockWriter {
+ public:
+  BlockWriter(BlockFormat format, int64_t outputs)
+      : block_(LayoutOf(format)), at_(PanelLayoutOf(format, outputs)), outputs_(outputs) {}
+
+  int64_t block_bytes() const { return at_.block_bytes; }
+
+  void Write(const BlockParts& parts, int64_t output, uint8_t* to) const {
+    PutHalf(parts.scale, to, output);
+    if (block_.has_shift) PutHalf(parts.shift, to + at_.shifts, output);
+    for (int chunk = 0; chunk < block_.chunks; ++chunk) {
+      uint8_t* const place = to + at_.chunks + chunk * at_.chunk_bytes;
+      if (block_.has_group_scales()) {
+        for (int group = 0; group < block_.groups_per_chunk; ++group) {
+          place[group * outputs_ + output] =
+              parts.group_scales[chunk * block_.groups_per_chunk + group];
+        }
+        if (block_.has_shift) place[at_.minima + output] = parts.minima[chunk];
+      }
+      WriteCodes(parts.codes + chunk * kChunkInputs, output, place);
+    }
+  }
+
+ private:
+  static void PutHalf(uint16_t bits, uint8_t* row, int64_t output) {
+    std::memcpy(row + 2 * output, &bits, sizeof(bits));
+  }
+
+  static void PutPlane(const uint8_t* codes, int bit, uint8_t* row, int64_t output) {
+    uint32_t word = 0;
+    for (int i = 0; i < kChunkInputs; ++i)
+      word |= static_cast<uint32_t>((codes[i] >> bit) & 1) << i;
+    std::memcpy(row + 4 * output, &word, sizeof(word));
+  }
+
+  void WriteCodes(const uint8_t* codes, int64_t output, uint8_t* chunk) const {
+    uint8_t* const to = chunk + at_.codes + output;
+    if (block_.code_bits == 8) {
+      for (int i = 0; i < kChunkInputs; ++i) to[i * outputs_] = codes[i];
+      return;
+    }
+    for (int i = 0; i < kChunkInputs; i += 2) {
+      to[i / 2 * outputs_] = static_cast<uint8_t>((codes[i] & 15) | ((codes[i + 1] & 15) << 4));
+    }
+    if (block_.code_bits >= 5) PutPlane(codes, 4, chunk + at_.fifth_bits, output);
+    if (block_.code_bits >= 6) PutPlane(codes, 5, chunk + at_.sixth_bits, output);
+  }
+
+  const BlockLayout block_;
+  const BlockPanelLayout at_;
+  const int64_t outputs_;
+};
+
+}  // namespace
+
+PackedWeight PackedWeight::PackBlocks(std::span<const BlockMatrixView> views,
+                                      const PackTarget& target) {
+  return PackBlocksFor(BestLinearKernel(target.dtype), views, target);
+}
+
+PackedWeight PackedWeight::PackBlocksFor(const LinearKernel& kernel,
+                                         std::span<const BlockMatrixView> views,
+                                         const PackTarget& target) {
+  STRUCTATTN_CHECK(!views.empty() && views[0].columns > 0 && target.dtype == kernel.dtype);
+  PackedWeight weight;
+  weight.kernel_ = &kernel;
+  weight.format_ = views[0].format;
+  weight.inputs_ = views[0].columns;
+  STRUCTATTN_CHECK(weight.inputs_ % LayoutOf(views[0].format).inputs() == 0);
+  for (const BlockMatrixView& view : views) {
+    STRUCTATTN_CHECK(view.columns == weight.inputs_ && view.format == weight.format_);
+    weight.outputs_ += view.rows;
+  }
+  const BlockWriter writer(views[0].format, kernel.panel_outputs);
+  const int64_t blocks = weight.inputs_ / LayoutOf(views[0].format).inputs();
+  const int64_t stored_bytes = StoredBytes(views[0].format);
+  const int64_t panels = (weight.outputs_ + kernel.panel_outputs - 1) / kernel.panel_outputs;
+  const int64_t panel_bytes = blocks * writer.block_bytes();
+  weight.bytes_ = panels * panel_bytes;
+  weight.data_ = target.arena.Allocate(weight.bytes_);
+  auto* data = static_cast<uint8_t*>(weight.data_.get());
+  target.pool.ParallelFor(panels, [&](int64_t panel) {
+    for (int output = 0; output < kernel.panel_outputs; ++output) {
+      const char* row = FindRow(views, panel * kernel.panel_outputs + output);
+      for (int64_t block = 0; block < blocks; ++block) {
+        const BlockParts parts =
+            row == nullptr ? BlockParts{} : ReadBlock(*weight.format_, row + block * stored_bytes);
+        writer.Write(parts, output, data + panel * panel_bytes + block * writer.block_bytes());
+      }
+    }
+  });
+  return weight;
+}
+
+}  // namespace structattn

@@ -1,0 +1,274 @@
+// LinearCpu over weights in blocks: every kernel that this CPU supports and every format give, bit
+// for bit, what the same kernel gives over the values that the format means. linear_test holds that
+// against double precision; dequantize_test holds the values against the formats' reference.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "kernels/linear/linear.h"
+#include "kernels/linear/linear_kernel.h"
+#include "tests/kernels/linear/linear_kernels_under_test.h"
+#include "tests/kernels/typed_buffer.h"
+
+namespace structattn {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+// Random bytes for codes and group scales, tame halves for d and m: subnormal ones among them.
+std::vector<char> RandomBlocks(BlockFormat format, int64_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  const int64_t bytes = StoredBytes(format);
+  std::vector<char> blocks(count * bytes);
+  for (char& byte : blocks) byte = static_cast<char>(random());
+  const auto put_half = [&](char* at) {
+    const float value = std::ldexp(static_cast<float>(random() % 2000) / 1000.0f - 1.0f,
+                                   -static_cast<int>(random() % 20));
+    const Float16 half = FromFloat<Float16>(value);
+    std::memcpy(at, &half.bits, sizeof(half.bits));
+  };
+  for (int64_t block = 0; block < count; ++block) {
+    char* const at = blocks.data() + block * bytes;
+    put_half(format == BlockFormat::kQ6_K ? at + 208 : at);
+    if (LayoutOf(format).has_shift) put_half(at + 2);
+  }
+  return blocks;
+}
+
+// One product: blocks [outputs, inputs].
+struct Shape {
+  int64_t rows;
+  int64_t outputs;
+  int64_t blocks;  // Along the inputs.
+};
+
+using Case = std::tuple<const LinearKernel*, BlockFormat>;
+
+std::string NameOf(const testing::TestParamInfo<Case>& info) {
+  const auto& [kernel, format] = info.param;
+  return std::string(kernel->name) + "_" + std::string(Name(kernel->dtype)) + "_" +
+         std::string(Name(format));
+}
+
+class LinearBlocksTest : public testing::TestWithParam<Case> {
+ protected:
+  const LinearKernel& kernel() const { return *std::get<0>(GetParam()); }
+  BlockFormat format() const { return std::get<1>(GetParam()); }
+  int64_t BlockInputs() const { return LayoutOf(format()).inputs(); }
+
+  BlockMatrixView View(const std::vector<char>& blocks, const Shape& shape) const {
+    return {blocks.data(), format(), shape.outputs, shape.blocks * BlockInputs()};
+  }
+
+  PackedWeight Pack(const std::vector<char>& blocks, const Shape& shape) {
+    const BlockMatrixView view = View(blocks, shape);
+    return PackedWeight::PackBlocksFor(kernel(), {&view, 1}, {kernel().dtype, pool_, arena_});
+  }
+
+  std::vector<float> Expand(const std::vector<char>& blocks) const {
+    const int64_t count = static_cast<int64_t>(blocks.size()) / StoredBytes(format());
+    std::vector<float> values(count * BlockInputs());
+    for (int64_t i = 0; i < count; ++i) {
+      ExpandBlock(format(), blocks.data() + i * StoredBytes(format()),
+                  values.data() + i * BlockInputs());
+    }
+    return values;
+  }
+
+  // The kernel that multiplies the same cells when they are not in blocks: its own where it takes
+  // pairs of bfloat16, else its instruction set's for float32.
+  const LinearKernel& Twin() const {
+    if (kernel().inputs_per_step == 2) return kernel();
+    for (const LinearKernel* other : LinearKernelsUnderTest()) {
+      if (other->name == kernel().name && other->dtype == DType::kFloat32) return *other;
+    }
+    return kernel();
+  }
+
+  std::vector<float> Expected(const std::vector<char>& blocks, const TypedBuffer& input,
+                              const Shape& shape) {
+    const LinearKernel& twin = Twin();
+    const std::vector<float> values = Expand(blocks);
+    const MatrixView view = {values.data(), DType::kFloat32, shape.outputs,
+                             shape.blocks * BlockInputs()};
+    const PackedWeight weight =
+        PackedWeight::PackFor(twin, {&view, 1}, {twin.dtype, pool_, arena_});
+    return Multiply(weight, TypedBuffer(twin.dtype, input.ToFloats()), shape.rows);
+  }
+
+  std::vector<float> Multiply(const PackedWeight& weight, const TypedBuffer& input, int64_t rows) {
+    std::vector<float> output(rows * weight.outputs(), kNan);
+    LinearCpu(pool_,
+              {.input = input.data(), .weight = &weight, .output = output.data(), .rows = rows});
+    return output;
+  }
+
+  ThreadPool pool_{2};
+  WeightArena arena_;
+};
+
+void ExpectSameBits(const std::vector<float>& got, const std::vector<float>& expected,
+                    const Shape& shape) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    ASSERT_EQ(0, std::memcmp(&got[i], &expected[i], sizeof(float)))
+        << shape.rows << "x" << shape.outputs << "x" << shape.blocks << " blocks, output "
+        << i % shape.outputs << " of row " << i / shape.outputs << ": " << got[i] << " instead of "
+        << expected[i];
+  }
+}
+
+TEST_P(LinearBlocksTest, EqualsTheProductOfTheExpandedValues) {
+  const Shape shapes[] = {{1, 1, 1},   {1, 33, 3},  {2, 31, 5},  {3, 300, 2},
+                          {4, 64, 9},  {5, 65, 1},  {7, 160, 4}, {12, 97, 17},
+                          {13, 30, 2}, {40, 70, 3}, {97, 33, 2}};
+  uint32_t seed = 1;
+  for (const Shape& shape : shapes) {
+    const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, seed++);
+    const TypedBuffer input(kernel().dtype,
+                            RandomNormal(shape.rows * shape.blocks * BlockInputs(), seed++));
+    const PackedWeight weight = Pack(blocks, shape);
+    EXPECT_EQ(weight.format(), format());
+    EXPECT_EQ(weight.dtype(), kernel().dtype);
+    ExpectSameBits(Multiply(weight, input, shape.rows), Expected(blocks, input, shape), shape);
+  }
+}
+
+TEST_P(LinearBlocksTest, BitsDependOnTheRowAlone) {
+  const Shape shape = {100, 210, LayoutOf(format()).chunks == 1 ? 37 : 5};
+  const int64_t inputs = shape.blocks * BlockInputs();
+  const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 51);
+  const TypedBuffer input(kernel().dtype, RandomNormal(shape.rows * inputs, 52));
+  const PackedWeight weight = Pack(blocks, shape);
+  const std::vector<float> whole = Multiply(weight, input, shape.rows);
+  for (const int64_t rows : {1, 2, 3, 5, 8, 11, 12, 16, 64, 97}) {
+    for (const int64_t first : {int64_t{0}, shape.rows - rows}) {
+      const std::vector<float> part =
+          Multiply(weight, input.Slice(first * inputs, rows * inputs), rows);
+      EXPECT_EQ(0, std::memcmp(part.data(), whole.data() + first * shape.outputs,
+                               part.size() * sizeof(float)))
+          << rows << " rows from " << first;
+    }
+  }
+}
+
+TEST_P(LinearBlocksTest, StacksViewsAndWritesBesideOthers) {
+  const Shape part = {3, 41, 2};
+  const std::vector<char> first = RandomBlocks(format(), part.outputs * part.blocks, 61);
+  const std::vector<char> second = RandomBlocks(format(), part.outputs * part.blocks, 62);
+  std::vector<char> joined = first;
+  joined.insert(joined.end(), second.begin(), second.end());
+  const BlockMatrixView views[] = {View(first, part), View(second, part)};
+  const PackedWeight stacked =
+      PackedWeight::PackBlocksFor(kernel(), views, {kernel().dtype, pool_, arena_});
+  const Shape whole = {part.rows, 2 * part.outputs, part.blocks};
+  const TypedBuffer input(kernel().dtype,
+                          RandomNormal(part.rows * part.blocks * BlockInputs(), 63));
+  const std::vector<float> expected = Multiply(Pack(joined, whole), input, part.rows);
+  ExpectSameBits(Multiply(stacked, input, part.rows), expected, whole);
+
+  // Each part into its columns of one output, with a residual there.
+  std::vector<float> output(part.rows * (whole.outputs + 5), 0.5f);
+  const PackedWeight parts[] = {Pack(first, part), Pack(second, part)};
+  for (int i = 0; i < 2; ++i) {
+    float* const to = output.data() + i * part.outputs;
+    LinearCpu(pool_, {.input = input.data(),
+                      .weight = &parts[i],
+                      .residual = to,
+                      .output = to,
+                      .rows = part.rows,
+                      .output_stride = whole.outputs + 5});
+  }
+  for (int64_t row = 0; row < part.rows; ++row) {
+    for (int64_t n = 0; n < whole.outputs + 5; ++n) {
+      const float product = n < whole.outputs ? expected[row * whole.outputs + n] : 0.0f;
+      ASSERT_EQ(output[row * (whole.outputs + 5) + n], product + 0.5f) << row << ", " << n;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, LinearBlocksTest,
+                         testing::Combine(testing::ValuesIn(LinearKernelsUnderTest()),
+                                          testing::ValuesIn(kBlockFormats)),
+                         NameOf);
+
+// Every code of every format, at scales that are normal, subnormal, zero, infinite and NaN.
+TEST_P(LinearBlocksTest, ExpandsEveryScaleLikeTheReference) {
+  const uint16_t halves[] = {0x0000, 0x8000, 0x0001, 0x83ff, 0x0400, 0x3c00,
+                             0xbc01, 0x7bff, 0x7c00, 0xfc00, 0x7e01, 0xfdff};
+  const Shape shape = {1, 64, 1};
+  for (const uint16_t half : halves) {
+    std::vector<char> blocks = RandomBlocks(format(), shape.outputs, half);
+    for (int64_t n = 0; n < shape.outputs; ++n) {
+      char* const at = blocks.data() + n * StoredBytes(format());
+      std::memcpy(format() == BlockFormat::kQ6_K ? at + 208 : at, &half, sizeof(half));
+    }
+    for (const int64_t k : {int64_t{0}, BlockInputs() - 1}) {
+      std::vector<float> one(BlockInputs(), 0.0f);
+      one[k] = 1.0f;
+      const TypedBuffer input(kernel().dtype, one);
+      const std::vector<float> got = Multiply(Pack(blocks, shape), input, 1);
+      const std::vector<float> expected = Expected(blocks, input, shape);
+      for (int64_t n = 0; n < shape.outputs; ++n) {
+        const bool same = std::isnan(expected[n]) ? std::isnan(got[n]) : got[n] == expected[n];
+        EXPECT_TRUE(same) << "half " << half << ", input " << k << ": " << got[n] << " instead of "
+                          << expected[n];
+      }
+    }
+  }
+}
+
+TEST(QuantizeRowsTest, RoundsToTheNearestMultipleOfTheScale) {
+  ThreadPool pool(2);
+  const int64_t rows = 5;
+  const int64_t columns = 75;  // The last block has 21 values that are not there.
+  for (const DType dtype : {DType::kFloat32, DType::kBfloat16, DType::kFloat16}) {
+    const TypedBuffer values(dtype, RandomNormal(rows * columns, 71));
+    const QuantizedMatrix matrix = QuantizeRows({values.data(), dtype, rows, columns}, pool);
+    ASSERT_EQ(matrix.view.columns, 96);
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t begin = 0; begin < 96; begin += 32) {
+        float got[32];
+        ExpandBlock(BlockFormat::kQ8_0, matrix.bytes.get() + (row * 3 + begin / 32) * 34, got);
+        float largest = 0.0f;
+        for (int64_t k = begin; k < std::min(begin + 32, columns); ++k) {
+          largest = std::max(largest, std::abs(values.Get(row * columns + k)));
+        }
+        // Half a step, and what rounding the step to a half takes from the largest value.
+        const double bound = largest / 127.0 * (0.5 + 127.0 * 0x1p-11) * 1.01;
+        for (int64_t k = begin; k < begin + 32; ++k) {
+          const float exact = k < columns ? values.Get(row * columns + k) : 0.0f;
+          EXPECT_LE(std::abs(got[k - begin] - exact), k < columns ? bound : 0.0)
+              << row << ", " << k;
+        }
+      }
+    }
+  }
+}
+
+TEST(QuantizeRowsTest, SpoiledAndTinyBlocksStayWhatTheyAre) {
+  float values[32] = {};
+  char block[34];
+  float got[32];
+  QuantizeQ8_0(values, block);
+  ExpandBlock(BlockFormat::kQ8_0, block, got);
+  for (const float value : got) EXPECT_EQ(value, 0.0f);
+  values[3] = 1e-9f;  // Its step is no half but 0.
+  QuantizeQ8_0(values, block);
+  ExpandBlock(BlockFormat::kQ8_0, block, got);
+  for (const float value : got) EXPECT_EQ(value, 0.0f);
+  values[3] = std::numeric_limits<float>::infinity();
+  QuantizeQ8_0(values, block);
+  ExpandBlock(BlockFormat::kQ8_0, block, got);
+  for (const float value : got) EXPECT_TRUE(std::isnan(value));
+}
+
+}  // namespace
+}  // namespace structattn
