@@ -32,10 +32,10 @@ namespace {
 
 // A Format has: Vector (kLanes floats), Unit (one broadcast: a float, or two 16-bit inputs), Stored
 // (one cell of the layout), Input (one input in memory), kInputsPerStep, kMaxRows (of a tile),
-// Load, Store, and Stage(from, count, to): `count` inputs into units. An Engine has its Format;
-// kStepsMultiple; WidePanels(rows), how many panels it takes at once at best; Begin and End, around
-// an item; and Run(rows, panels, args): adds the steps of one block to the sums of rows and
-// neighbouring panels.
+// Load, Store, Stage(from, count, to): `count` inputs into units, and Lanes, of
+// linear_blocks-inl.h. An Engine has its Format; kStepsMultiple; WidePanels(rows), how many panels
+// it takes at once at best; Begin and End, around an item; and Run(rows, panels, args): adds the
+// steps of one block to the sums of rows and neighbouring panels.
 
 inline constexpr int kStepsPerBlock = 512;
 inline constexpr int kStagedStride = kStepsPerBlock + 16;  // Units: 64 bytes of skew.
@@ -147,7 +147,6 @@ class StoredPanels {
  public:
   using Format = typename Engine::Format;
   using Stored = typename Format::Stored;
-  static constexpr int kMostTogether = kGroupPanels;
 
   StoredPanels(const LinearItem& item, int64_t steps)
       : stride_(steps * kPanelOutputs<Format>), group_(static_cast<const Stored*>(item.panels)) {}
@@ -156,12 +155,12 @@ class StoredPanels {
     constexpr int64_t kMultiple = Format::kInputsPerStep * Engine::kStepsMultiple;
     return (inputs + kMultiple - 1) / kMultiple * Engine::kStepsMultiple;
   }
-  static constexpr int64_t StepsOfPiece(bool /*wide*/) { return kStepsPerBlock; }
+  static constexpr int64_t StepsOfPiece() { return kStepsPerBlock; }
 
   void Skip(int panels) { group_ += panels * stride_; }
 
-  // Of `together` panels of the group, which has `count`.
-  PanelCells<Format> Read(int panel, int /*together*/, StepBlock piece, int count) const {
+  // Of this panel and the next ones of the group, which has `count`.
+  PanelCells<Format> Read(int panel, StepBlock piece, int count) const {
     const Stored* const next = panel + 1 < count ? At(panel + 1, piece.begin) : At(0, piece.end);
     return {At(panel, piece.begin), stride_, reinterpret_cast<const char*>(next),
             kStepBytes<Format>};
@@ -176,13 +175,13 @@ class StoredPanels {
   const Stored* group_;  // The first panel of the group.
 };
 
-// Panels of blocks: a piece is expanded just before it is multiplied, and stays in the first-level
-// cache. The engine meets the same cells, in the same order, as if they had been stored.
+// Panels of blocks. For few rows each step is multiplied where it is expanded, in registers; else a
+// piece is expanded just before it is multiplied and stays in the first-level cache. The sums meet
+// the same cells, in the same order, as if these had been stored.
 template <class Engine>
 class BlockPanels {
  public:
   using Format = typename Engine::Format;
-  static constexpr int kMostTogether = 4;
 
   BlockPanels(const LinearItem& item, int64_t /*steps*/)
       : item_(item), group_(static_cast<const char*>(item.panels)) {}
@@ -190,31 +189,42 @@ class BlockPanels {
   static int64_t Steps(int64_t inputs) {
     return (inputs + kChunkInputs - 1) / kChunkInputs * kChunkSteps;
   }
-  // Many panels by a chunk, or one panel by as many chunks.
-  static constexpr int64_t StepsOfPiece(bool wide) {
-    return wide ? kChunkSteps : kMostTogether * kChunkSteps;
-  }
+  static constexpr int64_t StepsOfPiece() { return kPieceSteps; }
 
   void Skip(int panels) { group_ += panels * item_.panel_bytes; }
 
-  PanelCells<Format> Read(int panel, int together, StepBlock piece, int /*count*/) {
-    const int64_t steps = piece.end - piece.begin;
-    const int64_t stride = steps * kPanelOutputs<Format>;
-    for (int i = 0; i < together; ++i) {
-      item_.unpack(group_ + (panel + i) * item_.panel_bytes, piece.begin / kChunkSteps,
-                   steps / kChunkSteps, cells_ + i * stride);
+  PanelCells<Format> Read(int panel, StepBlock piece, int /*count*/) {
+    item_.blocks->unpack(At(panel), piece.begin / kChunkSteps,
+                         (piece.end - piece.begin) / kChunkSteps, cells_);
+    return {cells_, 0, reinterpret_cast<const char*>(cells_), 0};  // Unpacking fetches ahead.
+  }
+
+  // A block of steps of at most kMostFewRows rows.
+  void Multiply(int panel, StepBlock block, const StagedInputs<Format>& inputs, int rows,
+                const TileSums& at) {
+    alignas(64) float sums[kMostFewRows * kPanelOutputs<Format>];
+    for (int i = 0; i < 2 * rows; ++i) {
+      Format::Store(BeginSum<Format>(at, i / 2, i % 2 * Format::kLanes), sums + i * Format::kLanes);
     }
-    return {cells_, stride, reinterpret_cast<const char*>(cells_), 0};  // Unpacking fetches ahead.
+    item_.blocks->multiply[rows - 1](At(panel), block.begin / kChunkSteps,
+                                     (block.end - block.begin) / kChunkSteps,
+                                     {inputs.Row(0), kStagedStride, sums});
+    for (int i = 0; i < 2 * rows; ++i) {
+      EndSum<Format>(at, i / 2, i % 2 * Format::kLanes, Format::Load(sums + i * Format::kLanes));
+    }
   }
 
  private:
   static constexpr int64_t kChunkSteps = kChunkInputs / Format::kInputsPerStep;
-  static_assert(kStepsPerBlock % (kMostTogether * kChunkSteps) == 0);
+  static constexpr int64_t kPieceSteps = 4 * kChunkSteps;
+  static_assert(kStepsPerBlock % kPieceSteps == 0);
   static_assert(kChunkSteps % Engine::kStepsMultiple == 0);
+
+  const char* At(int panel) const { return group_ + panel * item_.panel_bytes; }
 
   const LinearItem& item_;
   const char* group_;
-  alignas(64) typename Format::Stored cells_[kMostTogether * kChunkSteps * kPanelOutputs<Format>];
+  alignas(64) typename Format::Stored cells_[kPieceSteps * kPanelOutputs<Format>];
 };
 
 // Neighbouring panels of an item, worked on side by side: kGroupPanels of them, fewer at its end.
@@ -241,14 +251,21 @@ class PanelGroup {
 
   // One block of steps for all rows.
   void RunBlock(const StagedInputs<Format>& inputs, StepBlock block) {
-    const int64_t rows = item_.row_end - item_.row_begin;
-    const bool wide = rows <= Format::kMaxRows && Engine::WidePanels(static_cast<int>(rows)) > 1;
+    const auto rows = static_cast<int>(item_.row_end - item_.row_begin);
+    if constexpr (kBlocks) {
+      if (rows <= kMostFewRows) {
+        for (int panel = 0; panel < Count(); ++panel) {
+          panels_.Multiply(panel, block, inputs, rows, SumsOf(0, panel, block));
+        }
+        return;
+      }
+    }
+    const bool wide = !kBlocks && rows <= Format::kMaxRows && Engine::WidePanels(rows) > 1;
     for (int panel = 0, together; panel < Count(); panel += together) {
-      const int left = whole_ - panel;
-      together = !wide || left <= 1 ? 1 : left < kMostTogether ? left : kMostTogether;
-      const int64_t steps = Panels::StepsOfPiece(wide);
-      for (int64_t begin = block.begin; begin < block.end; begin += steps) {
-        const int64_t end = begin + steps < block.end ? begin + steps : block.end;
+      together = wide && panel < whole_ ? whole_ - panel : 1;
+      for (int64_t begin = block.begin; begin < block.end; begin += Panels::StepsOfPiece()) {
+        const int64_t left = block.end - begin;
+        const int64_t end = begin + (left < Panels::StepsOfPiece() ? left : Panels::StepsOfPiece());
         RunPiece(inputs, {panel, together, {begin, end}, begin - block.begin});
       }
     }
@@ -271,7 +288,7 @@ class PanelGroup {
 
  private:
   static constexpr int64_t kSumStride = kGroupPanels * kPanelOutputs<Format>;
-  static constexpr int kMostTogether = Panels::kMostTogether;
+  static constexpr bool kBlocks = std::is_same_v<Panels, BlockPanels<Engine>>;
 
   struct Piece {
     int panel;
@@ -296,8 +313,7 @@ class PanelGroup {
     const int64_t rows = item_.row_end - item_.row_begin;
     const int64_t tiles = (rows + Format::kMaxRows - 1) / Format::kMaxRows;
     const int64_t steps = piece.steps.end - piece.steps.begin;
-    const PanelCells<Format> cells =
-        panels_.Read(piece.panel, piece.together, piece.steps, Count());
+    const PanelCells<Format> cells = panels_.Read(piece.panel, piece.steps, Count());
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t begin = rows * tile / tiles;
       const int64_t end = rows * (tile + 1) / tiles;
@@ -353,11 +369,12 @@ void RunItem(const LinearItem& item) {
 }
 
 template <class Format>
-UnpackChunks UnpackerOf(BlockFormat format) {
+const BlockKernel& BlockKernelFor(BlockFormat format) {
+  using Lanes = typename Format::Lanes;
   if constexpr (Format::kInputsPerStep == 2) {
-    return ExpanderOf<kPanelOutputs<Format>, PairCellsOf>(format);
+    return FindBlockKernel<Format, PairCellsOf<Lanes>>(format);
   } else {
-    return ExpanderOf<kPanelOutputs<Format>, FloatCellsOf>(format);
+    return FindBlockKernel<Format, FloatCellsOf<Lanes>>(format);
   }
 }
 
@@ -372,7 +389,7 @@ constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
           .steps_multiple = Engine::kStepsMultiple,
           .run = RunItem<Engine, StoredPanels<Engine>>,
           .run_blocks = RunItem<BlockEngine, BlockPanels<BlockEngine>>,
-          .unpacker = UnpackerOf<typename BlockEngine::Format>};
+          .find_blocks = BlockKernelFor<typename BlockEngine::Format>};
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 // same source on tiles in software could be run.
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "hwy/base.h"
@@ -19,6 +20,7 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
+#include "kernels/linear/block_lanes_avx512-inl.h"
 #include "kernels/linear/linear_blocks-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"

@@ -1,6 +1,7 @@
 // The linear kernels of CPUs with AVX2, FMA and F16C: float32, and 16-bit weights and inputs
 // widened to float. Reached through kLinearKernelSets; asks the CPU before it offers anything.
 #include <cstring>
+#include <type_traits>
 
 #include "hwy/base.h"
 #include "kernels/linear/block_panel.h"
@@ -22,10 +23,27 @@ namespace structattn {
 namespace {
 
 // What the three formats share: float sums, float units, one input a step.
+struct Avx2Lanes {
+  static constexpr int kLanes = 8;
+  typedef int32_t Ints __attribute__((vector_size(32)));
+  typedef float Floats __attribute__((vector_size(32)));
+
+  static Ints Bytes(const uint8_t* from) {
+    return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  }
+  static Ints SignedBytes(const uint8_t* from) {
+    return (Ints)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  }
+  static Floats Halves(const uint8_t* from) {
+    return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  }
+};
+
 struct FloatSums {
   using Vector = __m256;
   using Cells = __m256;
   using Unit = float;
+  using Lanes = Avx2Lanes;
   static constexpr int kLanes = 8;
   static constexpr int kInputsPerStep = 1;
   static constexpr int kMaxRows = 6;

@@ -1,6 +1,7 @@
 // The linear kernels of CPUs with AVX-512 (F, BW, VL, DQ): float32, and 16-bit weights and inputs
 // widened to float. Reached through kLinearKernelSets; asks the CPU before it offers anything.
 #include <cstring>
+#include <type_traits>
 
 #include "hwy/base.h"
 #include "kernels/linear/block_panel.h"
@@ -12,6 +13,7 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
 
+#include "kernels/linear/block_lanes_avx512-inl.h"
 #include "kernels/linear/linear_blocks-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
@@ -29,6 +31,7 @@ struct FloatSums {
   using Vector = __m512;
   using Cells = __m512;
   using Unit = float;
+  using Lanes = Avx512Lanes;
   static constexpr int kLanes = 16;
   static constexpr int kInputsPerStep = 1;
   static constexpr int kMaxRows = 12;

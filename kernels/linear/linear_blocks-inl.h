@@ -1,170 +1,253 @@
 // Expands panels of blocks (block_panel.h) to the cells that an engine multiplies: floats, or pairs
-// of bfloat16. Included once by each linear_<isa>.cc before linear-inl.h, under its conditions;
-// plain loops over a panel's outputs, which the compiler turns into that file's vectors.
+// of bfloat16. Included once by each linear_<isa>.cc before linear-inl.h, under its conditions.
 //
 // A value is what LayoutOf says, bit for bit the float that GGML's reference gives: every operation
 // rounds (nothing is contracted), and adding a negated minimum is subtracting it.
+//
+// Vectors are GCC's and Clang's own; what they cannot say well is in a Lanes class of the
+// instruction set: kLanes, and three loads of so many lanes from memory without alignment: Bytes
+// (of 0 .. 255) and SignedBytes as Ints, Halves as Floats.
 
 namespace structattn {
 namespace {
 
-// Half to float without a branch, subnormals, infinities and NaN included.
-inline float FloatOfHalf(uint16_t half) {
-  const uint32_t magnitude = half & 0x7fffu;
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
-  const float small = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f;
-  const uint32_t normal = (magnitude << 13) + (112u << 23);
-  const uint32_t special = magnitude > 0x7c00u ? 0x7fc00000u : 0x7f800000u;
-  uint32_t bits = magnitude < 0x400u ? __builtin_bit_cast(uint32_t, small) : normal;
-  bits = magnitude >= 0x7c00u ? special : bits;
-  return __builtin_bit_cast(float, bits | sign);
+template <int kLanes>
+struct LaneTypes {
+  typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+  typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
+  typedef float Floats __attribute__((vector_size(4 * kLanes)));
+};
+
+template <class To, class From>
+inline To BitCastLanes(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  return reinterpret_cast<To>(from);
 }
 
-// Bits of the nearest bfloat16, ties to even. NaN is quiet here, so it stays NaN.
-inline uint32_t RoundToBfloat16(float value) {
-  const uint32_t bits = __builtin_bit_cast(uint32_t, value);
-  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-}
-
-// Where two inputs' values go: to two steps of floats, or to one step of pairs.
-template <int kOutputs>
+// How two inputs' values become what an engine multiplies: a step of floats each, or one of pairs.
+template <class Lanes>
 struct FloatCellsOf {
+  using Floats = typename LaneTypes<Lanes::kLanes>::Floats;
   using Cell = float;
-  static constexpr int kCellsPerPair = 2 * kOutputs;
-  static void Store(const float* even, const float* odd, Cell* to) {
-    for (int o = 0; o < kOutputs; ++o) to[o] = even[o];
-    for (int o = 0; o < kOutputs; ++o) to[kOutputs + o] = odd[o];
-  }
-};
-template <int kOutputs>
-struct PairCellsOf {
-  using Cell = uint32_t;
-  static constexpr int kCellsPerPair = kOutputs;
-  static void Store(const float* even, const float* odd, Cell* to) {
-    for (int o = 0; o < kOutputs; ++o) {
-      to[o] = RoundToBfloat16(even[o]) | (RoundToBfloat16(odd[o]) << 16);
-    }
+  using Cells = Floats;
+  static constexpr int kSteps = 2;
+
+  static void Make(Floats even, Floats odd, Cells (&steps)[kSteps]) {
+    steps[0] = even;
+    steps[1] = odd;
   }
 };
 
-template <BlockFormat kFormat, int kOutputs, template <int> class CellsOf>
+template <class Lanes>
+struct PairCellsOf {
+  using Words = typename LaneTypes<Lanes::kLanes>::Words;
+  using Floats = typename LaneTypes<Lanes::kLanes>::Floats;
+  using Cell = uint32_t;
+  using Cells = Words;
+  static constexpr int kSteps = 1;
+
+  // The nearest bfloat16 in the upper half, ties to even. No NaN here has all bits set
+  // (CanonicalNan), so none is carried over to a number.
+  static Words Round(Floats value) {
+    const Words bits = BitCastLanes<Words>(value);
+    return bits + 0x7fffu + ((bits >> 16) & 1u);
+  }
+  static void Make(Floats even, Floats odd, Cells (&steps)[kSteps]) {
+    steps[0] = (Round(even) >> 16) | (Round(odd) & 0xffff0000u);
+  }
+};
+
+// Chunks of panels with two vectors of outputs, expanded in registers; what becomes of a step is
+// the caller's: take(step, half of the panel, cells).
+template <BlockFormat kFormat, class Lanes, class CellsOf>
 class ChunkExpander {
  public:
-  using Cells = CellsOf<kOutputs>;
+  static constexpr int kStepsOfChunk = kChunkInputs / 2 * CellsOf::kSteps;
 
-  static void Run(const void* panel, int64_t first, int64_t count, void* cells) {
-    auto* to = static_cast<typename Cells::Cell*>(cells);
+  // Chunks [first, first + count) of a panel, the steps of each half in ascending order.
+  template <class Take>
+  static void Expand(const void* panel, int64_t first, int64_t count, const Take& take) {
     for (int64_t chunk = first; chunk < first + count; ++chunk) {
-      const auto* block =
+      const uint8_t* const block =
           static_cast<const uint8_t*>(panel) + chunk / kBlock.chunks * kAt.block_bytes;
       const uint8_t* const at = block + kAt.chunks + chunk % kBlock.chunks * kAt.chunk_bytes;
-      Factors factors;
-      ReadFactors(block, at, factors);
-      Expand(at, factors, to);
-      to += kChunkInputs / 2 * Cells::kCellsPerPair;
+      const int64_t step = (chunk - first) * kStepsOfChunk;
+      ExpandHalf<0>(block, at, step, take);
+      ExpandHalf<1>(block, at, step, take);
     }
   }
 
  private:
+  using Ints = typename LaneTypes<Lanes::kLanes>::Ints;
+  using Words = typename LaneTypes<Lanes::kLanes>::Words;
+  using Floats = typename LaneTypes<Lanes::kLanes>::Floats;
+
+  static constexpr int kOutputs = 2 * Lanes::kLanes;
+  static constexpr int kPairs = kChunkInputs / 2;
   static constexpr BlockLayout kBlock = LayoutOf(kFormat);
   static constexpr BlockPanelLayout kAt = PanelLayoutOf(kFormat, kOutputs);
-  static constexpr int kPairsPerGroup = kChunkInputs / 2 / kBlock.groups_per_chunk;
-  static constexpr int kAhead = 1024;  // Bytes; prefetched into all caches.
+  static constexpr int kPairsOfGroup = kPairs / kBlock.groups_per_chunk;
+  static constexpr int kAhead = 1088;  // Bytes.
 
-  struct Factors {
-    alignas(64) float scale[kBlock.groups_per_chunk][kOutputs];
-    alignas(64) float shift[kOutputs];
-  };
+  static Floats CanonicalNan(Floats value) {
+    const Floats nan = Floats{} + __builtin_nanf("");
+    return value == value ? value : nan;
+  }
 
-  static void ReadFactors(const uint8_t* block, const uint8_t* chunk, Factors& factors) {
-    const auto* scales = reinterpret_cast<const uint16_t*>(block);
-    const auto* shifts = reinterpret_cast<const uint16_t*>(block + kAt.shifts);
+  static Floats ReadScale(const uint8_t* block, const uint8_t* chunk, int group, int output) {
+    const Floats scale = CanonicalNan(Lanes::Halves(block + 2 * output));
+    if constexpr (!kBlock.has_group_scales()) return scale;
+    const uint8_t* const bytes = chunk + group * kOutputs + output;
+    const Ints factor =
+        kFormat == BlockFormat::kQ6_K ? Lanes::SignedBytes(bytes) : Lanes::Bytes(bytes);
+    return scale * __builtin_convertvector(factor, Floats);
+  }
+
+  static Floats ReadShift(const uint8_t* block, const uint8_t* chunk, int output) {
+    const Floats shift = CanonicalNan(Lanes::Halves(block + kAt.shifts + 2 * output));
+    if constexpr (!kBlock.has_group_scales()) return shift;
+    const Ints minimum = Lanes::Bytes(chunk + kAt.minima + output);
+    return -(shift * __builtin_convertvector(minimum, Floats));
+  }
+
+  // The lines of memory after this chunk, evenly between the steps: in one go, they would wait for
+  // each other and the arithmetic for them.
+  template <int kHalf>
+  static void Prefetch(const uint8_t* chunk, int pair) {
+    constexpr int kLines = (kAt.chunk_bytes + 63) / 64;
+    const int slot = kHalf * kPairs + pair;
+    const int line = slot * kLines / (2 * kPairs);
+    if (slot == 0 || line != (slot - 1) * kLines / (2 * kPairs)) {
+      __builtin_prefetch(chunk + kAhead + 64 * line);
+    }
+  }
+
+  // kLanes outputs of a chunk.
+  template <int kHalf, class Take>
+  static void ExpandHalf(const uint8_t* block, const uint8_t* chunk, int64_t first_step,
+                         const Take& take) {
+    constexpr int kOutput = kHalf * Lanes::kLanes;
+    Floats shift = {};
+    if constexpr (kBlock.has_shift) shift = ReadShift(block, chunk, kOutput);
+    Words fifth = {};
+    Words sixth = {};
+    if constexpr (kBlock.code_bits < 8) {
+      std::memcpy(&fifth, chunk + kAt.fifth_bits + 4 * kOutput,
+                  kBlock.code_bits >= 5 ? sizeof(fifth) : 0);
+      std::memcpy(&sixth, chunk + kAt.sixth_bits + 4 * kOutput,
+                  kBlock.code_bits >= 6 ? sizeof(sixth) : 0);
+    }
     for (int group = 0; group < kBlock.groups_per_chunk; ++group) {
-      for (int o = 0; o < kOutputs; ++o) {
-        float scale = FloatOfHalf(scales[o]);
-        if constexpr (kBlock.has_group_scales()) {
-          const uint8_t byte = chunk[group * kOutputs + o];
-          scale *= kFormat == BlockFormat::kQ6_K ? static_cast<float>(static_cast<int8_t>(byte))
-                                                 : static_cast<float>(byte);
+      const Floats scale = ReadScale(block, chunk, group, kOutput);
+#pragma GCC unroll 16
+      for (int i = 0; i < kPairsOfGroup; ++i) {
+        const int pair = group * kPairsOfGroup + i;
+        Prefetch<kHalf>(chunk, pair);
+        Ints even;
+        Ints odd;
+        ReadCodes(chunk + kAt.codes + kOutput, pair, even, odd);
+        AddBits<4>(fifth, 2 * pair, even, odd);
+        AddBits<5>(sixth, 2 * pair, even, odd);
+        typename CellsOf::Cells steps[CellsOf::kSteps];
+        CellsOf::Make(Value(even, scale, shift), Value(odd, scale, shift), steps);
+#pragma GCC unroll 2
+        for (int step = 0; step < CellsOf::kSteps; ++step) {
+          take(first_step + pair * CellsOf::kSteps + step, kHalf, steps[step]);
         }
-        factors.scale[group][o] = scale;
-      }
-    }
-    for (int o = 0; kBlock.has_shift && o < kOutputs; ++o) {
-      factors.shift[o] = FloatOfHalf(shifts[o]);
-      if constexpr (kBlock.has_group_scales()) {
-        factors.shift[o] = -(factors.shift[o] * static_cast<float>(chunk[kAt.minima + o]));
       }
     }
   }
 
-  static void Expand(const uint8_t* chunk, const Factors& factors, typename Cells::Cell* to) {
-    for (int pair = 0; pair < kChunkInputs / 2; ++pair) {
-      constexpr int kPairBytes = (kBlock.code_bits == 8 ? 2 : 1) * kOutputs;
-      for (int line = 0; line < kPairBytes; line += 64) {
-        __builtin_prefetch(chunk + kAt.codes + pair * kPairBytes + line + kAhead);
-      }
-      const float* const scale = factors.scale[pair / kPairsPerGroup];
-      alignas(64) float even[kOutputs];
-      alignas(64) float odd[kOutputs];
-      for (int o = 0; o < kOutputs; ++o) {
-        even[o] = scale[o] * static_cast<float>(Code<0>(chunk, pair, o));
-        odd[o] = scale[o] * static_cast<float>(Code<1>(chunk, pair, o));
-        if constexpr (kBlock.has_shift) {
-          even[o] += factors.shift[o];
-          odd[o] += factors.shift[o];
-        }
-      }
-      Cells::Store(even, odd, to + pair * Cells::kCellsPerPair);
-    }
-  }
-
-  // Of input 2 pair + kOdd, its offset taken away.
-  template <int kOdd>
-  static int32_t Code(const uint8_t* chunk, int pair, int output) {
-    const uint8_t* const codes = chunk + kAt.codes;
+  static void ReadCodes(const uint8_t* codes, int pair, Ints& even, Ints& odd) {
     if constexpr (kBlock.code_bits == 8) {
-      return static_cast<int8_t>(codes[(2 * pair + kOdd) * kOutputs + output]);
+      even = Lanes::SignedBytes(codes + 2 * pair * kOutputs);
+      odd = Lanes::SignedBytes(codes + (2 * pair + 1) * kOutputs);
     } else {
-      int32_t code = (codes[pair * kOutputs + output] >> (4 * kOdd)) & 15;
-      if constexpr (kBlock.code_bits >= 5) {
-        code |= Bit<4>(chunk + kAt.fifth_bits, 2 * pair + kOdd, output);
-      }
-      if constexpr (kBlock.code_bits >= 6) {
-        code |= Bit<5>(chunk + kAt.sixth_bits, 2 * pair + kOdd, output);
-      }
-      return code - kBlock.offset;
+      const Ints both = Lanes::Bytes(codes + pair * kOutputs);
+      even = both & 15;
+      odd = both >> 4;
     }
   }
 
+  // Bit `input` of each word, and the next one, become bit kPlace of the codes that have it.
   template <int kPlace>
-  static int32_t Bit(const uint8_t* plane, int input, int output) {
-    const uint32_t word = reinterpret_cast<const uint32_t*>(plane)[output];
-    return static_cast<int32_t>((word >> input) & 1u) << kPlace;
+  static void AddBits(Words plane, int input, Ints& even, Ints& odd) {
+    if constexpr (kPlace < kBlock.code_bits && kBlock.code_bits < 8) {
+      even |= BitCastLanes<Ints>(MoveBit<kPlace>(plane, input));
+      odd |= BitCastLanes<Ints>(MoveBit<kPlace>(plane, input + 1));
+    }
+  }
+  template <int kPlace>
+  static Words MoveBit(Words plane, int from) {
+    const Words moved = from > kPlace ? plane >> (from - kPlace) : plane << (kPlace - from);
+    return moved & (1u << kPlace);
+  }
+
+  static Floats Value(Ints code, Floats scale, Floats shift) {
+    if constexpr (kBlock.offset != 0) code -= kBlock.offset;
+    const Floats value = scale * __builtin_convertvector(code, Floats);
+    if constexpr (kBlock.has_shift) return value + shift;
+    return value;
   }
 };
 
-template <int kOutputs, template <int> class CellsOf>
-UnpackChunks ExpanderOf(BlockFormat format) {
-  switch (format) {
-    case BlockFormat::kQ4_0:
-      return ChunkExpander<BlockFormat::kQ4_0, kOutputs, CellsOf>::Run;
-    case BlockFormat::kQ4_1:
-      return ChunkExpander<BlockFormat::kQ4_1, kOutputs, CellsOf>::Run;
-    case BlockFormat::kQ5_0:
-      return ChunkExpander<BlockFormat::kQ5_0, kOutputs, CellsOf>::Run;
-    case BlockFormat::kQ5_1:
-      return ChunkExpander<BlockFormat::kQ5_1, kOutputs, CellsOf>::Run;
-    case BlockFormat::kQ8_0:
-      return ChunkExpander<BlockFormat::kQ8_0, kOutputs, CellsOf>::Run;
-    case BlockFormat::kQ4_K:
-      return ChunkExpander<BlockFormat::kQ4_K, kOutputs, CellsOf>::Run;
-    case BlockFormat::kQ5_K:
-      return ChunkExpander<BlockFormat::kQ5_K, kOutputs, CellsOf>::Run;
-    case BlockFormat::kQ6_K:
-      return ChunkExpander<BlockFormat::kQ6_K, kOutputs, CellsOf>::Run;
+// The UnpackChunks of a format.
+template <BlockFormat kFormat, class Lanes, class CellsOf>
+void UnpackTo(const void* panel, int64_t first, int64_t count, void* cells) {
+  auto* const to = static_cast<typename CellsOf::Cell*>(cells);
+  const auto store = [to](int64_t step, int half, const auto& values)
+      __attribute__((always_inline)) {
+    std::memcpy(to + (2 * step + half) * Lanes::kLanes, &values, sizeof(values));
+  };
+  ChunkExpander<kFormat, Lanes, CellsOf>::Expand(panel, first, count, store);
+}
+
+// The MultiplyChunks of a format: no step is stored, each is multiplied where it was expanded.
+template <BlockFormat kFormat, class Format, class CellsOf, int kRows>
+void MultiplyRows(const void* panel, int64_t first, int64_t count, const FewRows& rows) {
+  using Vector = typename Format::Vector;
+  const auto* const staged = static_cast<const typename Format::Unit*>(rows.staged);
+  Vector sums[2][kRows];
+#pragma GCC unroll 8
+  for (int i = 0; i < 2 * kRows; ++i) {
+    sums[i % 2][i / 2] = Format::Load(rows.sums + i * Format::kLanes);
   }
-  return nullptr;
+  const auto multiply = [&](int64_t step, int half, const auto& values)
+      __attribute__((always_inline)) {
+    const auto cells = BitCastLanes<typename Format::Cells>(values);
+#pragma GCC unroll 4
+    for (int row = 0; row < kRows; ++row) {
+      const auto unit = Format::Broadcast(staged + row * rows.staged_stride + step);
+      sums[half][row] = Format::MultiplyAdd(unit, cells, sums[half][row]);
+    }
+  };
+  ChunkExpander<kFormat, typename Format::Lanes, CellsOf>::Expand(panel, first, count, multiply);
+#pragma GCC unroll 8
+  for (int i = 0; i < 2 * kRows; ++i) {
+    Format::Store(sums[i % 2][i / 2], rows.sums + i * Format::kLanes);
+  }
+}
+
+template <BlockFormat kFormat, class Format, class CellsOf>
+constexpr BlockKernel BlockKernelOf() {
+  return {.unpack = UnpackTo<kFormat, typename Format::Lanes, CellsOf>,
+          .multiply = {MultiplyRows<kFormat, Format, CellsOf, 1>,
+                       MultiplyRows<kFormat, Format, CellsOf, 2>,
+                       MultiplyRows<kFormat, Format, CellsOf, 3>,
+                       MultiplyRows<kFormat, Format, CellsOf, 4>}};
+}
+
+template <class Format, class CellsOf>
+const BlockKernel& FindBlockKernel(BlockFormat format) {
+  static constexpr BlockKernel kKernels[] = {BlockKernelOf<BlockFormat::kQ4_0, Format, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ4_1, Format, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ5_0, Format, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ5_1, Format, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ8_0, Format, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ4_K, Format, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ5_K, Format, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ6_K, Format, CellsOf>()};
+  return kKernels[static_cast<int>(format)];
 }
 
 }  // namespace

@@ -72,8 +72,8 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
   const int64_t row_items = (params.rows + kItemRows - 1) / kItemRows;
   const int64_t panel_bytes = weight.bytes() / panels;
   const auto run = weight.format().has_value() ? kernel.run_blocks : kernel.run;
-  const UnpackChunks unpack =
-      weight.format().has_value() ? kernel.unpacker(*weight.format()) : nullptr;
+  const BlockKernel* blocks =
+      weight.format().has_value() ? &kernel.find_blocks(*weight.format()) : nullptr;
   const int64_t output_stride = params.output_stride == 0 ? weight.outputs() : params.output_stride;
   const PanelItems panel_items(panels, row_items, pool.threads());
   pool.ParallelFor(row_items * panel_items.count(), [&](int64_t index) {
@@ -92,7 +92,7 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
          .row_begin = row_item * kItemRows,
          .row_end = std::min(params.rows, (row_item + 1) * kItemRows),
          .panel_bytes = panel_bytes,
-         .unpack = unpack});
+         .blocks = blocks});
   });
 }
 

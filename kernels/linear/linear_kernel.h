@@ -21,6 +21,24 @@ inline constexpr int kGroupPanels = 16;
 // kernel multiplies them: the steps of kChunkInputs inputs each, one after another.
 using UnpackChunks = void (*)(const void* panel, int64_t first, int64_t count, void* cells);
 
+// Few rows and a panel's sums of them, [rows, panel_outputs].
+struct FewRows {
+  const void* staged;  // The inputs as the kernel multiplies them, from the first chunk's on.
+  int64_t staged_stride;
+  float* sums;
+};
+
+// Adds the steps of such chunks to the sums. Gives the bits that expanding and multiplying gives.
+using MultiplyChunks = void (*)(const void* panel, int64_t first, int64_t count,
+                                const FewRows& rows);
+
+// What a kernel knows of one format.
+inline constexpr int kMostFewRows = 4;
+struct BlockKernel {
+  UnpackChunks unpack;
+  MultiplyChunks multiply[kMostFewRows];  // Of 1, 2, ... rows.
+};
+
 // Rows [row_begin, row_end) times neighbouring panels, any number of them:
 // output = input weight^T + bias + residual.
 struct LinearItem {
@@ -34,8 +52,8 @@ struct LinearItem {
   int64_t output_stride;
   int64_t row_begin;
   int64_t row_end;
-  int64_t panel_bytes = 0;        // Of blocks: from panel to panel.
-  UnpackChunks unpack = nullptr;  // Likewise.
+  int64_t panel_bytes = 0;              // Of blocks: from panel to panel.
+  const BlockKernel* blocks = nullptr;  // Likewise.
 };
 
 struct LinearKernel {
@@ -45,8 +63,8 @@ struct LinearKernel {
   int inputs_per_step;    // Inputs of one output that lie side by side.
   int steps_multiple;     // Panels are padded with zeros to a multiple of so many steps.
   void (*run)(const LinearItem& item);
-  void (*run_blocks)(const LinearItem& item);  // Of panels of blocks, which item.unpack expands.
-  UnpackChunks (*unpacker)(BlockFormat format);
+  void (*run_blocks)(const LinearItem& item);  // Of panels of blocks.
+  const BlockKernel& (*find_blocks)(BlockFormat format);
 };
 
 // The kernels of each instruction set that this CPU supports (empty if it does not), the best of a

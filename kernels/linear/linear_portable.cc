@@ -2,6 +2,7 @@
 // multiplication and an addition where others have one instruction.
 // Reached through kLinearKernelSets as the last choice.
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
@@ -15,11 +16,26 @@
 namespace structattn {
 namespace {
 
+struct PortableLanes {
+  static constexpr int kLanes = 4;
+  typedef int32_t Ints __attribute__((vector_size(16)));
+  typedef float Floats __attribute__((vector_size(16)));
+
+  static Ints Bytes(const uint8_t* from) { return Ints{from[0], from[1], from[2], from[3]}; }
+  static Ints SignedBytes(const uint8_t* from) { return (Bytes(from) ^ 0x80) - 0x80; }
+  static Floats Halves(const uint8_t* from) {
+    Float16 halves[kLanes];
+    std::memcpy(halves, from, sizeof(halves));
+    return Floats{ToFloat(halves[0]), ToFloat(halves[1]), ToFloat(halves[2]), ToFloat(halves[3])};
+  }
+};
+
 template <typename T>
 struct PortableFormat {
   using Vector = float __attribute__((vector_size(16)));
   using Cells = Vector;
   using Unit = float;
+  using Lanes = PortableLanes;
   using Stored = T;
   using Input = T;
   static constexpr int kLanes = 4;

@@ -1,6 +1,8 @@
 // LinearCpu over the matrices of whole models, prompt- and decode-sized, beside what the machine
-// can do: its peak of multiply-adds and its read bandwidth, measured in the same run. Run by hand:
-// linear_bench [threads]. Checks sampled outputs before it times; never a test.
+// can do: its peak of multiply-adds and its read bandwidth, measured in the same run, with weights
+// of the kernel's type and in blocks. Run by hand: linear_bench [threads [words]] takes the runs
+// whose "kernel dtype model format" has the words. Checks sampled outputs before it times; never a
+// test.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -11,7 +13,10 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -147,42 +152,96 @@ void RunLayers(ThreadPool& pool, const std::vector<Matrix>& matrices, const Type
 }
 
 struct PackedModel {
-  std::vector<Matrix> matrices;  // Sources are kept for the first layer only.
+  std::vector<Matrix> matrices;
   double weights = 0.0;
-  double pack_seconds = 0.0;
+  double bytes = 0.0;
 };
 
 // Weights of few distinct values, quickly made.
-PackedModel PackModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel) {
+std::vector<float> Values(int64_t count, uint32_t state) {
+  std::vector<float> values(count);
+  for (float& value : values) {
+    state = state * 1664525u + 1013904223u;
+    value = static_cast<float>(static_cast<int>(state >> 24) - 128) / 64.0f;
+  }
+  return values;
+}
+
+// Blocks of random codes with scales of 2^-6.
+std::vector<char> Blocks(BlockFormat format, int64_t count, uint32_t state) {
+  const int64_t bytes = StoredBytes(format);
+  std::vector<char> blocks(count * bytes);
+  for (char& byte : blocks) {
+    state = state * 1664525u + 1013904223u;
+    byte = static_cast<char>(state >> 24);
+  }
+  const Float16 half = FromFloat<Float16>(0x1p-6f);
+  for (int64_t i = 0; i < count; ++i) {
+    char* const at = blocks.data() + i * bytes;
+    std::memcpy(format == BlockFormat::kQ6_K ? at + 208 : at, &half, sizeof(half));
+    if (LayoutOf(format).has_shift) std::memcpy(at + 2, &half, sizeof(half));
+  }
+  return blocks;
+}
+
+std::vector<float> Expand(const BlockMatrixView& view) {
+  const int inputs = LayoutOf(view.format).inputs();
+  std::vector<float> values(view.rows * view.columns);
+  for (int64_t i = 0; i < view.rows * view.columns / inputs; ++i) {
+    ExpandBlock(view.format, static_cast<const char*>(view.data) + i * StoredBytes(view.format),
+                values.data() + i * inputs);
+  }
+  return values;
+}
+
+using Format = std::optional<BlockFormat>;
+
+// Of blocks, inputs are rounded down to whole ones. `source` of the first layer only.
+Matrix PackMatrix(MatrixShape shape, Format format, int layer, const PackTarget& target,
+                  const LinearKernel& kernel) {
+  if (!format.has_value()) {
+    const std::vector<float> values = Values(shape.outputs * shape.inputs, 12345u + layer);
+    const MatrixView view = {values.data(), DType::kFloat32, shape.outputs, shape.inputs};
+    return {shape, PackedWeight::PackFor(kernel, {&view, 1}, target),
+            TypedBuffer(kernel.dtype, layer == 0 ? values : std::vector<float>())};
+  }
+  const int inputs = LayoutOf(*format).inputs();
+  shape.inputs = shape.inputs / inputs * inputs;
+  const std::vector<char> blocks =
+      Blocks(*format, shape.outputs * shape.inputs / inputs, 12345u + layer);
+  const BlockMatrixView view = {blocks.data(), *format, shape.outputs, shape.inputs};
+  // What the kernel multiplies: floats, or pairs of bfloat16.
+  const DType cells = kernel.inputs_per_step == 2 ? kernel.dtype : DType::kFloat32;
+  return {shape, PackedWeight::PackBlocksFor(kernel, {&view, 1}, target),
+          TypedBuffer(cells, layer == 0 ? Expand(view) : std::vector<float>())};
+}
+
+PackedModel PackModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel,
+                      Format format) {
   PackedModel packed;
   WeightArena arena;
   for (int layer = 0; layer < model.layers; ++layer) {
     for (const MatrixShape& shape : model.layer) {
-      std::vector<float> values(shape.outputs * shape.inputs);
-      uint32_t state = 12345u + layer;
-      for (float& value : values) {
-        state = state * 1664525u + 1013904223u;
-        value = static_cast<float>(static_cast<int>(state >> 24) - 128) / 64.0f;
-      }
-      const std::vector<float> kept = layer == 0 ? values : std::vector<float>();
-      Matrix matrix = {shape, {}, TypedBuffer(kernel.dtype, kept)};
-      const MatrixView view = {values.data(), DType::kFloat32, shape.outputs, shape.inputs};
-      packed.pack_seconds += Seconds(
-          pool,
-          [&] {
-            matrix.weight = PackedWeight::PackFor(kernel, {&view, 1}, {kernel.dtype, pool, arena});
-          },
-          1);
-      packed.matrices.push_back(std::move(matrix));
-      packed.weights += static_cast<double>(shape.outputs) * static_cast<double>(shape.inputs);
+      packed.matrices.push_back(
+          PackMatrix(shape, format, layer, {kernel.dtype, pool, arena}, kernel));
+      const Matrix& matrix = packed.matrices.back();
+      packed.weights +=
+          static_cast<double>(matrix.shape.outputs) * static_cast<double>(matrix.shape.inputs);
+      packed.bytes += static_cast<double>(matrix.weight.bytes());
     }
   }
   return packed;
 }
 
-void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel) {
+std::string LabelOf(const ModelShape& model, const LinearKernel& kernel, Format format) {
+  return std::string(kernel.name) + " " + std::string(Name(kernel.dtype)) + " " + model.name + " " +
+         (format.has_value() ? std::string(Name(*format)) : "stored");
+}
+
+void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel,
+                Format format) {
   constexpr int64_t kMostRows = 384;
-  const PackedModel packed = PackModel(pool, model, kernel);
+  const PackedModel packed = PackModel(pool, model, kernel, format);
   int64_t most_inputs = 0;
   int64_t most_outputs = 0;
   for (const MatrixShape& shape : model.layer) {
@@ -192,12 +251,12 @@ void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& k
   const TypedBuffer input(kernel.dtype, RandomNormal(kMostRows * most_inputs, 1));
   for (size_t i = 0; i < model.layer.size(); ++i) CheckSamples(pool, packed.matrices[i], input);
   std::vector<float> output(kMostRows * most_outputs);
-  const double bytes = packed.weights * static_cast<double>(ByteSize(kernel.dtype));
+  const double bytes = packed.bytes;
   const double bandwidth = MemoryRead(pool, static_cast<int64_t>(bytes)).BytesPerSecond(5);
   const double peak = PeakFlops(pool, kernel);
-  std::printf("%s %s %s: %.0f M weights packed in %.3f s; peak %.0f GFLOP/s, reads %.1f GB/s\n",
-              model.name, std::string(kernel.name).c_str(), std::string(Name(kernel.dtype)).c_str(),
-              packed.weights / 1e6, packed.pack_seconds, peak / 1e9, bandwidth / 1e9);
+  std::printf("%s: %.0f M weights in %.0f MB; peak %.0f GFLOP/s, reads %.1f GB/s\n",
+              LabelOf(model, kernel, format).c_str(), packed.weights / 1e6, bytes / 1e6, peak / 1e9,
+              bandwidth / 1e9);
   for (const int64_t rows : {1, 2, 4, 8, 16, 64, 384}) {
     const auto pass = [&] { RunLayers(pool, packed.matrices, input, rows, output); };
     pass();
@@ -214,13 +273,17 @@ void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& k
 
 int main(int argc, char** argv) {
   structattn::ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 2);
-  const std::string only = argc > 2 ? argv[2] : "";  // Part of "kernel dtype model".
+  const std::string only = argc > 2 ? argv[2] : "";  // Part of a label.
   for (const structattn::ModelShape& model : structattn::kModels) {
     for (const auto set : structattn::kLinearKernelSets) {
       for (const structattn::LinearKernel& kernel : set()) {
-        const std::string label = std::string(kernel.name) + " " +
-                                  std::string(structattn::Name(kernel.dtype)) + " " + model.name;
-        if (label.find(only) != std::string::npos) BenchModel(pool, model, kernel);
+        std::vector<structattn::Format> formats = {std::nullopt};
+        formats.insert(formats.end(), std::begin(structattn::kBlockFormats),
+                       std::end(structattn::kBlockFormats));
+        for (const structattn::Format format : formats) {
+          if (structattn::LabelOf(model, kernel, format).find(only) == std::string::npos) continue;
+          structattn::BenchModel(pool, model, kernel, format);
+        }
       }
     }
   }

@@ -2,6 +2,7 @@
 #include "tests/kernels/linear/linear_kernels_under_test.h"
 
 #include <cstring>
+#include <type_traits>
 
 #include "hwy/base.h"
 #include "kernels/linear/block_panel.h"
@@ -12,6 +13,7 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
+#include "kernels/linear/block_lanes_avx512-inl.h"
 #include "kernels/linear/linear_blocks-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
