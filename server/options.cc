@@ -29,6 +29,7 @@ struct Flags {
   std::vector<std::string> models;
   std::string listen = "127.0.0.1:50051";
   std::string dtype = "auto";
+  std::string weights = "stored";
   std::string device = "auto";
   bool cuda_graphs = false;
   int threads = 0;
@@ -57,8 +58,14 @@ void DeclareFlags(CLI::App* app, Flags* flags) {
       ->allow_extra_args(false);
   app->add_option("--listen", flags->listen, "HOST:PORT; port 0 picks a free one")
       ->capture_default_str();
-  app->add_option("--dtype", flags->dtype, "Type of weights and KV; auto: as stored")
+  app->add_option("--dtype", flags->dtype,
+                  "Type of activations, KV and weights that are numbers; auto: as stored")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
+      ->capture_default_str();
+  app->add_option("--weights", flags->weights,
+                  "Form of the matrices; stored: GGUF's blocks stay packed on CPU, the rest is of "
+                  "--dtype; expanded: all of --dtype; int8: all rounded to 8 bits on load")
+      ->check(CLI::IsMember({"stored", "expanded", "int8"}))
       ->capture_default_str();
   app->add_option("--device", flags->device, "Where the model runs; auto: CUDA when there is one")
       ->check(CLI::IsMember(DeviceNames()))
@@ -162,7 +169,11 @@ LoadOptions MakeLoadOptions(const Flags& flags) {
       {"cpu", LoadOptions::Device::kCpu},
       {"cuda", LoadOptions::Device::kCuda},
       {"emulated", LoadOptions::Device::kEmulated}};
+  static const std::map<std::string, WeightForm> forms = {{"stored", WeightForm::kStored},
+                                                          {"expanded", WeightForm::kExpanded},
+                                                          {"int8", WeightForm::kInt8}};
   LoadOptions load;
+  load.weights = forms.at(flags.weights);
   const auto dtype = dtypes.find(flags.dtype);
   if (dtype != dtypes.end()) load.dtype = dtype->second;
   load.device = devices.at(flags.device);

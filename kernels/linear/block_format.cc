@@ -201,11 +201,12 @@ void QuantizeQ8_0(const float* values, void* block) {
 }
 
 QuantizedMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool) {
-  const int64_t blocks = (matrix.columns + kChunkInputs - 1) / kChunkInputs;
   const auto value_bytes = static_cast<int64_t>(ByteSize(matrix.dtype));
   QuantizedMatrix quantized;
+  quantized.view = {nullptr, BlockFormat::kQ8_0, matrix.rows, matrix.columns};
+  const int64_t blocks = quantized.view.row_blocks();
   quantized.bytes = std::make_unique_for_overwrite<std::byte[]>(matrix.rows * blocks * kQ8Bytes);
-  quantized.view = {quantized.bytes.get(), BlockFormat::kQ8_0, matrix.rows, blocks * kChunkInputs};
+  quantized.view.data = quantized.bytes.get();
   pool.ParallelFor(matrix.rows, [&](int64_t row) {
     const auto* from =
         static_cast<const std::byte*>(matrix.data) + row * matrix.columns * value_bytes;

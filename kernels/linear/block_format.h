@@ -66,15 +66,19 @@ int64_t StoredBytes(BlockFormat format);
 
 std::string_view Name(BlockFormat format);  // "Q4_K"
 
-// A row-major matrix [rows, columns] in blocks along its rows, not owned; columns is a multiple of
-// the format's inputs. `data` needs no alignment.
+// A row-major matrix [rows, columns] in blocks along its rows, not owned. The values of a row's
+// last block that are past its end are 0. `data` needs no alignment.
 struct BlockMatrixView {
   const void* data = nullptr;
   BlockFormat format = BlockFormat::kQ8_0;
   int64_t rows = 0;
   int64_t columns = 0;
 
-  int64_t row_bytes() const { return columns / LayoutOf(format).inputs() * StoredBytes(format); }
+  int64_t row_blocks() const {
+    const int inputs = LayoutOf(format).inputs();
+    return (columns + inputs - 1) / inputs;
+  }
+  int64_t row_bytes() const { return row_blocks() * StoredBytes(format); }
 };
 
 // One block, taken apart.
@@ -99,7 +103,7 @@ void QuantizeQ8_0(const float* values, void* block);
 // A matrix rounded to Q8_0 and the memory that it lies in.
 struct QuantizedMatrix {
   std::unique_ptr<std::byte[]> bytes;
-  BlockMatrixView view;  // Columns rounded up to whole blocks; the added values are 0.
+  BlockMatrixView view;
 };
 QuantizedMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool);
 

@@ -72,8 +72,7 @@ class ChunkExpander {
           static_cast<const uint8_t*>(panel) + chunk / kBlock.chunks * kAt.block_bytes;
       const uint8_t* const at = block + kAt.chunks + chunk % kBlock.chunks * kAt.chunk_bytes;
       const int64_t step = (chunk - first) * kStepsOfChunk;
-      ExpandHalf<0>(block, at, step, take);
-      ExpandHalf<1>(block, at, step, take);
+      ExpandChunk(block, at, step, take);
     }
   }
 
@@ -87,7 +86,7 @@ class ChunkExpander {
   static constexpr BlockLayout kBlock = LayoutOf(kFormat);
   static constexpr BlockPanelLayout kAt = PanelLayoutOf(kFormat, kOutputs);
   static constexpr int kPairsOfGroup = kPairs / kBlock.groups_per_chunk;
-  static constexpr int kAhead = 1088;  // Bytes.
+  static constexpr int kAhead = 4352;  // Bytes.
 
   static Floats CanonicalNan(Floats value) {
     const Floats nan = Floats{} + __builtin_nanf("");
@@ -112,47 +111,59 @@ class ChunkExpander {
 
   // The lines of memory after this chunk, evenly between the steps: in one go, they would wait for
   // each other and the arithmetic for them.
-  template <int kHalf>
   static void Prefetch(const uint8_t* chunk, int pair) {
     constexpr int kLines = (kAt.chunk_bytes + 63) / 64;
-    const int slot = kHalf * kPairs + pair;
-    const int line = slot * kLines / (2 * kPairs);
-    if (slot == 0 || line != (slot - 1) * kLines / (2 * kPairs)) {
+    for (int line = pair * kLines / kPairs; line < (pair + 1) * kLines / kPairs; ++line) {
       __builtin_prefetch(chunk + kAhead + 64 * line);
     }
   }
 
-  // kLanes outputs of a chunk.
-  template <int kHalf, class Take>
-  static void ExpandHalf(const uint8_t* block, const uint8_t* chunk, int64_t first_step,
-                         const Take& take) {
-    constexpr int kOutput = kHalf * Lanes::kLanes;
-    Floats shift = {};
-    if constexpr (kBlock.has_shift) shift = ReadShift(block, chunk, kOutput);
-    Words fifth = {};
-    Words sixth = {};
-    if constexpr (kBlock.code_bits < 8) {
-      std::memcpy(&fifth, chunk + kAt.fifth_bits + 4 * kOutput,
-                  kBlock.code_bits >= 5 ? sizeof(fifth) : 0);
-      std::memcpy(&sixth, chunk + kAt.sixth_bits + 4 * kOutput,
-                  kBlock.code_bits >= 6 ? sizeof(sixth) : 0);
+  // The bits of one input in each word; zeros where the format has no such plane.
+  template <int kPlane>
+  static Words ReadPlane(const uint8_t* words) {
+    Words plane = {};
+    if constexpr (kBlock.code_bits < 8 && kBlock.code_bits > kPlane) {
+      std::memcpy(&plane, words, sizeof(plane));
     }
+    return plane;
+  }
+
+  // Both halves of the panel in turns: two chains of sums hide each other's latency.
+  template <class Take>
+  static void ExpandChunk(const uint8_t* block, const uint8_t* chunk, int64_t first_step,
+                          const Take& take) {
+    Floats shift[2] = {};
+    Words fifth[2];
+    Words sixth[2];
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const int output = half * Lanes::kLanes;
+      if constexpr (kBlock.has_shift) shift[half] = ReadShift(block, chunk, output);
+      fifth[half] = ReadPlane<4>(chunk + kAt.fifth_bits + 4 * output);
+      sixth[half] = ReadPlane<5>(chunk + kAt.sixth_bits + 4 * output);
+    }
+#pragma GCC unroll 2
     for (int group = 0; group < kBlock.groups_per_chunk; ++group) {
-      const Floats scale = ReadScale(block, chunk, group, kOutput);
+      const Floats scale[2] = {ReadScale(block, chunk, group, 0),
+                               ReadScale(block, chunk, group, Lanes::kLanes)};
 #pragma GCC unroll 16
       for (int i = 0; i < kPairsOfGroup; ++i) {
         const int pair = group * kPairsOfGroup + i;
-        Prefetch<kHalf>(chunk, pair);
-        Ints even;
-        Ints odd;
-        ReadCodes(chunk + kAt.codes + kOutput, pair, even, odd);
-        AddBits<4>(fifth, 2 * pair, even, odd);
-        AddBits<5>(sixth, 2 * pair, even, odd);
-        typename CellsOf::Cells steps[CellsOf::kSteps];
-        CellsOf::Make(Value(even, scale, shift), Value(odd, scale, shift), steps);
+        Prefetch(chunk, pair);
 #pragma GCC unroll 2
-        for (int step = 0; step < CellsOf::kSteps; ++step) {
-          take(first_step + pair * CellsOf::kSteps + step, kHalf, steps[step]);
+        for (int half = 0; half < 2; ++half) {
+          Ints even;
+          Ints odd;
+          ReadCodes(chunk + kAt.codes + half * Lanes::kLanes, pair, even, odd);
+          AddBits<4>(fifth[half], 2 * pair, even, odd);
+          AddBits<5>(sixth[half], 2 * pair, even, odd);
+          typename CellsOf::Cells steps[CellsOf::kSteps];
+          CellsOf::Make(Value(even, scale[half], shift[half]), Value(odd, scale[half], shift[half]),
+                        steps);
+#pragma GCC unroll 2
+          for (int step = 0; step < CellsOf::kSteps; ++step) {
+            take(first_step + pair * CellsOf::kSteps + step, half, steps[step]);
+          }
         }
       }
     }

@@ -90,13 +90,12 @@ PackedWeight PackedWeight::PackBlocksFor(const LinearKernel& kernel,
   weight.kernel_ = &kernel;
   weight.format_ = views[0].format;
   weight.inputs_ = views[0].columns;
-  STRUCTATTN_CHECK(weight.inputs_ % LayoutOf(views[0].format).inputs() == 0);
   for (const BlockMatrixView& view : views) {
     STRUCTATTN_CHECK(view.columns == weight.inputs_ && view.format == weight.format_);
     weight.outputs_ += view.rows;
   }
   const BlockWriter writer(views[0].format, kernel.panel_outputs);
-  const int64_t blocks = weight.inputs_ / LayoutOf(views[0].format).inputs();
+  const int64_t blocks = views[0].row_blocks();
   const int64_t stored_bytes = StoredBytes(views[0].format);
   const int64_t panels = (weight.outputs_ + kernel.panel_outputs - 1) / kernel.panel_outputs;
   const int64_t panel_bytes = blocks * writer.block_bytes();

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,12 @@ namespace structattn {
 // else into `owned`. Vectors have rows = 1.
 struct LoadedMatrix {
   MatrixView view;
+  std::unique_ptr<std::byte[]> owned;
+};
+
+// A matrix in blocks of few-bit integers, likewise.
+struct LoadedBlocks {
+  BlockMatrixView view;
   std::unique_ptr<std::byte[]> owned;
 };
 
@@ -46,6 +53,12 @@ class Checkpoint {
   // tied embeddings among them). With a pool, a conversion is shared out to its threads.
   LoadedMatrix Read(std::string_view name, ThreadPool* pool = nullptr) const {
     return ReadTensor(name, pool);
+  }
+
+  // The same tensor in the blocks in which it is stored; absent where it is stored as plain
+  // numbers.
+  virtual std::optional<LoadedBlocks> ReadBlocks(std::string_view /*name*/) const {
+    return std::nullopt;
   }
 
   // SHA-256 (hex) over config, tokenizer, tensor headers and file sizes.

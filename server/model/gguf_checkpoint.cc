@@ -50,6 +50,7 @@ class GgufCheckpoint final : public Checkpoint {
 
   const ModelConfig& config() const override { return config_; }
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return std::move(tokenizer_); }
+  std::optional<LoadedBlocks> ReadBlocks(std::string_view name) const override;
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return parameters_; }
   int64_t tensor_bytes() const override { return tensor_bytes_; }
@@ -178,6 +179,26 @@ LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool)
     for (int64_t item = 0; item < items; ++item) convert(item);
   }
   return matrix;
+}
+
+std::optional<LoadedBlocks> GgufCheckpoint::ReadBlocks(std::string_view name) const {
+  const auto found = located_.find(name);
+  STRUCTATTN_CHECK(found != located_.end());
+  const auto& [spec, stored, permuted] = found->second;
+  if (!stored->encoding->blocks.has_value()) return std::nullopt;
+  const std::string_view bytes = Bytes(*stored);
+  LoadedBlocks blocks;
+  blocks.view = {bytes.data(), *stored->encoding->blocks, spec.rows, spec.columns};
+  if (permuted) {
+    const auto row_bytes = static_cast<size_t>(blocks.view.row_bytes());
+    blocks.owned = std::make_unique_for_overwrite<std::byte[]>(bytes.size());
+    for (int64_t row = 0; row < spec.rows; ++row) {
+      const int64_t from = StoredRow(row, config_.head_dim);
+      std::memcpy(blocks.owned.get() + row * row_bytes, bytes.data() + from * row_bytes, row_bytes);
+    }
+    blocks.view.data = blocks.owned.get();
+  }
+  return blocks;
 }
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenMapped(MappedFile file) {

@@ -25,10 +25,9 @@ void Multiply(const at::Tensor& input, const at::Tensor& weight, at::Tensor& out
 
 }  // namespace
 
-LinearLayer::LinearLayer(std::span<const MatrixView> weights, at::Tensor bias,
-                         const PackTarget& target)
-    : packed_(PackedWeight::Pack(weights, target)), bias_(std::move(bias)) {
-  for (const MatrixView& view : weights) outputs_ += view.rows;
+LinearLayer::LinearLayer(std::vector<PackedWeight> parts, at::Tensor bias)
+    : parts_(std::move(parts)), bias_(std::move(bias)) {
+  for (const PackedWeight& part : parts_) outputs_ += part.outputs();
   STRUCTATTN_CHECK(!bias_.defined() || bias_.numel() == outputs_);
 }
 
@@ -40,12 +39,18 @@ LinearLayer::LinearLayer(at::Tensor weight, at::Tensor bias)
 void LinearLayer::Forward(const KernelContext& context, const Operands& operands) const {
   if (context.device != DeviceKind::kCpu) return ForwardTorch(operands);
   float* output = operands.output.data_ptr<float>();
-  LinearCpu(*context.pool, {.input = operands.input.const_data_ptr(),
-                            .weight = &packed_,
-                            .bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr,
-                            .residual = operands.product != nullptr ? output : nullptr,
-                            .output = output,
-                            .rows = operands.rows});
+  const float* bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
+  for (const PackedWeight& part : parts_) {
+    LinearCpu(*context.pool, {.input = operands.input.const_data_ptr(),
+                              .weight = &part,
+                              .bias = bias,
+                              .residual = operands.product != nullptr ? output : nullptr,
+                              .output = output,
+                              .rows = operands.rows,
+                              .output_stride = outputs_});
+    output += part.outputs();
+    if (bias != nullptr) bias += part.outputs();
+  }
 }
 
 void LinearLayer::ForwardTorch(const Operands& operands) const {

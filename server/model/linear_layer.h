@@ -6,7 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <span>
+#include <vector>
 
 #include "kernels/context.h"
 #include "kernels/linear/linear.h"
@@ -17,9 +17,9 @@ class LinearLayer {
  public:
   LinearLayer() = default;
 
-  // For the CPU: stacks and packs the rows of `weights` (all with the same columns). `bias`:
-  // [stacked rows] float, or undefined.
-  LinearLayer(std::span<const MatrixView> weights, at::Tensor bias, const PackTarget& target);
+  // For the CPU: the rows of `parts` on top of each other, all with the same inputs; there are
+  // several where they are stored in different formats. `bias`: [rows] float, or undefined.
+  LinearLayer(std::vector<PackedWeight> parts, at::Tensor bias);
   // For other devices: `weight` [outputs, inputs] and `bias` [outputs] float or undefined, there.
   LinearLayer(at::Tensor weight, at::Tensor bias);
 
@@ -41,8 +41,8 @@ class LinearLayer {
   void ForwardTorch(const Operands& operands) const;
 
   int64_t outputs_ = 0;
-  PackedWeight packed_;  // CPU.
-  at::Tensor weight_;    // Elsewhere.
+  std::vector<PackedWeight> parts_;  // CPU.
+  at::Tensor weight_;                // Elsewhere.
   at::Tensor bias_;
 };
 

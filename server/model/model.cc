@@ -22,13 +22,18 @@ std::unique_ptr<Model> MakeModel(Checkpoint& checkpoint, const LoadOptions& opti
   at::set_num_threads(1);
   const ModelConfig& config = checkpoint.config();
   const DType dtype = options.dtype.value_or(config.dtype);
-  auto transformer = std::make_unique<Transformer>(
-      config,
-      TransformerOptions{.dtype = dtype, .device = device, .step_graphs = options.cuda_graphs},
-      std::make_unique<ThreadPool>(options.threads));
+  auto transformer =
+      std::make_unique<Transformer>(config,
+                                    TransformerOptions{.dtype = dtype,
+                                                       .weights = options.weights,
+                                                       .device = device,
+                                                       .step_graphs = options.cuda_graphs},
+                                    std::make_unique<ThreadPool>(options.threads));
   transformer->Load(checkpoint, options.progress);
   return std::make_unique<Model>(Model{.config = config,
                                        .dtype = dtype,
+                                       .weights = transformer->weights().format,
+                                       .linear_bytes = transformer->weights().linear_bytes,
                                        .device = device,
                                        .digest = checkpoint.digest(),
                                        .kernel = std::string(AttentionKernelName(device)),

@@ -14,6 +14,7 @@
 #include "server/model/decoder.h"
 #include "server/model/model_config.h"
 #include "server/model/tokenizer/tokenizer.h"
+#include "server/model/weight_form.h"
 
 namespace structattn {
 
@@ -21,6 +22,7 @@ struct LoadOptions {
   std::optional<DType> dtype;                           // Absent: the checkpoint's own.
   enum class Device { kAuto, kCpu, kCuda, kEmulated };  // kEmulated: programs of the tests only.
   Device device = Device::kAuto;
+  WeightForm weights = WeightForm::kStored;
   bool cuda_graphs = false;  // TransformerOptions::step_graphs.
   int threads = 1;           // CPU threads, >= 1.
   // Called now and then while loading with the share done, in [0, 1]. May be empty.
@@ -29,7 +31,9 @@ struct LoadOptions {
 
 struct Model {
   ModelConfig config;
-  DType dtype;  // Of weights and KV.
+  DType dtype;           // Of activations, KV, and weights that are not quantised.
+  std::string weights;   // TransformerWeights::format.
+  int64_t linear_bytes;  // TransformerWeights::linear_bytes.
   DeviceKind device;
   std::string digest;  // Checkpoint::digest().
   std::string kernel;  // AttentionKernelName().

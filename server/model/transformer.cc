@@ -45,7 +45,7 @@ Transformer::Transformer(const ModelConfig& config, const TransformerOptions& op
 void Transformer::Load(const Checkpoint& checkpoint, const std::function<void(double)>& progress) {
   const c10::InferenceMode inference;
   const c10::OptionalStreamGuard on_stream(stream_);
-  weights_ = LoadWeights(checkpoint, options_.dtype, context_, progress);
+  weights_ = LoadWeights(checkpoint, options_, context_, progress);
 }
 
 Tiling Transformer::tiling() const {

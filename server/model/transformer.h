@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/context.h"
@@ -20,6 +21,7 @@
 #include "server/model/model_config.h"
 #include "server/model/step_graphs.h"
 #include "server/model/step_inputs.h"
+#include "server/model/weight_form.h"
 
 namespace structattn {
 
@@ -39,20 +41,23 @@ struct TransformerWeights {
   std::vector<LayerWeights> layers;
   at::Tensor final_norm;  // [hidden] float.
   LinearLayer output;     // [vocab, hidden]; of the embedding when tied.
+  std::string format;     // Of the matrices that are multiplied: "bfloat16", "int8", "Q4_1+Q8_0".
+  int64_t linear_bytes = 0;  // Theirs: what a step with logits reads.
 };
-
-// Reads every tensor of the checkpoint into `dtype` on the context's device. `progress` hears the
-// share of layers done; may be empty.
-TransformerWeights LoadWeights(const Checkpoint& checkpoint, DType dtype,
-                               const KernelContext& context,
-                               const std::function<void(double)>& progress);
 
 // How a model is run.
 struct TransformerOptions {
   DType dtype = DType::kFloat32;
+  WeightForm weights = WeightForm::kStored;
   DeviceKind device = DeviceKind::kCpu;
   bool step_graphs = false;  // Not on CPU: record decoding steps and run them again (StepGraphs).
 };
+
+// Reads every tensor of the checkpoint into the options' dtype and form on the context's device.
+// `progress` hears the share of layers done; may be empty.
+TransformerWeights LoadWeights(const Checkpoint& checkpoint, const TransformerOptions& options,
+                               const KernelContext& context,
+                               const std::function<void(double)>& progress);
 
 class Transformer final : public Decoder {
  public:
@@ -71,6 +76,7 @@ class Transformer final : public Decoder {
   Tiling tiling() const override;
   bool usable() const override;
 
+  const TransformerWeights& weights() const { return weights_; }
   const StepGraphs& graphs() const { return graphs_; }
 
  private:

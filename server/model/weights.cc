@@ -1,12 +1,19 @@
 // LoadWeights: from a checkpoint's named tensors to the stacked, packed weights of the transformer.
 #include <ATen/ATen.h>
 
+#include <cstddef>
+#include <functional>
 #include <initializer_list>
+#include <memory>
 #include <optional>
+#include <set>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "server/model/device.h"
 #include "server/model/transformer.h"
 #include "server/model/weight_upload.h"
@@ -16,8 +23,9 @@ namespace {
 
 class WeightLoader {
  public:
-  WeightLoader(const Checkpoint& checkpoint, DType dtype, const KernelContext& context)
-      : checkpoint_(checkpoint), dtype_(dtype), context_(context) {
+  WeightLoader(const Checkpoint& checkpoint, const TransformerOptions& options,
+               const KernelContext& context)
+      : checkpoint_(checkpoint), dtype_(options.dtype), form_(options.weights), context_(context) {
     if (!on_cpu()) upload_.emplace(context.device);
   }
 
@@ -32,32 +40,105 @@ class WeightLoader {
   // The layer's matrices of these projections, stacked, with their biases when there are any.
   LinearLayer Linear(const std::string& prefix, std::initializer_list<const char*> projections,
                      bool has_bias) {
-    std::vector<LoadedMatrix> matrices;
-    std::vector<MatrixView> views;
+    std::vector<std::string> names;
     std::vector<at::Tensor> biases;
     for (const char* projection : projections) {
-      matrices.push_back(
-          checkpoint_.Read(absl::StrCat(prefix, projection, ".weight"), context_.pool));
-      views.push_back(matrices.back().view);
+      names.push_back(absl::StrCat(prefix, projection, ".weight"));
       if (has_bias) biases.push_back(HostFloats(absl::StrCat(prefix, projection, ".bias")));
     }
-    const at::Tensor bias = has_bias ? ToDevice(at::cat(biases)) : at::Tensor();
-    if (on_cpu()) return LinearLayer(views, bias, PackHere());
-    return LinearLayer(upload_->Stack(views, dtype_), bias);
+    return Stacked(names, has_bias ? ToDevice(at::cat(biases)) : at::Tensor());
   }
 
   // Of tied embeddings: the CPU packs a copy, other devices multiply with the table itself.
   LinearLayer Output(const std::string& name, const at::Tensor& tied_embedding) {
-    if (!on_cpu() && tied_embedding.defined()) return LinearLayer(tied_embedding, {});
-    const LoadedMatrix matrix = checkpoint_.Read(name, context_.pool);
-    if (on_cpu()) return LinearLayer({&matrix.view, 1}, {}, PackHere());
-    return LinearLayer(upload_->Stack({&matrix.view, 1}, dtype_), {});
+    if (!on_cpu() && tied_embedding.defined() && form_ != WeightForm::kInt8) {
+      return LinearLayer(tied_embedding, {});
+    }
+    return Stacked({name}, {});
   }
+
+  // Of the matrices loaded so far, as TransformerWeights has them.
+  std::string Format() const { return absl::StrJoin(formats_, "+"); }
+  int64_t linear_bytes() const { return linear_bytes_; }
 
  private:
   static at::Tensor AsTensor(const MatrixView& view) {
     return at::from_blob(const_cast<void*>(view.data), {view.rows, view.columns},
                          ToScalarType(view.dtype));
+  }
+
+  LinearLayer Stacked(const std::vector<std::string>& names, const at::Tensor& bias) {
+    if (on_cpu()) return LinearLayer(Pack(names), bias);
+    std::vector<LoadedMatrix> matrices;
+    std::vector<MatrixView> views;
+    for (const std::string& name : names) {
+      matrices.push_back(checkpoint_.Read(name, context_.pool));
+      views.push_back(matrices.back().view);
+    }
+    formats_.emplace(Name(dtype_));
+    const at::Tensor weight = upload_->Stack(views, dtype_);
+    linear_bytes_ += static_cast<int64_t>(weight.nbytes());
+    return LinearLayer(weight, bias);
+  }
+
+  // Neighbours of one format become one part.
+  std::vector<PackedWeight> Pack(const std::vector<std::string>& names) {
+    std::vector<LoadedRows> rows;
+    for (const std::string& name : names) rows.push_back(Load(name));
+    std::vector<PackedWeight> parts;
+    for (size_t begin = 0, end; begin < rows.size(); begin = end) {
+      end = begin + 1;
+      while (end < rows.size() && rows[end].format() == rows[begin].format()) ++end;
+      parts.push_back(PackPart({rows.data() + begin, end - begin}));
+      linear_bytes_ += parts.back().bytes();
+    }
+    return parts;
+  }
+
+  // One matrix, in the form in which it is packed.
+  struct LoadedRows {
+    LoadedMatrix plain;
+    std::optional<BlockMatrixView> blocks;
+    std::unique_ptr<std::byte[]> owned;  // What `blocks` views, unless that is in the file.
+
+    std::optional<BlockFormat> format() const {
+      return blocks.has_value() ? std::optional(blocks->format) : std::nullopt;
+    }
+  };
+
+  LoadedRows Load(const std::string& name) {
+    LoadedRows rows;
+    if (form_ == WeightForm::kStored) {
+      if (std::optional<LoadedBlocks> stored = checkpoint_.ReadBlocks(name)) {
+        formats_.emplace(Name(stored->view.format));
+        rows.blocks = stored->view;
+        rows.owned = std::move(stored->owned);
+        return rows;
+      }
+    }
+    rows.plain = checkpoint_.Read(name, context_.pool);
+    if (form_ == WeightForm::kInt8) {
+      formats_.emplace("int8");
+      QuantizedMatrix quantized = QuantizeRows(rows.plain.view, *context_.pool);
+      rows.plain = {};
+      rows.blocks = quantized.view;
+      rows.owned = std::move(quantized.bytes);
+    } else {
+      formats_.emplace(Name(dtype_));
+    }
+    return rows;
+  }
+
+  // `rows` of one format.
+  PackedWeight PackPart(std::span<const LoadedRows> rows) {
+    std::vector<MatrixView> plain;
+    std::vector<BlockMatrixView> blocks;
+    for (const LoadedRows& row : rows) {
+      plain.push_back(row.plain.view);
+      if (row.blocks.has_value()) blocks.push_back(*row.blocks);
+    }
+    if (blocks.empty()) return PackedWeight::Pack(plain, PackHere());
+    return PackedWeight::PackBlocks(blocks, PackHere());
   }
 
   PackTarget PackHere() { return {.dtype = dtype_, .pool = *context_.pool, .arena = arena_}; }
@@ -76,9 +157,12 @@ class WeightLoader {
 
   const Checkpoint& checkpoint_;
   const DType dtype_;
+  const WeightForm form_;
   const KernelContext& context_;
   std::optional<WeightUpload> upload_;  // Not on CPU.
   WeightArena arena_;                   // On CPU.
+  std::set<std::string, std::less<>> formats_;
+  int64_t linear_bytes_ = 0;
 };
 
 LayerWeights LoadLayer(WeightLoader& loader, const ModelConfig& config, int64_t index) {
@@ -101,11 +185,11 @@ LayerWeights LoadLayer(WeightLoader& loader, const ModelConfig& config, int64_t 
 
 }  // namespace
 
-TransformerWeights LoadWeights(const Checkpoint& checkpoint, DType dtype,
+TransformerWeights LoadWeights(const Checkpoint& checkpoint, const TransformerOptions& options,
                                const KernelContext& context,
                                const std::function<void(double)>& progress) {
   const ModelConfig& config = checkpoint.config();
-  WeightLoader loader(checkpoint, dtype, context);
+  WeightLoader loader(checkpoint, options, context);
   TransformerWeights weights;
   weights.embedding = loader.Matrix("model.embed_tokens.weight");
   weights.final_norm = loader.Vector("model.norm.weight");
@@ -116,6 +200,8 @@ TransformerWeights LoadWeights(const Checkpoint& checkpoint, DType dtype,
     weights.layers.push_back(LoadLayer(loader, config, i));
     if (progress) progress(static_cast<double>(i + 1) / static_cast<double>(config.layers));
   }
+  weights.format = loader.Format();
+  weights.linear_bytes = loader.linear_bytes();
   return weights;
 }
 

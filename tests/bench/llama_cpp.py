@@ -20,9 +20,9 @@ def model_path(folder, name):
     return pathlib.Path(folder) / f"{name}-bf16.gguf"
 
 
-def bench(folder, name, threads, arguments):
+def bench(folder, model, threads, arguments):
     """{(prompt tokens, generated tokens): tokens per second} of one run of llama-bench."""
-    command = [pathlib.Path(folder) / "bin/llama-bench", "-m", model_path(folder, name),
+    command = [pathlib.Path(folder) / "bin/llama-bench", "-m", model,
                "-t", threads, "-r", 1, "-o", "json", *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -1,7 +1,7 @@
 // One model in one engine, without server and network, timed on command: prompts, decoding, and
 // the memory and multiplier limits of the machine beside them. Driven by steps_vs_peers.py, which
 // runs its peers between the commands; never a test.
-//   step_bench MODEL_PATH DTYPE THREADS
+//   step_bench MODEL_PATH DTYPE THREADS [stored|expanded|int8]
 // Says one line of JSON when loaded, then answers each line of stdin with one:
 //   greedy COUNT ID ...            the ids that follow the given ones
 //   prefill TOKENS SEED            seconds from submission to the first token
@@ -81,9 +81,11 @@ double Seconds(Clock::time_point begin, Clock::time_point end) {
 
 class StepBench {
  public:
-  StepBench(const std::string& path, DType dtype, int threads) : pool_(threads) {
+  StepBench(const std::string& path, DType dtype, int threads, WeightForm weights)
+      : pool_(threads) {
     LoadOptions load;
     load.dtype = dtype;
+    load.weights = weights;
     load.device = LoadOptions::Device::kCpu;
     load.threads = threads;
     absl::StatusOr<std::unique_ptr<ServedModel>> served =
@@ -92,22 +94,16 @@ class StepBench {
     served_ = *std::move(served);
   }
 
-  // Weights that one step with logits reads: all but the embedding's table, of which it reads a
+  // What one step with logits reads: all matrices but the embedding's table, of which it reads a
   // row.
-  int64_t WeightBytes() const {
-    const ModelConfig& config = served_->model->config;
-    const int64_t query = config.heads * config.head_dim;
-    const int64_t kv = config.kv_heads * config.head_dim;
-    const int64_t layer = config.hidden_size * (2 * query + 2 * kv) +
-                          3 * config.hidden_size * config.intermediate_size;
-    return (config.layers * layer + config.vocab_size * config.hidden_size) *
-           static_cast<int64_t>(ByteSize(served_->model->dtype));
-  }
+  int64_t WeightBytes() const { return served_->model->linear_bytes; }
 
   void Describe() const {
-    std::printf("{\"weight_bytes\": %lld, \"kernel\": \"%s\", \"threads\": %d}\n",
-                static_cast<long long>(WeightBytes()), served_->model->kernel.c_str(),
-                pool_.threads());
+    std::printf(
+        "{\"weight_bytes\": %lld, \"weights\": \"%s\", \"kernel\": \"%s\", "
+        "\"threads\": %d}\n",
+        static_cast<long long>(WeightBytes()), served_->model->weights.c_str(),
+        served_->model->kernel.c_str(), pool_.threads());
   }
 
   void Greedy(std::istream& arguments) {
@@ -219,12 +215,17 @@ void AnswerCommands(StepBench& bench) {
 }  // namespace structattn
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "step_bench MODEL_PATH bfloat16|float32 THREADS\n");
+  using structattn::WeightForm;
+  if (argc < 4 || argc > 5) {
+    std::fprintf(stderr, "step_bench MODEL_PATH bfloat16|float32 THREADS [stored|expanded|int8]\n");
     return 2;
   }
   const structattn::DType dtype = std::string(argv[2]) == "float32" ? structattn::DType::kFloat32
                                                                     : structattn::DType::kBfloat16;
-  structattn::StepBench bench(argv[1], dtype, std::atoi(argv[3]));
+  const std::string form = argc > 4 ? argv[4] : "stored";
+  const WeightForm weights = form == "int8"       ? WeightForm::kInt8
+                             : form == "expanded" ? WeightForm::kExpanded
+                                                  : WeightForm::kStored;
+  structattn::StepBench bench(argv[1], dtype, std::atoi(argv[3]), weights);
   structattn::AnswerCommands(bench);
 }

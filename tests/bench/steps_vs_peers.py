@@ -11,12 +11,10 @@ medians of the rounds' own ratios, since a shared machine's memory changes its s
 """
 
 import argparse
-import json
 import os
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
 import time
 
@@ -29,31 +27,13 @@ import transformers  # noqa: E402
 import cases  # noqa: E402
 import llama_cpp  # noqa: E402
 import parity  # noqa: E402
+import steps  # noqa: E402
 
 PROMPTS = (512, 2048)
 STREAMS = 16
 DECODED = 32  # Tokens of a decoding stream.
 REST_S = 1.0  # Before what memory bounds: a virtual machine may lend bandwidth in bursts.
 CHECKED = 24  # Tokens that must be Hugging Face's.
-
-
-class StepBench:
-    """A running step_bench; each call is one command and its answer."""
-
-    def __init__(self, binaries, folder, dtype, threads):
-        self._process = subprocess.Popen(
-            [binaries / "step_bench", folder, dtype, str(threads)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True)
-        self.facts = json.loads(self._process.stdout.readline())
-
-    def ask(self, *words):
-        self._process.stdin.write(" ".join(map(str, words)) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def load_hf(folder, dtype, attention):
@@ -70,7 +50,7 @@ def random_ids(count, limit, seed):
 def check_answers(options, folder):
     """Ours and theirs after a few prompts of random ids, in float32."""
     model = load_hf(folder, "float32", "eager")
-    ours = StepBench(options.binaries, folder, "float32", options.threads)
+    ours = steps.StepBench(options.binaries, folder, "float32", options.threads)
     for seed in range(4):
         ids = random_ids(40 + 90 * seed, 40000, seed)
         got = ours.ask("greedy", CHECKED, *ids)["token_ids"]
@@ -93,24 +73,6 @@ def time_hf_prompt(model, count, seed):
     return time.perf_counter() - begin
 
 
-class Figures:
-    """Named measurements, round by round; larger is better."""
-
-    def __init__(self):
-        self.values = {}
-
-    def add(self, name, value):
-        self.values.setdefault(name, []).append(value)
-
-    def ratio(self, ours, theirs):
-        """The median of the rounds' ratios."""
-        return statistics.median(a / b for a, b in zip(self.values[ours], self.values[theirs]))
-
-    def show(self):
-        for name, values in self.values.items():
-            print(f"  {name:34s} best {max(values):10.1f}  median {statistics.median(values):10.1f}")
-
-
 def run_our_decodes(turn, ours, figures):
     """One stream between two measurements of the bandwidth that bounds it; then 16."""
     reads = [ours.ask("bandwidth")["bytes_per_second"] / 1e9]
@@ -127,7 +89,9 @@ def run_our_decodes(turn, ours, figures):
 
 def run_llama(options, arguments, figures):
     time.sleep(REST_S)
-    rates = llama_cpp.bench(options.llama_cpp, options.model, options.threads, arguments)
+    rates = llama_cpp.bench(options.llama_cpp,
+                            llama_cpp.model_path(options.llama_cpp, options.model),
+                            options.threads, arguments)
     for (prompt, _), rate in rates.items():
         figures.add(f"llama.cpp prompt {prompt} tok/s" if prompt
                     else "llama.cpp decode x1 tok/s", rate)
@@ -147,22 +111,18 @@ def run_round(options, turn, ours, theirs, figures):
                     prompt / time_hf_prompt(theirs, prompt, seed))
 
 
-def show_bar(what, value, bar):
-    print(f"  {what:52s} {value:6.2f}  bar {bar:4.2f}  {'met' if value >= bar else 'NOT met'}")
-
-
 def show_bars(figures, prompt_bar):
     ratio = figures.ratio
-    show_bar("decode: share of read bandwidth",
+    steps.show_bar("decode: share of read bandwidth",
              ratio("ours decode x1 GB/s", "read bandwidth GB/s"), 0.80)
     single = "llama.cpp decode x1 tok/s"
-    show_bar("decode: against llama.cpp", ratio("ours decode x1 tok/s", single), 1.15)
-    show_bar(f"decode of {STREAMS}: against llama.cpp's one stream",
+    steps.show_bar("decode: against llama.cpp", ratio("ours decode x1 tok/s", single), 1.15)
+    steps.show_bar(f"decode of {STREAMS}: against llama.cpp's one stream",
              ratio(f"ours decode x{STREAMS} tok/s", single), 8.0)
     for prompt in PROMPTS:
-        show_bar(f"prompt {prompt}: against Hugging Face SDPA",
+        steps.show_bar(f"prompt {prompt}: against Hugging Face SDPA",
                  ratio(f"ours prompt {prompt} tok/s", f"Hugging Face prompt {prompt} tok/s"), 1.0)
-        show_bar(f"prompt {prompt}: against llama.cpp",
+        steps.show_bar(f"prompt {prompt}: against llama.cpp",
                  ratio(f"ours prompt {prompt} tok/s", f"llama.cpp prompt {prompt} tok/s"),
                  prompt_bar)
 
@@ -186,10 +146,10 @@ def main():
     folder = parity.model_folders([options.model], options.models_dir, None)[options.model]
     check_answers(options, folder)
     theirs = load_hf(folder, "bfloat16", "sdpa")
-    ours = StepBench(options.binaries, folder, "bfloat16", options.threads)
+    ours = steps.StepBench(options.binaries, folder, "bfloat16", options.threads)
     time_hf_prompt(theirs, 64, 0)
     ours.ask("prefill", 64, 0)
-    figures = Figures()
+    figures = steps.Figures()
     for turn in range(1, options.rounds + 1):
         run_round(options, turn, ours, theirs, figures)
         print(f"round {turn} of {options.rounds}, load {os.getloadavg()[0]:.1f}", flush=True)

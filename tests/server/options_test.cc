@@ -31,6 +31,7 @@ TEST(ParseOptions, Defaults) {
   EXPECT_EQ(options.rpc.model_root, "");
   EXPECT_EQ(options.rpc.limits.max_prompt_bytes, 1 << 20);
   EXPECT_FALSE(options.load.dtype.has_value());
+  EXPECT_EQ(options.load.weights, WeightForm::kStored);
   EXPECT_EQ(options.load.device, LoadOptions::Device::kAuto);
   EXPECT_FALSE(options.load.cuda_graphs);
   EXPECT_GE(options.load.threads, 1);
@@ -46,6 +47,8 @@ TEST(ParseOptions, EveryFlagArrives) {
                                       "--model=b=y=z",
                                       "--listen",
                                       "[::1]:0",
+                                      "--weights",
+                                      "int8",
                                       "--dtype",
                                       "float16",
                                       "--device",
@@ -81,6 +84,7 @@ TEST(ParseOptions, EveryFlagArrives) {
   EXPECT_EQ(options.rpc.model_root, "/");
   EXPECT_EQ(options.rpc.limits.max_prompt_bytes, 7);
   EXPECT_EQ(options.load.dtype, DType::kFloat16);
+  EXPECT_EQ(options.load.weights, WeightForm::kInt8);
   EXPECT_EQ(options.load.device, LoadOptions::Device::kCpu);
   EXPECT_TRUE(options.load.cuda_graphs);
   EXPECT_EQ(options.load.threads, 3);
@@ -132,6 +136,7 @@ TEST(ParseOptions, EveryUsageErrorIsOneLineAndCode2) {
       {{"--model", "m=x", "--listen", "h:1x"}, "HOST:PORT"},
       {{"--model", "m=x", "--listen", "unix:/tmp/x:1"}, "HOST:PORT"},
       {{"--model", "m=x", "--dtype", "int8"}, "--dtype"},
+      {{"--model", "m=x", "--weights", "int4"}, "--weights"},
       {{"--model", "m=x", "--device", "tpu"}, "--device"},
       {{"--model", "m=x", "--device", "emulated"}, "--device"},  // In the tests' program only.
       {{"--model", "m=x", "--threads", "-1"}, "--threads"},

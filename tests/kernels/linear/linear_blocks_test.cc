@@ -225,6 +225,40 @@ TEST_P(LinearBlocksTest, ExpandsEveryScaleLikeTheReference) {
   }
 }
 
+// Rows of the input lie `columns` apart, though blocks are longer.
+TEST(QuantizeRowsTest, MultipliesRowsThatEndWithinABlock) {
+  ThreadPool pool(2);
+  WeightArena arena;
+  const int64_t outputs = 40;
+  const int64_t columns = 75;
+  for (const LinearKernel* kernel : LinearKernelsUnderTest()) {
+    const TypedBuffer values(DType::kFloat32, RandomNormal(outputs * columns, 81));
+    const QuantizedMatrix matrix =
+        QuantizeRows({values.data(), DType::kFloat32, outputs, columns}, pool);
+    const PackTarget target = {kernel->dtype, pool, arena};
+    const PackedWeight weight = PackedWeight::PackBlocksFor(*kernel, {&matrix.view, 1}, target);
+    for (const int64_t rows : {1, 3, 9}) {
+      const TypedBuffer input(kernel->dtype, RandomNormal(rows * columns, 82));
+      std::vector<float> output(rows * outputs, kNan);
+      LinearCpu(pool,
+                {.input = input.data(), .weight = &weight, .output = output.data(), .rows = rows});
+      for (int64_t m = 0; m < rows; ++m) {
+        for (int64_t n = 0; n < outputs; ++n) {
+          double sum = 0.0;
+          double magnitude = 0.0;
+          for (int64_t k = 0; k < columns; ++k) {
+            const double x = input.Get(m * columns + k);
+            sum += x * values.Get(n * columns + k);
+            magnitude += std::abs(x);
+          }
+          // Values of a block are within 5 and their codes within half a step of 5 / 127.
+          EXPECT_NEAR(output[m * outputs + n], sum, magnitude * (5.0 / 127.0));
+        }
+      }
+    }
+  }
+}
+
 TEST(QuantizeRowsTest, RoundsToTheNearestMultipleOfTheScale) {
   ThreadPool pool(2);
   const int64_t rows = 5;
@@ -232,7 +266,8 @@ TEST(QuantizeRowsTest, RoundsToTheNearestMultipleOfTheScale) {
   for (const DType dtype : {DType::kFloat32, DType::kBfloat16, DType::kFloat16}) {
     const TypedBuffer values(dtype, RandomNormal(rows * columns, 71));
     const QuantizedMatrix matrix = QuantizeRows({values.data(), dtype, rows, columns}, pool);
-    ASSERT_EQ(matrix.view.columns, 96);
+    ASSERT_EQ(matrix.view.columns, columns);
+    ASSERT_EQ(matrix.view.row_blocks(), 3);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t begin = 0; begin < 96; begin += 32) {
         float got[32];

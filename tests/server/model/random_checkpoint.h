@@ -31,7 +31,7 @@ class RandomCheckpoint : public Checkpoint {
   int64_t parameters() const override { return 0; }
   int64_t tensor_bytes() const override { return 0; }
 
- private:
+ protected:
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool*) const override {
     const TensorSpec& spec = specs_.at(std::string(name));
     const size_t count = static_cast<size_t>(spec.rows * spec.columns);
@@ -46,6 +46,7 @@ class RandomCheckpoint : public Checkpoint {
     return matrix;
   }
 
+ private:
   float Rounded(float value) const {
     if (values_ == DType::kBfloat16) return ToFloat(FromFloat<Bfloat16>(value));
     if (values_ == DType::kFloat16) return ToFloat(FromFloat<Float16>(value));

@@ -5,10 +5,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "server/engine/kv_cache.h"
@@ -48,21 +52,33 @@ struct TestSequence {
 
 using Logits = std::vector<float>;  // One row per token of a sequence, end to end.
 
-class TransformerTest : public testing::TestWithParam<DType> {
+struct Variant {
+  DType dtype;
+  WeightForm weights;
+};
+
+std::string NameOf(const Variant& variant) {
+  return std::string(Name(variant.dtype)) + (variant.weights == WeightForm::kInt8 ? "_int8" : "");
+}
+
+class TransformerTest : public testing::TestWithParam<Variant> {
  protected:
-  void Open(int threads) {
-    const ModelConfig config = SmallConfig();
-    transformer_ = std::make_unique<Transformer>(config, TransformerOptions{.dtype = GetParam()},
-                                                 std::make_unique<ThreadPool>(threads));
-    transformer_->Load(RandomCheckpoint(config), {});
+  void Open(int threads) { Open(threads, GetParam(), RandomCheckpoint(SmallConfig())); }
+
+  void Open(int threads, Variant variant, const Checkpoint& checkpoint) {
+    const ModelConfig& config = checkpoint.config();
+    transformer_ = std::make_unique<Transformer>(
+        config, TransformerOptions{.dtype = variant.dtype, .weights = variant.weights},
+        std::make_unique<ThreadPool>(threads));
+    transformer_->Load(checkpoint, {});
     kv_ = *AllocateKvCache({.layers = config.layers,
                             .kv_heads = config.kv_heads,
                             .head_dim = config.head_dim,
                             .block_size = kBlockSize,
-                            .dtype = GetParam(),
+                            .dtype = variant.dtype,
                             .memory_bytes = 8 << 20});
     const int64_t layer_bytes =
-        kv_.capacity_tokens() * config.kv_heads * config.head_dim * ByteSize(GetParam());
+        kv_.capacity_tokens() * config.kv_heads * config.head_dim * ByteSize(variant.dtype);
     for (const KvLayerView& layer : kv_.layers) {  // NaN: what nobody wrote is not used.
       std::memset(layer.key, 0xff, layer_bytes);
       std::memset(layer.value, 0xff, layer_bytes);
@@ -194,8 +210,81 @@ TEST_P(TransformerTest, InvisibleTokensChangeNoBitAndVisibleOnesDo) {
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, TransformerTest,
-                         testing::Values(DType::kFloat32, DType::kBfloat16, DType::kFloat16),
-                         [](const auto& info) { return std::string(Name(info.param)); });
+                         testing::Values(Variant{DType::kFloat32, WeightForm::kExpanded},
+                                         Variant{DType::kBfloat16, WeightForm::kExpanded},
+                                         Variant{DType::kFloat16, WeightForm::kExpanded},
+                                         Variant{DType::kFloat32, WeightForm::kInt8},
+                                         Variant{DType::kBfloat16, WeightForm::kInt8}),
+                         [](const auto& info) { return NameOf(info.param); });
+
+// Matrices in blocks, each layer's in several formats; reading one expands it.
+class BlockCheckpoint : public RandomCheckpoint {
+ public:
+  using RandomCheckpoint::RandomCheckpoint;
+
+  std::optional<LoadedBlocks> ReadBlocks(std::string_view name) const override {
+    if (!IsInBlocks(name)) return std::nullopt;
+    const LoadedMatrix plain = RandomCheckpoint::ReadTensor(name, nullptr);
+    ThreadPool pool(1);
+    QuantizedMatrix matrix = QuantizeRows(plain.view, pool);
+    return LoadedBlocks{.view = matrix.view, .owned = std::move(matrix.bytes)};
+  }
+
+ private:
+  // Of q, k and v stacked, k alone is not.
+  static bool IsInBlocks(std::string_view name) {
+    return name.find("_proj") != name.npos && name.find("k_proj") == name.npos &&
+           name.ends_with(".weight");
+  }
+
+  LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override {
+    LoadedMatrix matrix = RandomCheckpoint::ReadTensor(name, pool);
+    const std::optional<LoadedBlocks> blocks = ReadBlocks(name);
+    if (!blocks.has_value()) return matrix;
+    auto* values = reinterpret_cast<float*>(matrix.owned.get());
+    for (int64_t i = 0; i < matrix.view.rows * matrix.view.columns / kChunkInputs; ++i) {
+      ExpandBlock(blocks->view.format, blocks->owned.get() + i * StoredBytes(blocks->view.format),
+                  values + i * kChunkInputs);
+    }
+    return matrix;
+  }
+};
+
+class WeightFormsTest : public TransformerTest {};
+
+// In float32, blocks mean the very numbers that expanding them gives.
+TEST_P(WeightFormsTest, StoredBlocksGiveTheBitsOfTheExpandedModel) {
+  const BlockCheckpoint checkpoint(SmallConfig());
+  Open(2, {DType::kFloat32, WeightForm::kExpanded}, checkpoint);
+  EXPECT_EQ(transformer_->weights().format, "float32");
+  const int64_t expanded_bytes = transformer_->weights().linear_bytes;
+  const Logits expanded = RunInChunks(MakeSequence(lengths_, 1), {});
+  Open(2, {DType::kFloat32, WeightForm::kStored}, checkpoint);
+  EXPECT_EQ(transformer_->weights().format, "Q8_0+float32");
+  EXPECT_LT(transformer_->weights().linear_bytes, expanded_bytes);
+  EXPECT_TRUE(SameBits(RunInChunks(MakeSequence(lengths_, 1), {}), expanded));
+}
+
+TEST_P(WeightFormsTest, Int8IsNearTheModelThatWasRounded) {
+  const BlockCheckpoint checkpoint(SmallConfig());
+  Open(2, {GetParam().dtype, WeightForm::kInt8}, checkpoint);
+  EXPECT_EQ(transformer_->weights().format, "int8");
+  const Logits rounded = RunInChunks(MakeSequence(lengths_, 1), {});
+  Open(2, {GetParam().dtype, WeightForm::kExpanded}, RandomCheckpoint(SmallConfig()));
+  const Logits plain = RunInChunks(MakeSequence(lengths_, 1), {});
+  double difference = 0.0;
+  double magnitude = 0.0;
+  for (size_t i = 0; i < plain.size(); ++i) {
+    difference += std::abs(plain[i] - rounded[i]);
+    magnitude += std::abs(plain[i]);
+  }
+  EXPECT_GT(difference, 0.0);
+  EXPECT_LT(difference, 0.03 * magnitude);  // A code is within 1/254 of its block's largest.
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, WeightFormsTest,
+                         testing::Values(Variant{DType::kFloat32, WeightForm::kStored}),
+                         [](const auto& info) { return NameOf(info.param); });
 
 }  // namespace
 }  // namespace structattn
