@@ -7,6 +7,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/context.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/linear/int8_linear.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/sampling/pick_tokens.h"
@@ -16,6 +17,7 @@ namespace structattn {
 struct CudaOps {
   void (*attention)(const KernelContext&, const AttentionParams&);
   void (*embedding)(const KernelContext&, const EmbeddingParams&);
+  void (*int8_linear)(const KernelContext&, const Int8LinearParams&);
   void (*pick_tokens)(const KernelContext&, const PickTokensParams&);
   void (*rms_norm)(const KernelContext&, const RmsNormParams&);
   void (*rope_kv_write)(const KernelContext&, const RopeKvWriteParams&);

@@ -181,6 +181,28 @@ __device__ inline uint32_t NarrowPair(float low, float high) {
   }
 }
 
+// ---- Bytes and pairs.
+
+// The bytes that the digits of `selector` name, the lowest first: 0 to 3 are a's, 4 to 7 b's.
+__device__ inline uint32_t PermuteBytes(uint32_t a, uint32_t b, uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
+
+// a - b for the two elements of each fragment register, rounded to T.
+template <typename T>
+__device__ inline uint32_t SubtractPairs(uint32_t a, uint32_t b) {
+  if constexpr (std::is_same_v<T, Bfloat16>) {
+    const __nv_bfloat162 difference = __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&a),
+                                              *reinterpret_cast<const __nv_bfloat162*>(&b));
+    return *reinterpret_cast<const uint32_t*>(&difference);
+  } else {
+    static_assert(std::is_same_v<T, Float16>);
+    const __half2 difference =
+        __hsub2(*reinterpret_cast<const __half2*>(&a), *reinterpret_cast<const __half2*>(&b));
+    return *reinterpret_cast<const uint32_t*>(&difference);
+  }
+}
+
 // ---- Launches. A kernel is a struct with
 //   using Params = <POD>;                        what it reads, by value
 //   static constexpr const char* kName;          of the op, for errors

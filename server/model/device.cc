@@ -76,6 +76,11 @@ c10::ScalarType ToScalarType(DType dtype) {
   return at::kFloat;
 }
 
+DType ToDType(c10::ScalarType type) {
+  if (type == at::kBFloat16) return DType::kBfloat16;
+  return type == at::kHalf ? DType::kFloat16 : DType::kFloat32;
+}
+
 c10::Device ToTorchDevice(DeviceKind device) {
   return device == DeviceKind::kCuda ? c10::Device(at::kCUDA, 0) : c10::Device(at::kCPU);
 }

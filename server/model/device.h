@@ -26,6 +26,8 @@ absl::StatusOr<DeviceKind> ChooseDevice(LoadOptions::Device wanted);
 absl::Status CheckComputeCapability(int capability);
 
 c10::ScalarType ToScalarType(DType dtype);
+// Of one of those three types.
+DType ToDType(c10::ScalarType type);
 c10::Device ToTorchDevice(DeviceKind device);
 
 // Of host bytes that the device copies from or to without waiting.

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/linear/int8_linear.h"
+#include "server/model/device.h"
 
 namespace structattn {
 namespace {
@@ -36,7 +38,13 @@ LinearLayer::LinearLayer(at::Tensor weight, at::Tensor bias)
   STRUCTATTN_CHECK(!bias_.defined() || bias_.numel() == outputs_);
 }
 
+LinearLayer::LinearLayer(Int8Matrix weight, at::Tensor bias)
+    : outputs_(weight.codes.size(0)), int8_(std::move(weight)), bias_(std::move(bias)) {
+  STRUCTATTN_CHECK(!bias_.defined() || bias_.numel() == outputs_);
+}
+
 void LinearLayer::Forward(const KernelContext& context, const Operands& operands) const {
+  if (int8_.codes.defined()) return ForwardInt8(context, operands);
   if (context.device != DeviceKind::kCpu) return ForwardTorch(operands);
   float* output = operands.output.data_ptr<float>();
   const float* bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
@@ -51,6 +59,19 @@ void LinearLayer::Forward(const KernelContext& context, const Operands& operands
     output += part.outputs();
     if (bias != nullptr) bias += part.outputs();
   }
+}
+
+void LinearLayer::ForwardInt8(const KernelContext& context, const Operands& operands) const {
+  Int8Linear(context, {.input = operands.input.const_data_ptr(),
+                       .input_dtype = ToDType(operands.input.scalar_type()),
+                       .codes = int8_.codes.const_data_ptr<int8_t>(),
+                       .scales = static_cast<const Float16*>(int8_.scales.const_data_ptr()),
+                       .output = operands.output.data_ptr<float>(),
+                       .accumulate = operands.product != nullptr,
+                       .rows = operands.rows,
+                       .outputs = outputs_,
+                       .inputs = int8_.codes.size(1)});
+  if (bias_.defined()) operands.output.narrow(0, 0, operands.rows).add_(bias_);
 }
 
 void LinearLayer::ForwardTorch(const Operands& operands) const {

@@ -1,5 +1,6 @@
-// One weight matrix of the decoder, on the device where it is used: packed for our CPU kernel, or a
-// LibTorch tensor (cuBLASLt on CUDA). Used by the transformer; knows nothing of its place there.
+// One weight matrix of the decoder, on the device where it is used: packed for our CPU kernel,
+// rounded to int8 for our CUDA kernel, or a LibTorch tensor (cuBLASLt on CUDA). Used by the
+// transformer; knows nothing of its place there.
 #ifndef STRUCTATTN_SERVER_MODEL_LINEAR_LAYER_H_
 #define STRUCTATTN_SERVER_MODEL_LINEAR_LAYER_H_
 
@@ -10,6 +11,7 @@
 
 #include "kernels/context.h"
 #include "kernels/linear/linear.h"
+#include "server/model/int8_matrix.h"
 
 namespace structattn {
 
@@ -22,6 +24,7 @@ class LinearLayer {
   LinearLayer(std::vector<PackedWeight> parts, at::Tensor bias);
   // For other devices: `weight` [outputs, inputs] and `bias` [outputs] float or undefined, there.
   LinearLayer(at::Tensor weight, at::Tensor bias);
+  LinearLayer(Int8Matrix weight, at::Tensor bias);
 
   // output = input W^T + bias; with `product`, output += input W^T + bias.
   // input [>= rows, inputs] of the layer's dtype, output and product [>= rows, outputs] float,
@@ -39,10 +42,12 @@ class LinearLayer {
 
  private:
   void ForwardTorch(const Operands& operands) const;
+  void ForwardInt8(const KernelContext& context, const Operands& operands) const;
 
   int64_t outputs_ = 0;
   std::vector<PackedWeight> parts_;  // CPU.
-  at::Tensor weight_;                // Elsewhere.
+  at::Tensor weight_;                // Elsewhere, or
+  Int8Matrix int8_;                  // this.
   at::Tensor bias_;
 };
 

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/model/device.h"
+#include "server/model/int8_matrix.h"
 #include "server/model/transformer.h"
 #include "server/model/weight_upload.h"
 
@@ -74,6 +75,12 @@ class WeightLoader {
     for (const std::string& name : names) {
       matrices.push_back(checkpoint_.Read(name, context_.pool));
       views.push_back(matrices.back().view);
+    }
+    if (form_ == WeightForm::kInt8 && FitsInt8(views.front().columns)) {
+      formats_.emplace("int8");
+      Int8Matrix weight = MakeInt8Matrix(views, *context_.pool, *upload_);
+      linear_bytes_ += weight.bytes();
+      return LinearLayer(std::move(weight), bias);
     }
     formats_.emplace(Name(dtype_));
     const at::Tensor weight = upload_->Stack(views, dtype_);

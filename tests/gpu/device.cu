@@ -89,6 +89,10 @@ constexpr CudaOps kOpsOnDevice = {
                     const AttentionParams& p) { RunOnDevice(CompiledCudaOps()->attention, p); },
     .embedding = [](const KernelContext&,
                     const EmbeddingParams& p) { RunOnDevice(CompiledCudaOps()->embedding, p); },
+    .int8_linear =
+        [](const KernelContext&, const Int8LinearParams& p) {
+          RunOnDevice(CompiledCudaOps()->int8_linear, p);
+        },
     .pick_tokens =
         [](const KernelContext&, const PickTokensParams& p) {
           RunOnDevice(CompiledCudaOps()->pick_tokens, p);

@@ -13,6 +13,7 @@
 #include "kernels/attention/structure.h"
 #include "kernels/attention/work_list.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/linear/int8_linear.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/sampling/pick_tokens.h"
@@ -248,6 +249,28 @@ void BenchRope() {
         {.bytes = double{kRows} * kDims * (8.0 * kHeads + 12.0 * kKvHeads + 4.0)});
 }
 
+void BenchInt8Linear(int64_t rows) {
+  constexpr int64_t kInner = 14336;
+  const DeviceArray<Bfloat16> input(RandomBfloats(rows * kHidden));
+  const DeviceArray<int8_t> codes(kInner * kHidden);
+  const DeviceArray<Float16> scales(kInner * kHidden / kInt8GroupInputs);
+  const DeviceArray<float> output(rows * kInner);
+  const Int8LinearParams params = {.input = input.data(),
+                                   .input_dtype = DType::kBfloat16,
+                                   .codes = codes.data(),
+                                   .scales = scales.data(),
+                                   .output = output.data(),
+                                   .rows = rows,
+                                   .outputs = kInner,
+                                   .inputs = kHidden};
+  const double weights = double{kInner} * kHidden;
+  Print(
+      "int8_linear " + std::to_string(rows) + " x 4096 -> 14336",
+      SecondsOf([&] { Int8Linear(kContext, params); }),
+      {.flops = 2.0 * rows * weights,
+       .bytes = weights * (1.0 + 2.0 / kInt8GroupInputs) + rows * (2.0 * kHidden + 4.0 * kInner)});
+}
+
 void BenchPickTokens(const std::string& name, const PickRule& rule) {
   constexpr int64_t kPicked = 64;
   constexpr int64_t kVocabulary = 151936;
@@ -283,6 +306,7 @@ int main() {
   BenchNormAndActivation();
   BenchEmbedding();
   BenchRope();
+  for (const int64_t rows : {1, 16, 64, 4096}) BenchInt8Linear(rows);
   BenchPickTokens("greedy", {});
   BenchPickTokens("top-p 0.9", {.temperature = 1.0f, .top_p = 0.9f, .uniform = 0.3});
   BenchPickTokens("no filter", {.temperature = 1.0f, .uniform = 0.3});

@@ -138,6 +138,24 @@ uint32_t NarrowPair(float low, float high) {
   return Narrow<T>(low).bits | static_cast<uint32_t>(Narrow<T>(high).bits) << 16;
 }
 
+// ---- Bytes and pairs.
+inline uint32_t PermuteBytes(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = a | static_cast<uint64_t>(b) << 32;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const unsigned byte = selector >> 4 * i & 7;
+    result |= static_cast<uint32_t>(bytes >> 8 * byte & 0xff) << 8 * i;
+  }
+  return result;
+}
+template <typename T>
+uint32_t SubtractPairs(uint32_t a, uint32_t b) {
+  const auto element = [](uint32_t pair, int i) {
+    return ToFloat(T{static_cast<uint16_t>(pair >> 16 * i)});
+  };
+  return NarrowPair<T>(element(a, 0) - element(b, 0), element(a, 1) - element(b, 1));
+}
+
 // ---- Launches.
 template <typename Kernel>
 void Launch(const KernelContext&, const LaunchShape& shape, const typename Kernel::Params& params) {

@@ -1,4 +1,4 @@
-"""The test of the tests: kernels of attention with one fault each must fail on the emulator.
+"""The test of the tests: kernels with one fault each must fail on the emulator.
 
 Each fault is a textual change of one kernel source. The changed source is built into a shared
 library that simt_faults loads in place of the kernel; its quick tests must then fail, and name what
@@ -21,6 +21,8 @@ TILE = "kernels/attention/flash_tile.cuh"
 SOFTMAX = "kernels/attention/flash_softmax.cuh"
 CURSOR = "kernels/attention/key_cursor.cuh"
 MERGE = "kernels/attention/merge_splits.cuh"
+INT8 = "kernels/linear/int8_linear.cuh"
+INT8_TILE = "kernels/linear/int8_tile.cuh"
 
 # What a report or a failed comparison says.
 RACE = "race in shared memory|copy into bytes in use"
@@ -33,7 +35,19 @@ DIVERGENT = "divergent collective"
 AT_EXIT = "exit with pending copies"
 VALUES = "CountWrong"
 WORK = "needed.multiply_accumulates"
+WAVEFRONTS = "wavefronts.actual"
 LOCAL = "runtime error: index .* out of bounds"
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """What is built of it, and its quick tests."""
+    source: str
+    tests: str
+
+
+ATTENTION = Op("tests/simt/faulty_attention.cc", "SimtAttentionEdgeTest.*")
+INT8_LINEAR = Op("tests/simt/faulty_int8_linear.cc", "*Int8LinearEdgeTest.*:*Int8LinearWorkTest.*Codes*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +58,10 @@ class Fault:
     old: str
     new: str
     finds: str
+
+    @property
+    def op(self) -> Op:
+        return INT8_LINEAR if "/linear/" in self.file else ATTENTION
 
 
 FAULTS = [
@@ -172,6 +190,66 @@ FAULTS = [
     Fault("merge_without_the_last_split", MERGE,
           "for (int s = 0; s < splits; ++s) {",
           "for (int s = 0; s + 1 < splits; ++s) {", VALUES),
+    Fault("int8_tile_not_waited_for", INT8,
+          "WaitCopies<kStages - 2>();",
+          "WaitCopies<kStages - 1>();", PENDING),
+    Fault("int8_no_barrier", INT8,
+          "BlockBarrier();  // Tile t",
+          "// Tile t", f"{RACE}|{PENDING}"),
+    Fault("int8_copy_over_the_tile_in_use", INT8,
+          "CopyTile(t + kStages - 1, free_stage, work);",
+          "CopyTile(t + kStages - 1, stage, work);", RACE),
+    Fault("int8_copies_past_the_last_tile", INT8,
+          "if (t < work.tiles) {",
+          "if (t <= work.tiles) {", AT_EXIT),
+    Fault("int8_columns_past_the_end", INT8,
+          "left > 0 && row < rows",
+          "row < rows", BOUNDS),
+    Fault("int8_rows_past_the_end", INT8,
+          "left > 0 && row < rows",
+          "left > 0", BOUNDS),
+    Fault("int8_rest_not_filled", INT8,
+          "        CopyAsync16(to",
+          "        if (left > 0 && row < rows) CopyAsync16(to", UNINITIALIZED),
+    Fault("int8_one_span_of_scales", INT8,
+          "t / kSpanTiles % 2 * kSpanBytes",
+          "0 * kSpanBytes", RACE),
+    Fault("int8_stale_scales", INT8,
+          "LoadScales(work, t + kSpanTiles, held);",
+          "LoadScales(work, t, held);", f"{VALUES}|global_loaded_bytes"),
+    Fault("int8_scales_past_the_end", INT8,
+          "if (group < work.scale_groups)",
+          "if (group <= work.scale_groups)", BOUNDS),
+    Fault("int8_outputs_past_the_end", INT8,
+          "if (row >= p.rows || output >= p.outputs) continue;",
+          "if (row >= p.rows) continue;", f"{BOUNDS}|{GLOBAL_RACE}"),
+    Fault("int8_sum_of_some_lanes_only", INT8,
+          "int lanes = kLanes / 2;",
+          "int lanes = kLanes / 4;", VALUES),
+    Fault("int8_wrong_scale_group", INT8_TILE,
+          "scales[i] >> group * 16",
+          "scales[i] >> (group ^ 1) * 16", VALUES),
+    Fault("int8_scale_of_the_other_output", INT8_TILE,
+          "scale[2 * band + i / 2]",
+          "scale[2 * band + i % 2]", VALUES),
+    Fault("int8_code_fragments_swapped", INT8_TILE,
+          "codes.a[i / 2][0][half * 2 + i % 2]",
+          "codes.a[i / 2][0][i % 2 * 2 + half]", VALUES),
+    Fault("int8_input_fragments_swapped", INT8_TILE,
+          "codes.a[band][0], x.x, x.y",
+          "codes.a[band][0], x.y, x.x", VALUES),
+    Fault("int8_sum_not_of_one_group", INT8_TILE,
+          "float sum[4] = {};",
+          "float sum[4] = {sums.c[band][n][0]};", VALUES),
+    Fault("int8_sign_of_codes_lost", INT8_TILE,
+          "first & 0xff80ff80u",
+          "first & 0xff00ff00u", f"{VALUES}|code -128"),
+    Fault("int8_codes_not_swizzled", INT8_TILE,
+          "(chunk ^ (row & 2))",
+          "chunk", WAVEFRONTS),
+    Fault("int8_inputs_not_swizzled", INT8_TILE,
+          "(chunk ^ (row & 1) * 4)",
+          "chunk", WAVEFRONTS),
 ]
 
 
@@ -183,7 +261,7 @@ def binary() -> pathlib.Path:
     return path
 
 
-def build(fault: Fault | None, folder: pathlib.Path) -> pathlib.Path:
+def build(op: Op, fault: Fault | None, folder: pathlib.Path) -> pathlib.Path:
     """The library with the fault, or without any; an error if it does not apply or compile."""
     folder.mkdir()
     if fault:
@@ -199,15 +277,15 @@ def build(fault: Fault | None, folder: pathlib.Path) -> pathlib.Path:
                "-ffp-contract=off", "-w", '-DSTRUCTATTN_DEVICE_HEADER="tests/simt/device.h"',
                "-fsanitize=bounds", "-fno-sanitize-recover=all",
                f"-fmacro-prefix-map={ROOT}/=", f"-I{folder}", f"-I{ROOT}",
-               ROOT / "tests/simt/faulty_attention.cc", "-o", library]
+               ROOT / op.source, "-o", library]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return library
 
 
-def run(fault: Fault | None, folder: pathlib.Path) -> subprocess.CompletedProcess:
-    environment = dict(os.environ, STRUCTATTN_FAULTY_KERNELS=str(build(fault, folder)))
-    command = [binary(), "--gtest_filter=SimtAttentionEdgeTest.*", "--gtest_fail_fast"]
+def run(op: Op, fault: Fault | None, folder: pathlib.Path) -> subprocess.CompletedProcess:
+    environment = dict(os.environ, STRUCTATTN_FAULTY_KERNELS=str(build(op, fault, folder)))
+    command = [binary(), f"--gtest_filter={op.tests}", "--gtest_fail_fast"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False,
                           timeout=120)
 
@@ -217,13 +295,16 @@ def runs(tmp_path_factory):
     """Every fault's run, two at a time, as futures."""
     binary()
     folder = tmp_path_factory.mktemp("faults")
+    asked = [(op.source, op, None) for op in (ATTENTION, INT8_LINEAR)]
+    asked += [(fault.name, fault.op, fault) for fault in FAULTS]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(run, fault, folder / name) for name, fault in
-               [("none", None)] + [(fault.name, fault) for fault in FAULTS]}
+        yield {name: pool.submit(run, op, fault, folder / pathlib.PurePath(name).stem)
+               for name, op, fault in asked}
 
 
-def test_kernels_without_fault_pass(runs):
-    done = runs["none"].result()
+@pytest.mark.parametrize("op", [ATTENTION, INT8_LINEAR], ids=lambda op: op.source)
+def test_kernels_without_fault_pass(runs, op):
+    done = runs[op.source].result()
     assert done.returncode == 0, done.stdout[-3000:]
 
 

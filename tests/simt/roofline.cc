@@ -1,4 +1,4 @@
-// What binds the attention kernels on each GPU, as a MODEL: exact counts of the emulator
+// What binds attention and int8_linear on each GPU, as a MODEL: exact counts of the emulator
 // (tensor-core instructions, shared-memory wavefronts, exponentials, bytes) divided by what a
 // multiprocessor can do a clock. No figure here was measured on a device. Run by hand: roofline
 // [SLOTS_PER_HMMA], the issue slots per HMMA of the full-tile loop, from
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/linear/int8_linear.h"
 #include "tests/simt/attention_batch.h"
 #include "tests/simt/attention_cases.h"
 
@@ -131,6 +132,43 @@ void Report(const RooflineCase& roofline_case, double slots_per_hmma) {
   for (const Gpu& gpu : kGpus) PrintModel(gpu, *launch, slots_per_hmma, unique_bytes);
 }
 
+// bfloat16 rows times a slice of an int8 weight [14336, 4096], which has its share of the bytes of
+// input and output. The slots of budgets.txt and, for 96 rows, of the copies around its inner loop.
+void ReportInt8Linear(int64_t rows, double slots_per_hmma) {
+  constexpr int64_t kOutputs = 512;
+  constexpr int64_t kInputs = 1024;
+  constexpr double kShare = double{kOutputs * kInputs} / (14336.0 * 4096.0);
+  const std::vector<Bfloat16> input(rows * kInputs, Bfloat16{0x3f80});
+  const std::vector<int8_t> codes(kOutputs * kInputs, 1);
+  const std::vector<Float16> scales(kOutputs * kInputs / kInt8GroupInputs, Float16{0x3c00});
+  std::vector<float> output(rows * kOutputs);
+  const simt::Memory memory[] = {simt::ReadOnly(input), simt::ReadOnly(codes),
+                                 simt::ReadOnly(scales), simt::Writable(output)};
+  simt::TakeLaunches();
+  Int8Linear({.device = DeviceKind::kEmulated}, {.input = input.data(),
+                                                 .input_dtype = DType::kBfloat16,
+                                                 .codes = codes.data(),
+                                                 .scales = scales.data(),
+                                                 .output = output.data(),
+                                                 .rows = rows,
+                                                 .outputs = kOutputs,
+                                                 .inputs = kInputs});
+  const std::string reports = simt::Describe(simt::TakeReports());
+  if (!reports.empty() || output != std::vector<float>(output.size(), float{kInputs})) {
+    std::fprintf(stderr, "int8_linear: wrong answer\n%s", reports.c_str());
+    std::exit(1);
+  }
+  const simt::LaunchCounts counts = simt::TakeLaunches().at(0);
+  const double hmma = static_cast<double>(counts.multiply_accumulates);
+  std::printf("int8_linear, %lld rows\n    %.0f HMMA (%.0f %% of them rows), %lld copied bytes\n",
+              static_cast<long long>(rows), hmma,
+              100.0 * static_cast<double>(rows * kOutputs * kInputs) / 2048 / hmma,
+              static_cast<long long>(counts.copies * 16));
+  const double unique_bytes = double{kOutputs * kInputs} * (1.0 + 2.0 / kInt8GroupInputs) +
+                              kShare * static_cast<double>(rows) * (2.0 * 4096 + 4.0 * 14336);
+  for (const Gpu& gpu : kGpus) PrintModel(gpu, counts, slots_per_hmma, unique_bytes);
+}
+
 }  // namespace
 }  // namespace structattn
 
@@ -146,5 +184,9 @@ int main(int argc, char** argv) {
   for (const RooflineCase& one : cases) {
     Report(one, given > 0 ? given : one.head_dim == 64 && !one.generated ? 6.6 : 5.7);
   }
+  ReportInt8Linear(1, 23.0);
+  ReportInt8Linear(16, 23.0);
+  ReportInt8Linear(64, 8.6);
+  ReportInt8Linear(768, 6.4);
   return 0;
 }

@@ -24,8 +24,10 @@ import toolchain
 BUDGETS = pathlib.Path(__file__).with_name("budgets.txt")
 # Of dynamic shared memory; sm_86, sm_89 and sm_120 have no more for a block.
 MAX_SHARED_BYTES = 99 * 1024
-# No budget may allow more.
+# No budget may allow more, but for kernels that expand each code they read for 16 rows only: these are
+# bound by memory, and tensor cores wait in any case.
 MAX_SLOTS_PER_HMMA = 9.0
+BOUND_BY_MEMORY = re.compile(r"Int8LinearKernel<\w+, 16>")
 ENTRY = re.compile(r"Entry<(?:\(anonymous namespace\)::)?(.*), (\d+), (\d+)>\(")
 PTXAS_KERNEL = re.compile(r"Compiling entry function '(\w+)'")
 PTXAS_FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -164,6 +166,9 @@ def read_budgets(text: str) -> dict[str, Budget]:
 
 def over_budget(kernel: Kernel, budget: Budget) -> list[str]:
     place = f"{kernel.name} on sm_{kernel.arch}: "
+    slots = budget.slots_per_hmma
+    if not BOUND_BY_MEMORY.fullmatch(kernel.name):
+        slots = min(slots, MAX_SLOTS_PER_HMMA)
     checks = [
         (kernel.registers > budget.registers,
          f"{kernel.registers} registers, allowed {budget.registers}"),
@@ -171,9 +176,8 @@ def over_budget(kernel: Kernel, budget: Budget) -> list[str]:
          f"{kernel.shared} bytes of shared memory, allowed {min(budget.shared, MAX_SHARED_BYTES)}"),
         (kernel.blocks < budget.blocks,
          f"{kernel.blocks} blocks fit a multiprocessor, wanted {budget.blocks}"),
-        (kernel.slots_per_hmma > min(budget.slots_per_hmma, MAX_SLOTS_PER_HMMA),
-         f"{kernel.slots_per_hmma:.2f} issue slots per HMMA, allowed "
-         f"{min(budget.slots_per_hmma, MAX_SLOTS_PER_HMMA)}"),
+        (kernel.slots_per_hmma > slots,
+         f"{kernel.slots_per_hmma:.2f} issue slots per HMMA, allowed {slots}"),
         (kernel.spilled_bytes > 0, f"{kernel.spilled_bytes} bytes spilled"),
         (kernel.local_accesses > 0, f"{kernel.local_accesses} accesses to local memory"),
     ]

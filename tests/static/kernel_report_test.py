@@ -31,7 +31,7 @@ def test_report_reads_every_kernel(kernels):
         assert kernel.registers > 0 and kernel.blocks > 0 and kernel.threads > 0, kernel
     on_tensor_cores = [k for k in kernels if k.hmma]
     assert {k.arch for k in on_tensor_cores} == set(toolchain.ARCHITECTURES)
-    assert all(k.name.startswith("FlashAttentionKernel") for k in on_tensor_cores)
+    assert all(k.name.startswith(("FlashAttentionKernel", "Int8LinearKernel")) for k in on_tensor_cores)
 
 
 FLASH = kernel_report.Kernel("Flash<1>", 80, 128, 33280, registers=160, blocks=3, hmma=64,
@@ -51,6 +51,15 @@ def test_finds_kernel_over_budget(change, says):
     assert kernel_report.violations([FLASH], budgets) == []
     found = kernel_report.violations([dataclasses.replace(FLASH, **change)], budgets)
     assert found == [f"Flash<1> on sm_80: {says}"]
+
+
+def test_only_kernels_bound_by_memory_may_need_many_slots():
+    budgets = kernel_report.read_budgets("160 33280 3 30 Flash<1>\n160 33280 3 30 Int8LinearKernel<T, 16>")
+    slow = dataclasses.replace(FLASH, slots=64 * 20)
+    assert kernel_report.over_budget(slow, budgets["Flash<1>"]) == [
+        "Flash<1> on sm_80: 20.00 issue slots per HMMA, allowed 9.0"]
+    few_rows = dataclasses.replace(slow, name="Int8LinearKernel<T, 16>")
+    assert kernel_report.over_budget(few_rows, budgets[few_rows.name]) == []
 
 
 def test_every_kernel_has_a_budget_and_every_budget_a_kernel():

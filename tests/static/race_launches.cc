@@ -10,6 +10,7 @@
 #include "kernels/activation/silu_mul.h"
 #include "kernels/attention/attention.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/linear/int8_linear.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/sampling/pick_tokens.h"
@@ -72,6 +73,21 @@ void PrintRope() {
          S64(offsetof(RopeKvWriteParams, tokens), 2), S32(sizeof(RopeKvWriteParams), 8)});
 }
 
+void PrintInt8Linear() {
+  const std::initializer_list<std::string> scalars = {
+      Pointer(offsetof(Int8LinearParams, input)),
+      Pointer(offsetof(Int8LinearParams, codes)),
+      Pointer(offsetof(Int8LinearParams, scales)),
+      Scalar(offsetof(Int8LinearParams, accumulate), "u8", "0"),
+      S64(offsetof(Int8LinearParams, rows), 5),
+      S64(offsetof(Int8LinearParams, outputs), 40),
+      S64(offsetof(Int8LinearParams, inputs), 192)};
+  Print({"Int8LinearFloatKernel", "linear/int8_linear", 5, 3, 0}, scalars);
+  Print({"Int8LinearKernel<Bfloat16, 16>", "linear/int8_linear", 1, 2, 29696}, scalars);
+  Print({"Int8LinearKernel<Bfloat16, 64>", "linear/int8_linear", 1, 1, 50176}, scalars);
+  Print({"Int8LinearKernel<Bfloat16, 96>", "linear/int8_linear", 1, 1, 41984}, scalars);
+}
+
 void PrintAttention() {
   constexpr size_t kKv = offsetof(AttentionParams, kv);
   const std::initializer_list<std::string> scalars = {
@@ -97,5 +113,6 @@ void PrintAttention() {
 int main() {
   structattn::PrintRowWise();
   structattn::PrintRope();
+  structattn::PrintInt8Linear();
   structattn::PrintAttention();
 }

@@ -251,7 +251,8 @@ struct Case {
   std::string name;
   ModelConfig (*shape)();
   double score_rms;
-  bool step_graphs;
+  bool step_graphs = false;
+  WeightForm weights = WeightForm::kExpanded;
 };
 
 void PrintTo(const Case& shape, std::ostream* out) { *out << shape.name; }
@@ -263,11 +264,13 @@ class EmulatedDecoderTest : public testing::TestWithParam<Case> {
 
 TEST_P(EmulatedDecoderTest, TwentyMixedRequestsAgreeWithTheCpuAtEveryStep) {
   const ModelConfig config = GetParam().shape();
-  const Outcome cpu = Serve({config, {.dtype = DType::kBfloat16}, {}});
+  const WeightForm weights = GetParam().weights;
+  const Outcome cpu = Serve({config, {.dtype = DType::kBfloat16, .weights = weights}, {}});
   const Script script = ScriptOf(cpu);
   simt::SetSeed(kSeed);
   const Outcome emulated = Serve({config,
                                   {.dtype = DType::kBfloat16,
+                                   .weights = weights,
                                    .device = DeviceKind::kEmulated,
                                    .step_graphs = GetParam().step_graphs},
                                   script});
@@ -287,14 +290,15 @@ TEST_P(EmulatedDecoderTest, TwentyMixedRequestsAgreeWithTheCpuAtEveryStep) {
 
   // Both sides are equally far from the same model in float32 (float64's stand-in, 2^16 times as
   // fine as what is compared): the emulated one does not live off a generous tolerance.
-  const Outcome exact = Serve({config, {.dtype = DType::kFloat32}, script});
+  const Outcome exact = Serve({config, {.dtype = DType::kFloat32, .weights = weights}, script});
   const double cpu_error = MeanDifference(cpu, exact);
   const double emulated_error = MeanDifference(emulated, exact);
   std::printf("mean error: CPU %.5f, emulated %.5f\n", cpu_error, emulated_error);
   EXPECT_LE(emulated_error, 1.25 * cpu_error);
 
   // And the tolerance is one that a lost mask would break.
-  const Outcome unmasked = Serve({config, {.dtype = DType::kBfloat16}, script, /*causal=*/true});
+  const Outcome unmasked =
+      Serve({config, {.dtype = DType::kBfloat16, .weights = weights}, script, /*causal=*/true});
   EXPECT_GT(Compare(cpu, unmasked, GetParam().score_rms).worst_share, 3.0);
 }
 
@@ -312,12 +316,15 @@ TEST(EmulatedMemoryTest, AReadBeyondATensorIsReported) {
   EXPECT_NE(simt::Describe(simt::TakeReports()), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, EmulatedDecoderTest,
-                         testing::Values(Case{"Llama", &LlamaShape, kLlamaScoreRms, false},
-                                         Case{"LlamaGraphs", &LlamaShape, kLlamaScoreRms, true},
-                                         Case{"Qwen3", &Qwen3Shape, kQwen3ScoreRms, false},
-                                         Case{"Qwen3Graphs", &Qwen3Shape, kQwen3ScoreRms, true}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, EmulatedDecoderTest,
+    testing::Values(Case{"Llama", &LlamaShape, kLlamaScoreRms, false},
+                    Case{"LlamaInt8", &LlamaShape, kLlamaScoreRms, false, WeightForm::kInt8},
+                    Case{"Qwen3Int8", &Qwen3Shape, kQwen3ScoreRms, true, WeightForm::kInt8},
+                    Case{"LlamaGraphs", &LlamaShape, kLlamaScoreRms, true},
+                    Case{"Qwen3", &Qwen3Shape, kQwen3ScoreRms, false},
+                    Case{"Qwen3Graphs", &Qwen3Shape, kQwen3ScoreRms, true}),
+    [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace structattn

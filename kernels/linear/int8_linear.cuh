@@ -1,0 +1,259 @@
+// The kernels of Int8Linear: for 16-bit inputs a pipeline of tiles through shared memory to tensor
+// cores, for float32 plain multiply-adds. Launched by int8_linear_cuda.cu. They never split a sum
+// by the number of rows: each of a type adds an output's groups of 32 in the same order, so the
+// bits are the same whichever is launched.
+#ifndef STRUCTATTN_KERNELS_LINEAR_INT8_LINEAR_CUH_
+#define STRUCTATTN_KERNELS_LINEAR_INT8_LINEAR_CUH_
+
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/vector.cuh"
+#include "kernels/linear/int8_linear.h"
+#include "kernels/linear/int8_tile.cuh"
+
+namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
+
+// A block has up to kRows rows of the input and kOutputs outputs, and walks the columns in tiles of
+// 64:
+//
+//   wait for tile t, barrier | start copy of tile t + kStages - 1 | multiply tile t
+//
+// Few rows: bound by reading codes, so small blocks that fill the device, and many stages. Many
+// rows: a warp has 32 outputs, which halves what it reads of inputs from shared memory; with 128
+// rows, sums and operands would not fit the registers.
+template <typename T, int kRows>
+struct Int8LinearKernel {
+  using Params = Int8LinearParams;
+  static constexpr const char* kName = "int8_linear";
+  static constexpr int kBands = kRows <= 64 ? 1 : 2;  // Of 16 outputs, a warp.
+  static constexpr int kWarps = kRows <= 16 ? 2 : 4;
+  static constexpr int kThreads = kWarps * kWarpSize;
+  static constexpr int kOutputs = kWarps * kBands * 16;
+  // Three blocks of the smallest, two of the others fit 100 KB of shared memory.
+  static constexpr int kStages = kRows <= 16 ? 7 : kRows <= 64 ? 4 : 2;
+  static constexpr int kMinBlocks = kRows <= 16 ? 5 : kRows <= 64 ? 3 : 2;
+
+  // Scales go through registers: a row of them is aligned to two bytes only. A span is those of
+  // kSpanTiles tiles, so that a load has as long to arrive.
+  static constexpr int kSpanTiles = kRows <= 16 ? 4 : kRows <= 64 ? 2 : 1;
+  static constexpr int kSpanGroups = kSpanTiles * kTileGroups;
+  static constexpr int kHeld = kOutputs * kSpanGroups / kThreads;  // Scales a thread loads of it.
+  static_assert(kSpanGroups % kHeld == 0);
+
+  static constexpr int kCodeBytes = kOutputs * CodeLayout::kRowBytes;
+  static constexpr int kStageBytes = kCodeBytes + kRows * InputLayout::kRowBytes;
+  static constexpr int kScaleRowBytes = kSpanGroups * 2;
+  static constexpr int kSpanBytes = kOutputs * kScaleRowBytes;
+  static constexpr int kScaleOffset = kStages * kStageBytes;
+  static constexpr int kMaxSharedBytes = kScaleOffset + 2 * kSpanBytes;
+  static_assert(kMaxSharedBytes <= 99 * 1024, "sm_86, sm_89 and sm_120 allow no more");
+
+  // Blocks of the same outputs are next to each other: they share the codes in the L2 cache.
+  static LaunchShape Shape(const Params& p) {
+    return {.grid_x = BlocksFor(p.rows, kRows),
+            .grid_y = BlocksFor(p.outputs, kOutputs),
+            .shared_bytes = kMaxSharedBytes};
+  }
+
+  // What a thread copies: one chunk of a tile's columns, in every kStep-th row. The tiles in order.
+  template <typename Layout>
+  struct Copier {
+    static constexpr int kStep = kThreads / Layout::kChunks;
+
+    const char* from;   // The thread's first row of the next tile.
+    int64_t row_bytes;  // Of global memory.
+    int left;           // Bytes from there to the row's end; not above 0: none.
+    int rows;           // That exist, counted from the thread's first.
+    int first;          // Offset of the first in the tile.
+
+    // The block's rows begin with `row_begin` of `all_rows`.
+    __device__ Copier(const void* array, int64_t row_bytes, int64_t row_begin, int64_t all_rows)
+        : row_bytes(row_bytes) {
+      const int row = ThreadIndex() / Layout::kChunks;
+      const int chunk = ThreadIndex() % Layout::kChunks;
+      from = static_cast<const char*>(array) + (row_begin + row) * row_bytes + chunk * 16;
+      left = static_cast<int>(row_bytes) - chunk * 16;
+      rows = static_cast<int>(min(all_rows - row_begin, int64_t{kThreads})) - row;
+      first = Layout::Offset(row, chunk);
+    }
+
+    // kCount rows to the tile at shared offset `to`. Rows and columns that do not exist are zero.
+    template <int kCount>
+    __device__ void Copy(int to) {
+      static_assert(kCount <= kThreads && kCount % kStep == 0);
+      static_assert(kStep % 8 == 0, "whole periods of the layout");
+      const char* chunk = from;
+#pragma unroll
+      for (int row = 0; row < kCount; row += kStep) {
+        CopyAsync16(to + first + row * Layout::kRowBytes, chunk, left > 0 && row < rows);
+        chunk += kStep * row_bytes;
+      }
+      from += Layout::kRowBytes;
+      left -= Layout::kRowBytes;
+    }
+  };
+
+  struct Work {
+    Copier<CodeLayout> codes;
+    Copier<InputLayout> inputs;
+    const Float16* scales;  // The thread's first of span 0.
+    int scale_groups;       // From there to the end of the row; 0 for an output that is none.
+    int tiles;
+  };
+
+  static __device__ Work FindWork(const Params& p) {
+    const int64_t output = int64_t{BlockY()} * kOutputs;
+    const int64_t row = int64_t{BlockX()} * kRows;
+    const int64_t groups = p.inputs / kInt8GroupInputs;
+    const int64_t scale_output = output + ThreadIndex() * kHeld / kSpanGroups;
+    const int first_group = ThreadIndex() * kHeld % kSpanGroups;
+    return {.codes = Copier<CodeLayout>(p.codes, p.inputs, output, p.outputs),
+            .inputs = Copier<InputLayout>(p.input, p.inputs * int64_t{sizeof(T)}, row, p.rows),
+            .scales = p.scales + scale_output * groups + first_group,
+            .scale_groups = scale_output < p.outputs ? static_cast<int>(groups) - first_group : 0,
+            .tiles = static_cast<int>((groups + kTileGroups - 1) / kTileGroups)};
+  }
+
+  static __device__ int StageOffset(int stage) { return stage * kStageBytes; }
+  static __device__ int SpanOffset(int t) { return kScaleOffset + t / kSpanTiles % 2 * kSpanBytes; }
+
+  // Starts to copy tile t into its stage, as one group.
+  static __device__ void CopyTile(int t, int stage, Work& work) {
+    if (t < work.tiles) {
+      work.codes.template Copy<kOutputs>(StageOffset(stage));
+      work.inputs.template Copy<kRows>(StageOffset(stage) + kCodeBytes);
+    }
+    CommitCopies();
+  }
+
+  // The span that begins with tile t; zeros past the row's end. Not packed before StoreScales:
+  // that would wait for the loads.
+  static __device__ void LoadScales(const Work& work, int t, uint16_t (&held)[kHeld]) {
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int group = t * kTileGroups + i;
+      held[i] = 0;
+      if (group < work.scale_groups) held[i] = LoadGlobal(work.scales + group).bits;
+    }
+  }
+
+  static __device__ void StoreScales(int t, const uint16_t (&held)[kHeld]) {
+    Packed<uint16_t, kHeld> packed;
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) packed.values[i] = held[i];
+    StoreShared(SpanOffset(t) + ThreadIndex() * kHeld * 2, packed);
+  }
+
+  // The first of the warp's outputs that the lane holds, counted from the block's.
+  static __device__ int LaneOutput() { return WarpIndex() * kBands * 16 + LaneIndex() / 4; }
+
+  static __device__ LanePlaces FindPlaces() {
+    const int t = LaneIndex() % 4;
+    return {.codes = CodeLayout::Offset(LaneOutput(), t / 2) + t % 2 * 8,
+            .inputs = kCodeBytes + InputLayout::Offset(LaneIndex() / 4, t)};
+  }
+
+  using Sums = LinearFragments<kBands, kRows>;
+
+  static __device__ void MultiplyTile(int t, int stage, const LanePlaces& places, Sums& sums) {
+    uint32_t scales[2 * kBands];
+    const int offset =
+        SpanOffset(t) + LaneOutput() * kScaleRowBytes + t % kSpanTiles * kTileGroups * 2;
+#pragma unroll
+    for (int i = 0; i < 2 * kBands; ++i) {
+      scales[i] = LoadShared<uint32_t>(offset + i * 8 * kScaleRowBytes);
+    }
+    AddTile<T>(
+        {.codes = StageOffset(stage) + places.codes, .inputs = StageOffset(stage) + places.inputs},
+        scales, sums);
+  }
+
+  static __device__ void StoreSums(const Params& p, const Sums& sums) {
+    const int64_t first_output = int64_t{BlockY()} * kOutputs + LaneOutput();
+    const int64_t first_row = int64_t{BlockX()} * kRows + LaneIndex() % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < kRows / 8 * 2; ++n) {
+      const int64_t row = first_row + n / 2 * 8 + n % 2;
+#pragma unroll
+      for (int i = 0; i < 2 * kBands; ++i) {
+        const int64_t output = first_output + i * 8;
+        if (row >= p.rows || output >= p.outputs) continue;
+        float* to = p.output + row * p.outputs + output;
+        const float sum = sums.c[i / 2][n / 2][i % 2 * 2 + n % 2];
+        StoreGlobal(to, p.accumulate ? LoadGlobal(to) + sum : sum);
+      }
+    }
+  }
+
+  static __device__ void Run(const Params& p) {
+    Work work = FindWork(p);
+    const LanePlaces places = FindPlaces();
+    uint16_t held[kHeld];
+    LoadScales(work, 0, held);
+#pragma unroll
+    for (int t = 0; t < kStages - 1; ++t) CopyTile(t, t, work);
+    Sums sums = {};
+    int stage = 0;
+    int free_stage = kStages - 1;
+    for (int t = 0; t < work.tiles; ++t) {
+      if (t % kSpanTiles == 0) {
+        StoreScales(t, held);
+        LoadScales(work, t + kSpanTiles, held);
+      }
+      WaitCopies<kStages - 2>();
+      BlockBarrier();  // Tile t is there for all; nobody reads tile t - 1 any more.
+      CopyTile(t + kStages - 1, free_stage, work);
+      MultiplyTile(t, stage, places, sums);
+      free_stage = stage;
+      stage = stage + 1 < kStages ? stage + 1 : 0;
+    }
+    StoreSums(p, sums);
+  }
+};
+
+// Eight lanes an output, four columns of every group each. A code times a scale has 19 bits, so
+// weights are exact.
+struct Int8LinearFloatKernel {
+  using Params = Int8LinearParams;
+  static constexpr const char* kName = "int8_linear (float32)";
+  static constexpr int kThreads = 128;
+  static constexpr int kMinBlocks = 8;
+  static constexpr int kMaxSharedBytes = 0;
+  static constexpr int kLanes = kInt8GroupInputs / kVectorWidth;
+  static constexpr int kOutputs = kThreads / kLanes;
+
+  static LaunchShape Shape(const Params& p) {
+    return {.grid_x = static_cast<unsigned>(p.rows), .grid_y = BlocksFor(p.outputs, kOutputs)};
+  }
+
+  static __device__ void Run(const Params& p) {
+    const int64_t row = BlockX();
+    const int64_t output = int64_t{BlockY()} * kOutputs + ThreadIndex() / kLanes;
+    const int column = ThreadIndex() % kLanes * kVectorWidth;
+    const int groups = output < p.outputs ? static_cast<int>(p.inputs / kInt8GroupInputs) : 0;
+    const float* input = static_cast<const float*>(p.input) + row * p.inputs + column;
+    const int8_t* codes = p.codes + output * p.inputs + column;
+    const Float16* scales = p.scales + output * groups;
+    float sum = 0.0f;
+    for (int group = 0; group < groups; ++group) {
+      const int64_t k = int64_t{group} * kInt8GroupInputs;
+      float x[kVectorWidth];
+      LoadFloats(input + k, x);
+      const auto four =
+          LoadGlobal(reinterpret_cast<const Packed<int8_t, kVectorWidth>*>(codes + k));
+      const float scale = Widen(LoadGlobal(scales + group));
+#pragma unroll
+      for (int i = 0; i < kVectorWidth; ++i) {
+        sum = fmaf(x[i], static_cast<float>(four.values[i]) * scale, sum);
+      }
+    }
+#pragma unroll
+    for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) sum += ShuffleXor(sum, lanes);
+    if (output >= p.outputs || column != 0) return;
+    float* to = p.output + row * p.outputs + output;
+    StoreGlobal(to, p.accumulate ? LoadGlobal(to) + sum : sum);
+  }
+};
+
+}  // namespace structattn::STRUCTATTN_CUDA_NAMESPACE
+
+#endif  // STRUCTATTN_KERNELS_LINEAR_INT8_LINEAR_CUH_

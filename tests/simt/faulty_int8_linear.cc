@@ -1,0 +1,30 @@
+// The int8_linear kernels that faults_test.py spoils, as a shared library for simt_faults: one type
+// each, so that each fault is built quickly. Never part of a CMake target.
+#include "kernels/cuda/ops.cuh"
+#include "kernels/linear/int8_linear.cuh"
+
+namespace structattn::emulated {
+namespace {
+
+template <typename Kernel>
+void LaunchFor(const KernelContext& context, const Int8LinearParams& p) {
+  Launch<Kernel>(context, Kernel::Shape(p), p);
+}
+
+void FaultyInt8Linear(const KernelContext& context, const Int8LinearParams& p) {
+  if (p.input_dtype == DType::kFloat32) return LaunchFor<Int8LinearFloatKernel>(context, p);
+  if (p.input_dtype == DType::kFloat16 && p.rows > 16 && p.rows <= 64)
+    return LaunchFor<Int8LinearKernel<Float16, 64>>(context, p);
+  if (p.input_dtype == DType::kBfloat16 && p.rows <= 16)
+    return LaunchFor<Int8LinearKernel<Bfloat16, 16>>(context, p);
+  if (p.input_dtype == DType::kBfloat16 && p.rows > 64)
+    return LaunchFor<Int8LinearKernel<Bfloat16, 96>>(context, p);
+  emulated::Int8Linear(context, p);  // The program's own.
+}
+
+}  // namespace
+}  // namespace structattn::emulated
+
+extern "C" void StructattnInstall(structattn::CudaOps* ops) {
+  ops->int8_linear = &structattn::emulated::FaultyInt8Linear;
+}
