@@ -175,6 +175,43 @@ class StoredPanels {
   const Stored* group_;  // The first panel of the group.
 };
 
+// Panels of 16-bit numbers, for an engine of floats: a piece is widened once for all row tiles that
+// meet it, where a tile of StoredPanels widens for itself. The sums meet the same cells.
+template <class Engine, class Narrow>
+class WidenedPanels {
+ public:
+  using Format = typename Engine::Format;
+
+  WidenedPanels(const LinearItem& item, int64_t steps)
+      : stride_(steps * kPanelOutputs<Format>),
+        group_(static_cast<const typename Narrow::Stored*>(item.panels)) {}
+
+  static int64_t Steps(int64_t inputs) { return inputs; }
+  static constexpr int64_t StepsOfPiece() { return kPieceSteps; }
+
+  void Skip(int panels) { group_ += panels * stride_; }
+
+  PanelCells<Format> Read(int panel, StepBlock piece, int /*count*/) {
+    const auto* const from = group_ + panel * stride_ + piece.begin * kPanelOutputs<Format>;
+    const int64_t cells = (piece.end - piece.begin) * kPanelOutputs<Format>;
+    for (int64_t i = 0; i < cells; i += Format::kLanes) {
+      Format::Store(Narrow::LoadCells(from + i), cells_ + i);
+    }
+    return {cells_, 0, reinterpret_cast<const char*>(from + cells), kNarrowStepBytes};
+  }
+
+ private:
+  static constexpr int64_t kPieceSteps = 128;
+  static constexpr int64_t kNarrowStepBytes =
+      kPanelOutputs<Format> * sizeof(typename Narrow::Stored);
+  static_assert(kStepsPerBlock % kPieceSteps == 0);
+  static_assert(Engine::kStepsMultiple == 1 && Format::kInputsPerStep == 1);
+
+  const int64_t stride_;  // From panel to panel.
+  const typename Narrow::Stored* group_;
+  alignas(64) float cells_[kPieceSteps * kPanelOutputs<Format>];
+};
+
 // Panels of blocks. For few rows each step is multiplied where it is expanded, in registers; else a
 // piece is expanded just before it is multiplied and stays in the first-level cache. The sums meet
 // the same cells, in the same order, as if these had been stored.
@@ -378,6 +415,18 @@ const BlockKernel& BlockKernelFor(BlockFormat format) {
   }
 }
 
+// With one or two row tiles, widening once saves nothing.
+template <class Engine, class FloatEngine>
+void RunStored(const LinearItem& item) {
+  if constexpr (!std::is_same_v<Engine, FloatEngine>) {
+    using Narrow = typename Engine::Format;
+    if (item.row_end - item.row_begin > 2 * Narrow::kMaxRows) {
+      return RunItem<FloatEngine, WidenedPanels<FloatEngine, Narrow>>(item);
+    }
+  }
+  RunItem<Engine, StoredPanels<Engine>>(item);
+}
+
 // `BlockEngine` has the same inputs and panels; its cells are floats or pairs of bfloat16.
 template <class Engine, class BlockEngine = Engine>
 constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
@@ -387,7 +436,7 @@ constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
           .panel_outputs = kPanelOutputs<Format>,
           .inputs_per_step = Format::kInputsPerStep,
           .steps_multiple = Engine::kStepsMultiple,
-          .run = RunItem<Engine, StoredPanels<Engine>>,
+          .run = RunStored<Engine, BlockEngine>,
           .run_blocks = RunItem<BlockEngine, BlockPanels<BlockEngine>>,
           .find_blocks = BlockKernelFor<typename BlockEngine::Format>};
 }
