@@ -96,8 +96,9 @@ BlockParts ReadBlock(BlockFormat format, const void* block);
 void ExpandBlock(BlockFormat format, const void* block, float* values);
 
 // Rounds 32 floats to a block of Q8_0 at `block`: scale = largest magnitude / 127 as a half, codes
-// the nearest multiples of it, ties to even. A block with a value that is not finite gets a NaN for
-// its scale, so all that it touches is NaN.
+// the nearest multiples of it within 127, ties to even. Below a largest magnitude of some 0.008 the
+// step is a subnormal half and coarser, below 4e-6 it is 0, as in GGML. A block with a value that
+// is not finite gets a NaN for its scale, so all that it touches is NaN.
 void QuantizeQ8_0(const float* values, void* block);
 
 // A matrix rounded to Q8_0 and the memory that it lies in.

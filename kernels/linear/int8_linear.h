@@ -16,6 +16,8 @@ namespace structattn {
 
 inline constexpr int kInt8GroupInputs = 32;  // Weights of a scale.
 
+inline constexpr int64_t kMostInt8Outputs = int64_t{1} << 20;
+
 struct Int8LinearParams {
   const void* input = nullptr;  // [rows, inputs] of input_dtype, 16-byte aligned.
   DType input_dtype = DType::kFloat32;
@@ -25,8 +27,8 @@ struct Int8LinearParams {
   float* output = nullptr;          // [rows, outputs]
   bool accumulate = false;          // output += instead of =.
   int64_t rows = 0;
-  int64_t outputs = 0;
-  int64_t inputs = 0;  // A multiple of 32.
+  int64_t outputs = 0;  // Up to kMostInt8Outputs.
+  int64_t inputs = 0;   // A multiple of 32.
 };
 
 void Int8Linear(const KernelContext& context, const Int8LinearParams& params);

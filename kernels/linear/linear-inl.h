@@ -33,9 +33,10 @@ namespace {
 // A Format has: Vector (kLanes floats), Unit (one broadcast: a float, or two 16-bit inputs), Stored
 // (one cell of the layout), Input (one input in memory), kInputsPerStep, kMaxRows (of a tile),
 // Load, Store, Stage(from, count, to): `count` inputs into units, and Lanes, of
-// linear_blocks-inl.h. An Engine has its Format; kStepsMultiple; WidePanels(rows), how many panels
-// it takes at once at best; Begin and End, around an item; and Run(rows, panels, args): adds the
-// steps of one block to the sums of rows and neighbouring panels.
+// linear_blocks-inl.h. An Engine has its Format; kStepsMultiple; kSumsStepByStep, whether its sums
+// are those of Format::MultiplyAdd, step after step; WidePanels(rows), how many panels it takes at
+// once at best; Begin and End, around an item; and Run(rows, panels, args): adds the steps of one
+// block to the sums of rows and neighbouring panels.
 
 inline constexpr int kStepsPerBlock = 512;
 inline constexpr int kStagedStride = kStepsPerBlock + 16;  // Units: 64 bytes of skew.
@@ -212,9 +213,10 @@ class WidenedPanels {
   alignas(64) float cells_[kPieceSteps * kPanelOutputs<Format>];
 };
 
-// Panels of blocks. For few rows each step is multiplied where it is expanded, in registers; else a
-// piece is expanded just before it is multiplied and stays in the first-level cache. The sums meet
-// the same cells, in the same order, as if these had been stored.
+// Panels of blocks. For few rows, and an engine that sums step by step, each step is multiplied
+// where it is expanded, in registers; else a piece is expanded just before it is multiplied and
+// stays in the first-level cache. The sums meet the same cells, in the same order, as if these had
+// been stored.
 template <class Engine>
 class BlockPanels {
  public:
@@ -289,7 +291,7 @@ class PanelGroup {
   // One block of steps for all rows.
   void RunBlock(const StagedInputs<Format>& inputs, StepBlock block) {
     const auto rows = static_cast<int>(item_.row_end - item_.row_begin);
-    if constexpr (kBlocks) {
+    if constexpr (kBlocks && Engine::kSumsStepByStep) {
       if (rows <= kMostFewRows) {
         for (int panel = 0; panel < Count(); ++panel) {
           panels_.Multiply(panel, block, inputs, rows, SumsOf(0, panel, block));
@@ -405,13 +407,14 @@ void RunItem(const LinearItem& item) {
   Engine::End();
 }
 
-template <class Format>
+template <class Engine>
 const BlockKernel& BlockKernelFor(BlockFormat format) {
+  using Format = typename Engine::Format;
   using Lanes = typename Format::Lanes;
   if constexpr (Format::kInputsPerStep == 2) {
-    return FindBlockKernel<Format, PairCellsOf<Lanes>>(format);
+    return FindBlockKernel<Engine, PairCellsOf<Lanes>>(format);
   } else {
-    return FindBlockKernel<Format, FloatCellsOf<Lanes>>(format);
+    return FindBlockKernel<Engine, FloatCellsOf<Lanes>>(format);
   }
 }
 
@@ -438,7 +441,7 @@ constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
           .steps_multiple = Engine::kStepsMultiple,
           .run = RunStored<Engine, BlockEngine>,
           .run_blocks = RunItem<BlockEngine, BlockPanels<BlockEngine>>,
-          .find_blocks = BlockKernelFor<typename BlockEngine::Format>};
+          .find_blocks = BlockKernelFor<BlockEngine>};
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // y = x W^T + b with weights packed once for streaming. CPU only: on CUDA the decoder uses
-// LibTorch. Called by server/model/linear_layer. The bits of one output row depend only on that
-// row's input and the weight: not on the number of rows, their order, or the number of threads
-// (every output element is one fixed chain of multiply-adds over k; see linear-inl.h).
+// LibTorch, or int8_linear. Called by server/model/linear_layer. The bits of one output row depend
+// only on that row's input and the weight: not on the number of rows, their order, or the number of
+// threads (every output element is one fixed chain of multiply-adds over k; see linear-inl.h).
 #ifndef STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 #define STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 

@@ -16,6 +16,7 @@ struct TileEngine {
     static constexpr int kMaxRows = 2 * kTileRows;
   };
   static constexpr int kStepsMultiple = kTileRows;
+  static constexpr bool kSumsStepByStep = false;  // A tile's steps meet before they meet the sum.
   static constexpr int WidePanels(int) { return 1; }
   static void Begin() { Tiles::Configure(); }
   static void End() { Tiles::Release(); }

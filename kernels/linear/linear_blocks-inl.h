@@ -239,25 +239,30 @@ void MultiplyRows(const void* panel, int64_t first, int64_t count, const FewRows
   }
 }
 
-template <BlockFormat kFormat, class Format, class CellsOf>
+template <BlockFormat kFormat, class Engine, class CellsOf>
 constexpr BlockKernel BlockKernelOf() {
-  return {.unpack = UnpackTo<kFormat, typename Format::Lanes, CellsOf>,
-          .multiply = {MultiplyRows<kFormat, Format, CellsOf, 1>,
-                       MultiplyRows<kFormat, Format, CellsOf, 2>,
-                       MultiplyRows<kFormat, Format, CellsOf, 3>,
-                       MultiplyRows<kFormat, Format, CellsOf, 4>}};
+  using Format = typename Engine::Format;
+  BlockKernel kernel = {.unpack = UnpackTo<kFormat, typename Format::Lanes, CellsOf>,
+                        .multiply = {}};
+  if constexpr (Engine::kSumsStepByStep) {
+    kernel.multiply[0] = MultiplyRows<kFormat, Format, CellsOf, 1>;
+    kernel.multiply[1] = MultiplyRows<kFormat, Format, CellsOf, 2>;
+    kernel.multiply[2] = MultiplyRows<kFormat, Format, CellsOf, 3>;
+    kernel.multiply[3] = MultiplyRows<kFormat, Format, CellsOf, 4>;
+  }
+  return kernel;
 }
 
-template <class Format, class CellsOf>
+template <class Engine, class CellsOf>
 const BlockKernel& FindBlockKernel(BlockFormat format) {
-  static constexpr BlockKernel kKernels[] = {BlockKernelOf<BlockFormat::kQ4_0, Format, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ4_1, Format, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ5_0, Format, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ5_1, Format, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ8_0, Format, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ4_K, Format, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ5_K, Format, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ6_K, Format, CellsOf>()};
+  static constexpr BlockKernel kKernels[] = {BlockKernelOf<BlockFormat::kQ4_0, Engine, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ4_1, Engine, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ5_0, Engine, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ5_1, Engine, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ8_0, Engine, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ4_K, Engine, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ5_K, Engine, CellsOf>(),
+                                             BlockKernelOf<BlockFormat::kQ6_K, Engine, CellsOf>()};
   return kKernels[static_cast<int>(format)];
 }
 

@@ -36,7 +36,7 @@ using MultiplyChunks = void (*)(const void* panel, int64_t first, int64_t count,
 inline constexpr int kMostFewRows = 4;
 struct BlockKernel {
   UnpackChunks unpack;
-  MultiplyChunks multiply[kMostFewRows];  // Of 1, 2, ... rows.
+  MultiplyChunks multiply[kMostFewRows];  // Of 1, 2, ... rows; null where they are unpacked, too.
 };
 
 // Rows [row_begin, row_end) times neighbouring panels, any number of them:

@@ -99,6 +99,7 @@ template <class F>
 struct VectorEngine {
   using Format = F;
   static constexpr int kStepsMultiple = 1;
+  static constexpr bool kSumsStepByStep = true;
   static constexpr int WidePanels(int rows) { return WidePanelsOf<Format>(rows); }
   static void Begin() {}
   static void End() {}

@@ -37,11 +37,13 @@ HostInt8 Split(const BlockMatrixView& matrix) {
 
 }  // namespace
 
-bool FitsInt8(int64_t inputs) { return inputs % kInt8GroupInputs == 0; }
+bool FitsInt8(int64_t outputs, int64_t inputs) {
+  return inputs % kInt8GroupInputs == 0 && outputs <= kMostInt8Outputs;
+}
 
 Int8Matrix MakeInt8Matrix(std::span<const MatrixView> parts, ThreadPool& pool,
                           WeightUpload& upload) {
-  STRUCTATTN_CHECK(!parts.empty() && FitsInt8(parts.front().columns));
+  STRUCTATTN_CHECK(!parts.empty() && parts.front().columns % kInt8GroupInputs == 0);
   const int64_t inputs = parts.front().columns;
   std::vector<HostInt8> split;
   std::vector<MatrixView> codes;

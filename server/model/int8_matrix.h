@@ -21,8 +21,9 @@ struct Int8Matrix {
   int64_t bytes() const { return static_cast<int64_t>(codes.nbytes() + scales.nbytes()); }
 };
 
-// Whether a matrix of so many inputs can be one: a scale is shared by 32 of them.
-bool FitsInt8(int64_t inputs);
+// Whether a matrix [outputs, inputs] can be one: a scale is shared by 32 inputs, and a launch has
+// so many blocks at most.
+bool FitsInt8(int64_t outputs, int64_t inputs);
 
 // The rows of `parts` stacked, rounded to the same codes and scales as on the CPU (QuantizeRows).
 // All parts have the same columns, and these fit.

@@ -8,8 +8,8 @@ namespace structattn {
 enum class WeightForm {
   kStored,    // GGUF's quantised blocks as they are, on CPU; everything else, and CUDA: kExpanded.
   kExpanded,  // Numbers of the dtype.
-  // Rounded to 8 bits, with a scale for every 32 inputs of an output (GGML's Q8_0). On CUDA,
-  // matrices whose inputs are no multiple of 32 stay kExpanded.
+  // Rounded to 8 bits, with a scale for every 32 inputs of an output (GGML's Q8_0), but for the
+  // embedding's table. On CUDA, matrices that do not fit (FitsInt8) stay kExpanded.
   kInt8,
 };
 

@@ -52,7 +52,11 @@ class WeightLoader {
 
   // Of tied embeddings: the CPU packs a copy, other devices multiply with the table itself.
   LinearLayer Output(const std::string& name, const at::Tensor& tied_embedding) {
-    if (!on_cpu() && tied_embedding.defined() && form_ != WeightForm::kInt8) {
+    const bool shared = !on_cpu() && tied_embedding.defined();
+    if (shared &&
+        !(form_ == WeightForm::kInt8 && FitsInt8(tied_embedding.size(0), tied_embedding.size(1)))) {
+      formats_.emplace(Name(dtype_));
+      linear_bytes_ += static_cast<int64_t>(tied_embedding.nbytes());
       return LinearLayer(tied_embedding, {});
     }
     return Stacked({name}, {});
@@ -72,11 +76,13 @@ class WeightLoader {
     if (on_cpu()) return LinearLayer(Pack(names), bias);
     std::vector<LoadedMatrix> matrices;
     std::vector<MatrixView> views;
+    int64_t outputs = 0;
     for (const std::string& name : names) {
       matrices.push_back(checkpoint_.Read(name, context_.pool));
       views.push_back(matrices.back().view);
+      outputs += views.back().rows;
     }
-    if (form_ == WeightForm::kInt8 && FitsInt8(views.front().columns)) {
+    if (form_ == WeightForm::kInt8 && FitsInt8(outputs, views.front().columns)) {
       formats_.emplace("int8");
       Int8Matrix weight = MakeInt8Matrix(views, *context_.pool, *upload_);
       linear_bytes_ += weight.bytes();
@@ -115,9 +121,12 @@ class WeightLoader {
 
   LoadedRows Load(const std::string& name) {
     LoadedRows rows;
-    if (form_ == WeightForm::kStored) {
-      if (std::optional<LoadedBlocks> stored = checkpoint_.ReadBlocks(name)) {
-        formats_.emplace(Name(stored->view.format));
+    if (form_ != WeightForm::kExpanded) {
+      std::optional<LoadedBlocks> stored = checkpoint_.ReadBlocks(name);
+      // What is Q8_0 is int8 already.
+      if (stored.has_value() &&
+          (form_ == WeightForm::kStored || stored->view.format == BlockFormat::kQ8_0)) {
+        formats_.emplace(form_ == WeightForm::kInt8 ? "int8" : Name(stored->view.format));
         rows.blocks = stored->view;
         rows.owned = std::move(stored->owned);
         return rows;

@@ -159,6 +159,29 @@ TEST_P(LinearBlocksTest, BitsDependOnTheRowAlone) {
   }
 }
 
+TEST_P(LinearBlocksTest, AddsBiasAndResidual) {
+  const Shape shape = {97, 70, 2};
+  const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 56);
+  const PackedWeight weight = Pack(blocks, shape);
+  const std::vector<float> bias = RandomNormal(shape.outputs, 57);
+  const std::vector<float> residual = RandomNormal(shape.rows * shape.outputs, 58);
+  const TypedBuffer input(kernel().dtype,
+                          RandomNormal(shape.rows * shape.blocks * BlockInputs(), 59));
+  const std::vector<float> product = Multiply(weight, input, shape.rows);
+  for (const int64_t rows : {1, 4, 5, 13, 97}) {
+    std::vector<float> output(residual.begin(), residual.begin() + rows * shape.outputs);
+    LinearCpu(pool_, {.input = input.data(),
+                      .weight = &weight,
+                      .bias = bias.data(),
+                      .residual = output.data(),
+                      .output = output.data(),
+                      .rows = rows});
+    for (int64_t i = 0; i < rows * shape.outputs; ++i) {
+      ASSERT_EQ(output[i], product[i] + bias[i % shape.outputs] + residual[i]) << rows << ", " << i;
+    }
+  }
+}
+
 TEST_P(LinearBlocksTest, StacksViewsAndWritesBesideOthers) {
   const Shape part = {3, 41, 2};
   const std::vector<char> first = RandomBlocks(format(), part.outputs * part.blocks, 61);

@@ -1,4 +1,4 @@
-// Compiles the linear kernel for AMX once more, on tiles in software.
+// Compiles the linear kernels for AMX and AVX512_BF16 once more, on tiles and pairs in software.
 #include "tests/kernels/linear/linear_kernels_under_test.h"
 
 #include <cstring>
@@ -21,7 +21,38 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 #include "kernels/linear/linear_bf16_pairs-inl.h"
 // After linear_bf16_pairs-inl.h.
 #include "kernels/linear/linear_amx-inl.h"
+#include "kernels/linear/linear_vector-inl.h"
 #include "tests/kernels/software_tiles.h"
+
+HWY_POP_ATTRIBUTES
+
+#endif
+
+#if defined(__x86_64__)
+
+HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
+
+namespace structattn {
+namespace {
+
+// Pairs of bfloat16 as AVX512_BF16 multiplies them, in instructions that every AVX-512 has.
+struct SoftwarePairs : Bfloat16Pairs {
+  static Vector Odd(Cells pairs) {
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
+  // Masked: GCC 12 takes an unmasked shift for a use of uninitialised data.
+  static Vector Even(Cells pairs) {
+    return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(__mmask16{0xffff}, pairs, 16));
+  }
+  static Vector MultiplyAdd(Cells unit, Cells cells, Vector sum) {
+    sum = _mm512_fmadd_ps(Odd(unit), Odd(cells), sum);
+    return _mm512_fmadd_ps(Even(unit), Even(cells), sum);
+  }
+};
+
+}  // namespace
+}  // namespace structattn
 
 HWY_POP_ATTRIBUTES
 
@@ -35,9 +66,12 @@ std::vector<const LinearKernel*> LinearKernelsUnderTest() {
     for (const LinearKernel& kernel : set()) kernels.push_back(&kernel);
   }
 #if defined(__x86_64__)
-  static constexpr LinearKernel kInSoftware =
-      KernelOf<TileEngine<SoftwareTiles>>("amx_in_software", DType::kBfloat16);
-  if (!Avx512Bf16LinearKernels().empty()) kernels.push_back(&kInSoftware);
+  static constexpr LinearKernel kInSoftware[] = {
+      KernelOf<TileEngine<SoftwareTiles>>("amx_in_software", DType::kBfloat16),
+      KernelOf<VectorEngine<SoftwarePairs>>("pairs_in_software", DType::kBfloat16)};
+  for (const LinearKernel& kernel : kInSoftware) {
+    if (!Avx512LinearKernels().empty()) kernels.push_back(&kernel);
+  }
 #endif
   return kernels;
 }

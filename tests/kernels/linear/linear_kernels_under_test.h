@@ -8,7 +8,8 @@
 
 namespace structattn {
 
-// Those that this CPU supports, and where it has AVX512_BF16 that for AMX on tiles in software.
+// Those that this CPU supports, and where it has AVX-512 those for AMX and AVX512_BF16 with what
+// they add to that in software.
 std::vector<const LinearKernel*> LinearKernelsUnderTest();
 
 }  // namespace structattn

@@ -158,7 +158,7 @@ TEST_P(LinearTest, BitsDependOnTheRowAlone) {
                              rows * shape.outputs * sizeof(float)))
         << rows << " rows from " << first;
   };
-  for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 64, 96, 97}) {
+  for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 24, 25, 64, 96, 97}) {
     for (const int64_t first : {int64_t{0}, int64_t{41}, shape.rows - rows}) {
       const TypedBuffer part = input.Slice(first * shape.inputs, rows * shape.inputs);
       expect_rows(Multiply(packed, part, rows), first, rows);

@@ -58,12 +58,54 @@ struct Variant {
 };
 
 std::string NameOf(const Variant& variant) {
-  return std::string(Name(variant.dtype)) + (variant.weights == WeightForm::kInt8 ? "_int8" : "");
+  const char* const form = variant.weights == WeightForm::kInt8     ? "_int8"
+                           : variant.weights == WeightForm::kStored ? "_stored"
+                                                                    : "";
+  return std::string(Name(variant.dtype)) + form;
 }
+
+// Matrices in blocks, but for one in the middle of a stack; reading one expands it.
+class BlockCheckpoint : public RandomCheckpoint {
+ public:
+  using RandomCheckpoint::RandomCheckpoint;
+
+  std::optional<LoadedBlocks> ReadBlocks(std::string_view name) const override {
+    if (!IsInBlocks(name)) return std::nullopt;
+    const LoadedMatrix plain = RandomCheckpoint::ReadTensor(name, nullptr);
+    ThreadPool pool(1);
+    QuantizedMatrix matrix = QuantizeRows(plain.view, pool);
+    return LoadedBlocks{.view = matrix.view, .owned = std::move(matrix.bytes)};
+  }
+
+ private:
+  // Of q, k and v stacked, k alone is not.
+  static bool IsInBlocks(std::string_view name) {
+    return name.find("_proj") != name.npos && name.find("k_proj") == name.npos &&
+           name.ends_with(".weight");
+  }
+
+  LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override {
+    LoadedMatrix matrix = RandomCheckpoint::ReadTensor(name, pool);
+    const std::optional<LoadedBlocks> blocks = ReadBlocks(name);
+    if (!blocks.has_value()) return matrix;
+    auto* values = reinterpret_cast<float*>(matrix.owned.get());
+    for (int64_t i = 0; i < matrix.view.rows * matrix.view.columns / kChunkInputs; ++i) {
+      ExpandBlock(blocks->view.format, blocks->owned.get() + i * StoredBytes(blocks->view.format),
+                  values + i * kChunkInputs);
+    }
+    return matrix;
+  }
+};
 
 class TransformerTest : public testing::TestWithParam<Variant> {
  protected:
-  void Open(int threads) { Open(threads, GetParam(), RandomCheckpoint(SmallConfig())); }
+  void Open(int threads) {
+    if (GetParam().weights == WeightForm::kStored) {
+      Open(threads, GetParam(), BlockCheckpoint(SmallConfig()));
+    } else {
+      Open(threads, GetParam(), RandomCheckpoint(SmallConfig()));
+    }
+  }
 
   void Open(int threads, Variant variant, const Checkpoint& checkpoint) {
     const ModelConfig& config = checkpoint.config();
@@ -214,41 +256,9 @@ INSTANTIATE_TEST_SUITE_P(DTypes, TransformerTest,
                                          Variant{DType::kBfloat16, WeightForm::kExpanded},
                                          Variant{DType::kFloat16, WeightForm::kExpanded},
                                          Variant{DType::kFloat32, WeightForm::kInt8},
-                                         Variant{DType::kBfloat16, WeightForm::kInt8}),
+                                         Variant{DType::kBfloat16, WeightForm::kInt8},
+                                         Variant{DType::kBfloat16, WeightForm::kStored}),
                          [](const auto& info) { return NameOf(info.param); });
-
-// Matrices in blocks, each layer's in several formats; reading one expands it.
-class BlockCheckpoint : public RandomCheckpoint {
- public:
-  using RandomCheckpoint::RandomCheckpoint;
-
-  std::optional<LoadedBlocks> ReadBlocks(std::string_view name) const override {
-    if (!IsInBlocks(name)) return std::nullopt;
-    const LoadedMatrix plain = RandomCheckpoint::ReadTensor(name, nullptr);
-    ThreadPool pool(1);
-    QuantizedMatrix matrix = QuantizeRows(plain.view, pool);
-    return LoadedBlocks{.view = matrix.view, .owned = std::move(matrix.bytes)};
-  }
-
- private:
-  // Of q, k and v stacked, k alone is not.
-  static bool IsInBlocks(std::string_view name) {
-    return name.find("_proj") != name.npos && name.find("k_proj") == name.npos &&
-           name.ends_with(".weight");
-  }
-
-  LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override {
-    LoadedMatrix matrix = RandomCheckpoint::ReadTensor(name, pool);
-    const std::optional<LoadedBlocks> blocks = ReadBlocks(name);
-    if (!blocks.has_value()) return matrix;
-    auto* values = reinterpret_cast<float*>(matrix.owned.get());
-    for (int64_t i = 0; i < matrix.view.rows * matrix.view.columns / kChunkInputs; ++i) {
-      ExpandBlock(blocks->view.format, blocks->owned.get() + i * StoredBytes(blocks->view.format),
-                  values + i * kChunkInputs);
-    }
-    return matrix;
-  }
-};
 
 class WeightFormsTest : public TransformerTest {};
 
