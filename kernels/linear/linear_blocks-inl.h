@@ -146,7 +146,12 @@ class ChunkExpander {
     for (int group = 0; group < kBlock.groups_per_chunk; ++group) {
       const Floats scale[2] = {ReadScale(block, chunk, group, 0),
                                ReadScale(block, chunk, group, Lanes::kLanes)};
+// Sanitized, sixteen of these take a compiler minutes.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#pragma GCC unroll 1
+#else
 #pragma GCC unroll 16
+#endif
       for (int i = 0; i < kPairsOfGroup; ++i) {
         const int pair = group * kPairsOfGroup + i;
         Prefetch(chunk, pair);
