@@ -9,7 +9,7 @@
 namespace structattn {
 namespace {
 
-constexpr int kQ8Bytes = 34;
+constexpr int64_t kQ8Bytes = StoredBytes(BlockFormat::kQ8_0);
 constexpr uint16_t kHalfNan = 0x7e00;
 constexpr float kMostHalf = 65504.0f;
 
@@ -93,34 +93,6 @@ void Widen(const std::byte* row, DType dtype, int64_t count, float* to) {
 
 }  // namespace
 
-int64_t StoredBytes(BlockFormat format) {
-  switch (format) {
-    case BlockFormat::kQ4_0:
-      return 18;
-    case BlockFormat::kQ4_1:
-      return 20;
-    case BlockFormat::kQ5_0:
-      return 22;
-    case BlockFormat::kQ5_1:
-      return 24;
-    case BlockFormat::kQ8_0:
-      return kQ8Bytes;
-    case BlockFormat::kQ4_K:
-      return 144;
-    case BlockFormat::kQ5_K:
-      return 176;
-    case BlockFormat::kQ6_K:
-      return 210;
-  }
-  return 0;
-}
-
-std::string_view Name(BlockFormat format) {
-  constexpr std::string_view kNames[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1",
-                                         "Q8_0", "Q4_K", "Q5_K", "Q6_K"};
-  return kNames[static_cast<int>(format)];
-}
-
 BlockParts ReadBlock(BlockFormat format, const void* stored) {
   const auto* block = static_cast<const uint8_t*>(stored);
   BlockParts parts = {};
@@ -200,13 +172,13 @@ void QuantizeQ8_0(const float* values, void* block) {
   std::memcpy(block, bytes, kQ8Bytes);
 }
 
-QuantizedMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool) {
+BlockMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool) {
   const auto value_bytes = static_cast<int64_t>(ByteSize(matrix.dtype));
-  QuantizedMatrix quantized;
+  BlockMatrix quantized;
   quantized.view = {nullptr, BlockFormat::kQ8_0, matrix.rows, matrix.columns};
   const int64_t blocks = quantized.view.row_blocks();
-  quantized.bytes = std::make_unique_for_overwrite<std::byte[]>(matrix.rows * blocks * kQ8Bytes);
-  quantized.view.data = quantized.bytes.get();
+  quantized.owned = std::make_unique_for_overwrite<std::byte[]>(matrix.rows * blocks * kQ8Bytes);
+  quantized.view.data = quantized.owned.get();
   pool.ParallelFor(matrix.rows, [&](int64_t row) {
     const auto* from =
         static_cast<const std::byte*>(matrix.data) + row * matrix.columns * value_bytes;
@@ -215,7 +187,7 @@ QuantizedMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool) {
       float values[kChunkInputs] = {};
       Widen(from + begin * value_bytes, matrix.dtype,
             std::min<int64_t>(kChunkInputs, matrix.columns - begin), values);
-      QuantizeQ8_0(values, quantized.bytes.get() + (row * blocks + block) * kQ8Bytes);
+      QuantizeQ8_0(values, quantized.owned.get() + (row * blocks + block) * kQ8Bytes);
     }
   });
   return quantized;

@@ -62,9 +62,33 @@ constexpr BlockLayout LayoutOf(BlockFormat format) {
 }
 
 // Of one block in a file.
-int64_t StoredBytes(BlockFormat format);
+constexpr int64_t StoredBytes(BlockFormat format) {
+  switch (format) {
+    case BlockFormat::kQ4_0:
+      return 18;
+    case BlockFormat::kQ4_1:
+      return 20;
+    case BlockFormat::kQ5_0:
+      return 22;
+    case BlockFormat::kQ5_1:
+      return 24;
+    case BlockFormat::kQ8_0:
+      return 34;
+    case BlockFormat::kQ4_K:
+      return 144;
+    case BlockFormat::kQ5_K:
+      return 176;
+    case BlockFormat::kQ6_K:
+      return 210;
+  }
+  return 0;
+}
 
-std::string_view Name(BlockFormat format);  // "Q4_K"
+constexpr std::string_view Name(BlockFormat format) {  // "Q4_K"
+  constexpr std::string_view kNames[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1",
+                                         "Q8_0", "Q4_K", "Q5_K", "Q6_K"};
+  return kNames[static_cast<int>(format)];
+}
 
 // A row-major matrix [rows, columns] in blocks along its rows, not owned. The values of a row's
 // last block that are past its end are 0. `data` needs no alignment.
@@ -101,12 +125,14 @@ void ExpandBlock(BlockFormat format, const void* block, float* values);
 // is not finite gets a NaN for its scale, so all that it touches is NaN.
 void QuantizeQ8_0(const float* values, void* block);
 
-// A matrix rounded to Q8_0 and the memory that it lies in.
-struct QuantizedMatrix {
-  std::unique_ptr<std::byte[]> bytes;
+// A matrix in blocks, and its memory unless that is somebody else's.
+struct BlockMatrix {
   BlockMatrixView view;
+  std::unique_ptr<std::byte[]> owned;
 };
-QuantizedMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool);
+
+// Every row rounded to Q8_0.
+BlockMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool);
 
 }  // namespace structattn
 

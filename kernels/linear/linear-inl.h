@@ -1,7 +1,7 @@
 // The packed layout of weights and the way through it, as templates over an Engine that multiplies.
 // Included once by each linear_<isa>.cc, between the pragmas that select its instruction set, after
-// "kernels/linear/linear_kernel.h" and <cstring>; so it includes nothing, and everything here has
-// internal linkage. Nobody else includes it.
+// "kernels/linear/linear_kernel.h", <cstring>, <type_traits> and linear_blocks-inl.h; so it
+// includes nothing, and everything here has internal linkage. Nobody else includes it.
 //
 // Layout. The weight [outputs, inputs] is cut into panels of P outputs, and inputs into steps of S
 // (S = 2 where one instruction multiplies pairs, else 1). A panel is contiguous, so that decoding
@@ -418,7 +418,7 @@ const BlockKernel& BlockKernelFor(BlockFormat format) {
   }
 }
 
-// With one or two row tiles, widening once saves nothing.
+// One or two row tiles widen a cell once or twice in any case.
 template <class Engine, class FloatEngine>
 void RunStored(const LinearItem& item) {
   if constexpr (!std::is_same_v<Engine, FloatEngine>) {

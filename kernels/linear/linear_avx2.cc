@@ -22,7 +22,7 @@ HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
 namespace structattn {
 namespace {
 
-// What the three formats share: float sums, float units, one input a step.
+// See linear_blocks-inl.h.
 struct Avx2Lanes {
   static constexpr int kLanes = 8;
   typedef int32_t Ints __attribute__((vector_size(32)));
@@ -39,6 +39,7 @@ struct Avx2Lanes {
   }
 };
 
+// What the three formats share: float sums, float units, one input a step.
 struct FloatSums {
   using Vector = __m256;
   using Cells = __m256;

@@ -5,17 +5,15 @@
 // rounds (nothing is contracted), and adding a negated minimum is subtracting it.
 //
 // Vectors are GCC's and Clang's own; what they cannot say well is in a Lanes class of the
-// instruction set: kLanes, and three loads of so many lanes from memory without alignment: Bytes
-// (of 0 .. 255) and SignedBytes as Ints, Halves as Floats.
+// instruction set: kLanes, the vectors Ints and Floats of so many, and three loads of them from
+// memory without alignment: Bytes (of 0 .. 255) and SignedBytes as Ints, Halves as Floats.
 
 namespace structattn {
 namespace {
 
-template <int kLanes>
-struct LaneTypes {
-  typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
-  typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
-  typedef float Floats __attribute__((vector_size(4 * kLanes)));
+template <class Lanes>
+struct WordLanes {
+  typedef uint32_t Words __attribute__((vector_size(4 * Lanes::kLanes)));
 };
 
 template <class To, class From>
@@ -27,7 +25,7 @@ inline To BitCastLanes(From from) {
 // How two inputs' values become what an engine multiplies: a step of floats each, or one of pairs.
 template <class Lanes>
 struct FloatCellsOf {
-  using Floats = typename LaneTypes<Lanes::kLanes>::Floats;
+  using Floats = typename Lanes::Floats;
   using Cell = float;
   using Cells = Floats;
   static constexpr int kSteps = 2;
@@ -40,8 +38,8 @@ struct FloatCellsOf {
 
 template <class Lanes>
 struct PairCellsOf {
-  using Words = typename LaneTypes<Lanes::kLanes>::Words;
-  using Floats = typename LaneTypes<Lanes::kLanes>::Floats;
+  using Words = typename WordLanes<Lanes>::Words;
+  using Floats = typename Lanes::Floats;
   using Cell = uint32_t;
   using Cells = Words;
   static constexpr int kSteps = 1;
@@ -77,9 +75,9 @@ class ChunkExpander {
   }
 
  private:
-  using Ints = typename LaneTypes<Lanes::kLanes>::Ints;
-  using Words = typename LaneTypes<Lanes::kLanes>::Words;
-  using Floats = typename LaneTypes<Lanes::kLanes>::Floats;
+  using Ints = typename Lanes::Ints;
+  using Words = typename WordLanes<Lanes>::Words;
+  using Floats = typename Lanes::Floats;
 
   static constexpr int kOutputs = 2 * Lanes::kLanes;
   static constexpr int kPairs = kChunkInputs / 2;

@@ -16,6 +16,7 @@
 namespace structattn {
 namespace {
 
+// See linear_blocks-inl.h.
 struct PortableLanes {
   static constexpr int kLanes = 4;
   typedef int32_t Ints __attribute__((vector_size(16)));

@@ -28,12 +28,6 @@ struct LoadedMatrix {
   std::unique_ptr<std::byte[]> owned;
 };
 
-// A matrix in blocks of few-bit integers, likewise.
-struct LoadedBlocks {
-  BlockMatrixView view;
-  std::unique_ptr<std::byte[]> owned;
-};
-
 class Checkpoint {
  public:
   // `path` is a directory with config.json, tokenizer.json and *.safetensors, or a .gguf file.
@@ -57,7 +51,7 @@ class Checkpoint {
 
   // The same tensor in the blocks in which it is stored; absent where it is stored as plain
   // numbers.
-  virtual std::optional<LoadedBlocks> ReadBlocks(std::string_view /*name*/) const {
+  virtual std::optional<BlockMatrix> ReadBlocks(std::string_view /*name*/) const {
     return std::nullopt;
   }
 

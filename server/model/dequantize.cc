@@ -9,18 +9,21 @@
 namespace structattn {
 namespace {
 
+constexpr GgmlEncoding Plain(uint32_t type, std::string_view name, DType dtype) {
+  return {type, name, 1, static_cast<int64_t>(ByteSize(dtype)), dtype, std::nullopt};
+}
+
+constexpr GgmlEncoding Blocks(uint32_t type, BlockFormat format) {
+  return {type, Name(format), LayoutOf(format).inputs(), StoredBytes(format), std::nullopt, format};
+}
+
 constexpr GgmlEncoding kEncodings[] = {
-    {0, "F32", 1, 4, DType::kFloat32, std::nullopt},
-    {1, "F16", 1, 2, DType::kFloat16, std::nullopt},
-    {30, "BF16", 1, 2, DType::kBfloat16, std::nullopt},
-    {2, "Q4_0", 32, 18, std::nullopt, BlockFormat::kQ4_0},
-    {3, "Q4_1", 32, 20, std::nullopt, BlockFormat::kQ4_1},
-    {6, "Q5_0", 32, 22, std::nullopt, BlockFormat::kQ5_0},
-    {7, "Q5_1", 32, 24, std::nullopt, BlockFormat::kQ5_1},
-    {8, "Q8_0", 32, 34, std::nullopt, BlockFormat::kQ8_0},
-    {12, "Q4_K", 256, 144, std::nullopt, BlockFormat::kQ4_K},
-    {13, "Q5_K", 256, 176, std::nullopt, BlockFormat::kQ5_K},
-    {14, "Q6_K", 256, 210, std::nullopt, BlockFormat::kQ6_K},
+    Plain(0, "F32", DType::kFloat32),    Plain(1, "F16", DType::kFloat16),
+    Plain(30, "BF16", DType::kBfloat16), Blocks(2, BlockFormat::kQ4_0),
+    Blocks(3, BlockFormat::kQ4_1),       Blocks(6, BlockFormat::kQ5_0),
+    Blocks(7, BlockFormat::kQ5_1),       Blocks(8, BlockFormat::kQ8_0),
+    Blocks(12, BlockFormat::kQ4_K),      Blocks(13, BlockFormat::kQ5_K),
+    Blocks(14, BlockFormat::kQ6_K),
 };
 
 // Indexed by type; empty where GGML has none (any more).

@@ -50,7 +50,7 @@ class GgufCheckpoint final : public Checkpoint {
 
   const ModelConfig& config() const override { return config_; }
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return std::move(tokenizer_); }
-  std::optional<LoadedBlocks> ReadBlocks(std::string_view name) const override;
+  std::optional<BlockMatrix> ReadBlocks(std::string_view name) const override;
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return parameters_; }
   int64_t tensor_bytes() const override { return tensor_bytes_; }
@@ -181,13 +181,13 @@ LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool)
   return matrix;
 }
 
-std::optional<LoadedBlocks> GgufCheckpoint::ReadBlocks(std::string_view name) const {
+std::optional<BlockMatrix> GgufCheckpoint::ReadBlocks(std::string_view name) const {
   const auto found = located_.find(name);
   STRUCTATTN_CHECK(found != located_.end());
   const auto& [spec, stored, permuted] = found->second;
   if (!stored->encoding->blocks.has_value()) return std::nullopt;
   const std::string_view bytes = Bytes(*stored);
-  LoadedBlocks blocks;
+  BlockMatrix blocks;
   blocks.view = {bytes.data(), *stored->encoding->blocks, spec.rows, spec.columns};
   if (permuted) {
     const auto row_bytes = static_cast<size_t>(blocks.view.row_bytes());

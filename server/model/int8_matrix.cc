@@ -49,7 +49,7 @@ Int8Matrix MakeInt8Matrix(std::span<const MatrixView> parts, ThreadPool& pool,
   std::vector<MatrixView> codes;
   std::vector<MatrixView> scales;
   for (const MatrixView& part : parts) {
-    const QuantizedMatrix quantized = QuantizeRows(part, pool);
+    const BlockMatrix quantized = QuantizeRows(part, pool);
     split.push_back(Split(quantized.view));
     // Pairs of codes travel as one 16-bit element, unchanged.
     codes.push_back({split.back().codes.data(), DType::kFloat16, part.rows, inputs / 2});

@@ -111,38 +111,29 @@ class WeightLoader {
   // One matrix, in the form in which it is packed.
   struct LoadedRows {
     LoadedMatrix plain;
-    std::optional<BlockMatrixView> blocks;
-    std::unique_ptr<std::byte[]> owned;  // What `blocks` views, unless that is in the file.
+    std::optional<BlockMatrix> blocks;  // Instead.
 
     std::optional<BlockFormat> format() const {
-      return blocks.has_value() ? std::optional(blocks->format) : std::nullopt;
+      return blocks.has_value() ? std::optional(blocks->view.format) : std::nullopt;
     }
   };
 
   LoadedRows Load(const std::string& name) {
-    LoadedRows rows;
-    if (form_ != WeightForm::kExpanded) {
-      std::optional<LoadedBlocks> stored = checkpoint_.ReadBlocks(name);
-      // What is Q8_0 is int8 already.
-      if (stored.has_value() &&
-          (form_ == WeightForm::kStored || stored->view.format == BlockFormat::kQ8_0)) {
-        formats_.emplace(form_ == WeightForm::kInt8 ? "int8" : Name(stored->view.format));
-        rows.blocks = stored->view;
-        rows.owned = std::move(stored->owned);
-        return rows;
-      }
+    if (std::optional<BlockMatrix> blocks = LoadBlocks(name)) {
+      formats_.emplace(form_ == WeightForm::kInt8 ? "int8" : Name(blocks->view.format));
+      return {.plain = {}, .blocks = std::move(blocks)};
     }
-    rows.plain = checkpoint_.Read(name, context_.pool);
-    if (form_ == WeightForm::kInt8) {
-      formats_.emplace("int8");
-      QuantizedMatrix quantized = QuantizeRows(rows.plain.view, *context_.pool);
-      rows.plain = {};
-      rows.blocks = quantized.view;
-      rows.owned = std::move(quantized.bytes);
-    } else {
-      formats_.emplace(Name(dtype_));
-    }
-    return rows;
+    formats_.emplace(Name(dtype_));
+    return {.plain = checkpoint_.Read(name, context_.pool), .blocks = std::nullopt};
+  }
+
+  // Absent where the form wants numbers.
+  std::optional<BlockMatrix> LoadBlocks(const std::string& name) {
+    if (form_ == WeightForm::kExpanded) return std::nullopt;
+    std::optional<BlockMatrix> stored = checkpoint_.ReadBlocks(name);
+    if (form_ == WeightForm::kStored) return stored;
+    if (stored.has_value() && stored->view.format == BlockFormat::kQ8_0) return stored;
+    return QuantizeRows(checkpoint_.Read(name, context_.pool).view, *context_.pool);
   }
 
   // `rows` of one format.
@@ -151,7 +142,7 @@ class WeightLoader {
     std::vector<BlockMatrixView> blocks;
     for (const LoadedRows& row : rows) {
       plain.push_back(row.plain.view);
-      if (row.blocks.has_value()) blocks.push_back(*row.blocks);
+      if (row.blocks.has_value()) blocks.push_back(row.blocks->view);
     }
     if (blocks.empty()) return PackedWeight::Pack(plain, PackHere());
     return PackedWeight::PackBlocks(blocks, PackHere());

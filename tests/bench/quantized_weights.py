@@ -22,8 +22,8 @@ GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
 sys.path.insert(0, str(GOLDEN))
 
 import llama_cpp  # noqa: E402  (the path comes first)
-import steps  # noqa: E402
 import serving  # noqa: E402
+import steps  # noqa: E402
 
 ROOT = GOLDEN.parent.parent
 LICENSES = ("GPL-3", "LGPL-2.1", "Apache-2.0", "GFDL-1.3", "MPL-2.0")
@@ -41,14 +41,13 @@ def windows():
     text = "".join((FOLDER / name).read_text(encoding="utf-8") for name in LICENSES)
     for begin in range(0, len(text) - WINDOW_CHARACTERS, WINDOW_CHARACTERS):
         window = text[begin:begin + WINDOW_CHARACTERS]
-        yield {"segments": [{"type": "context", "text": window[:CONTEXT_CHARACTERS].rstrip()}],
-               "rule": "causal", "continuations": [window[len(window[:CONTEXT_CHARACTERS].rstrip()):]]}
+        context = window[:CONTEXT_CHARACTERS].rstrip()
+        yield {"segments": [{"type": "context", "text": context}], "rule": "causal",
+               "continuations": [window[len(context):]]}
 
 
-def perplexity(options, weights, scratch):
+def perplexity(options, weights, lines, scratch):
     """Of the first TOKENS tokens of the text, and how many were scored."""
-    lines = pathlib.Path(scratch, "text.jsonl")
-    lines.write_text("".join(json.dumps(line) + "\n" for line in windows()), encoding="utf-8")
     scores = pathlib.Path(scratch, f"{weights}.jsonl")
     server = serving.Server(options.binaries, {"m": options.models_dir / f"{options.model}-hf"},
                             pathlib.Path(scratch, "log"),
@@ -65,8 +64,10 @@ def perplexity(options, weights, scratch):
 
 def check_perplexity(options):
     with tempfile.TemporaryDirectory() as scratch:
-        plain, count = perplexity(options, "expanded", scratch)
-        rounded, _ = perplexity(options, "int8", scratch)
+        lines = pathlib.Path(scratch, "text.jsonl")
+        lines.write_text("".join(json.dumps(line) + "\n" for line in windows()), encoding="utf-8")
+        plain, count = perplexity(options, "expanded", lines, scratch)
+        rounded, _ = perplexity(options, "int8", lines, scratch)
     print(f"perplexity of {count} tokens: bfloat16 {plain:.4f}, int8 {rounded:.4f}", flush=True)
     return steps.show_bar("perplexity, int8 / bfloat16", rounded / plain, PERPLEXITY_BAR, most=True)
 

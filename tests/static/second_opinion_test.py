@@ -16,6 +16,8 @@ import toolchain
 
 ATTENTION = "kernels/attention/attention_cuda.cu"
 INT8_LINEAR = "kernels/linear/int8_linear_cuda.cu"
+# It counts the instructions between an inner loop and the next label as the loop's.
+BEHIND_THE_LOOP = {"Int8LinearKernel<Bfloat16, 96>": 7}
 
 
 @pytest.fixture(scope="module")
@@ -71,5 +73,5 @@ def test_hottest_loop_is_as_long(compiled, kernels, cuxray):
         closest = min(loops[kernel.name], key=lambda loop: abs(loop["instructions"] - kernel.slots))
         print(f"{kernel.name} sm_{arch}: {closest['est_issue_stall_cycles_per_iter']} cycles of issue "
               f"and stall a turn (model), {kernel.hmma} HMMA")
-        # It counts the few instructions between an inner loop and the next label as the loop's.
-        assert closest["instructions"] == pytest.approx(kernel.slots, rel=0.03), kernel
+        slots = kernel.slots + BEHIND_THE_LOOP.get(kernel.name, 0)
+        assert closest["instructions"] == pytest.approx(slots, rel=0.02), kernel

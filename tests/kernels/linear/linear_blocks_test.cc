@@ -256,7 +256,7 @@ TEST(QuantizeRowsTest, MultipliesRowsThatEndWithinABlock) {
   const int64_t columns = 75;
   for (const LinearKernel* kernel : LinearKernelsUnderTest()) {
     const TypedBuffer values(DType::kFloat32, RandomNormal(outputs * columns, 81));
-    const QuantizedMatrix matrix =
+    const BlockMatrix matrix =
         QuantizeRows({values.data(), DType::kFloat32, outputs, columns}, pool);
     const PackTarget target = {kernel->dtype, pool, arena};
     const PackedWeight weight = PackedWeight::PackBlocksFor(*kernel, {&matrix.view, 1}, target);
@@ -288,13 +288,13 @@ TEST(QuantizeRowsTest, RoundsToTheNearestMultipleOfTheScale) {
   const int64_t columns = 75;  // The last block has 21 values that are not there.
   for (const DType dtype : {DType::kFloat32, DType::kBfloat16, DType::kFloat16}) {
     const TypedBuffer values(dtype, RandomNormal(rows * columns, 71));
-    const QuantizedMatrix matrix = QuantizeRows({values.data(), dtype, rows, columns}, pool);
+    const BlockMatrix matrix = QuantizeRows({values.data(), dtype, rows, columns}, pool);
     ASSERT_EQ(matrix.view.columns, columns);
     ASSERT_EQ(matrix.view.row_blocks(), 3);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t begin = 0; begin < 96; begin += 32) {
         float got[32];
-        ExpandBlock(BlockFormat::kQ8_0, matrix.bytes.get() + (row * 3 + begin / 32) * 34, got);
+        ExpandBlock(BlockFormat::kQ8_0, matrix.owned.get() + (row * 3 + begin / 32) * 34, got);
         float largest = 0.0f;
         for (int64_t k = begin; k < std::min(begin + 32, columns); ++k) {
           largest = std::max(largest, std::abs(values.Get(row * columns + k)));

@@ -69,12 +69,11 @@ class BlockCheckpoint : public RandomCheckpoint {
  public:
   using RandomCheckpoint::RandomCheckpoint;
 
-  std::optional<LoadedBlocks> ReadBlocks(std::string_view name) const override {
+  std::optional<BlockMatrix> ReadBlocks(std::string_view name) const override {
     if (!IsInBlocks(name)) return std::nullopt;
     const LoadedMatrix plain = RandomCheckpoint::ReadTensor(name, nullptr);
     ThreadPool pool(1);
-    QuantizedMatrix matrix = QuantizeRows(plain.view, pool);
-    return LoadedBlocks{.view = matrix.view, .owned = std::move(matrix.bytes)};
+    return QuantizeRows(plain.view, pool);
   }
 
  private:
@@ -86,7 +85,7 @@ class BlockCheckpoint : public RandomCheckpoint {
 
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override {
     LoadedMatrix matrix = RandomCheckpoint::ReadTensor(name, pool);
-    const std::optional<LoadedBlocks> blocks = ReadBlocks(name);
+    const std::optional<BlockMatrix> blocks = ReadBlocks(name);
     if (!blocks.has_value()) return matrix;
     auto* values = reinterpret_cast<float*>(matrix.owned.get());
     for (int64_t i = 0; i < matrix.view.rows * matrix.view.columns / kChunkInputs; ++i) {
