@@ -1,4 +1,4 @@
-// The tile registers of AMX, one function per instruction; all configured as 16 rows of 64 bytes.
+// The tile registers of AMX, one function per instruction; all have rows of 64 bytes.
 // Used by attention_amx.cc and linear_amx.cc, on CPUs that have them; tests have the same functions
 // in software. Assembly instead of the compiler's intrinsics, because those of GCC 12 do not say
 // that they touch memory.
@@ -14,8 +14,12 @@ bool AmxUsable();
 
 // Strides in bytes, tiles 0 to 7.
 struct AmxTiles {
+  static constexpr int kRows = 16;
+
   // Around a thread's use of tiles: they are zero afterwards, so no context switch carries them.
-  static void Configure() {
+  // Two bands of rows may have fewer than 16: `first` those of tiles 0, 1 and 4, `second` those of
+  // tiles 2, 3 and 5. Neither is 0.
+  static void Configure(int first = kRows, int second = kRows) {
     struct alignas(64) Config {
       uint8_t palette;
       uint8_t start_row;
@@ -23,13 +27,15 @@ struct AmxTiles {
       uint16_t row_bytes[16];
       uint8_t rows[16];
     };
-    static constexpr Config kConfig = {.palette = 1,
-                                       .start_row = 0,
-                                       .reserved = {},
-                                       .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-                                       .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+    const auto a = static_cast<uint8_t>(first);
+    const auto b = static_cast<uint8_t>(second);
+    const Config config = {.palette = 1,
+                           .start_row = 0,
+                           .reserved = {},
+                           .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+                           .rows = {a, a, b, b, a, b, kRows, kRows}};
     static_assert(sizeof(Config) == 64);
-    asm volatile("ldtilecfg %0" : : "m"(kConfig) : "memory");
+    asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
   }
   static void Release() { asm volatile("tilerelease" : : : "memory"); }
 

@@ -33,10 +33,9 @@ namespace {
 // A Format has: Vector (kLanes floats), Unit (one broadcast: a float, or two 16-bit inputs), Stored
 // (one cell of the layout), Input (one input in memory), kInputsPerStep, kMaxRows (of a tile),
 // Load, Store, Stage(from, count, to): `count` inputs into units, and Lanes, of
-// linear_blocks-inl.h. An Engine has its Format; kStepsMultiple; kSumsStepByStep, whether its sums
-// are those of Format::MultiplyAdd, step after step; WidePanels(rows), how many panels it takes at
-// once at best; Begin and End, around an item; and Run(rows, panels, args): adds the steps of one
-// block to the sums of rows and neighbouring panels.
+// linear_blocks-inl.h. An Engine has its Format; WidePanels(rows), how many panels it takes at once
+// at best; and Run(rows, panels, args): adds the steps of one block to the sums of rows and
+// neighbouring panels.
 
 inline constexpr int kStepsPerBlock = 512;
 inline constexpr int kStagedStride = kStepsPerBlock + 16;  // Units: 64 bytes of skew.
@@ -153,8 +152,7 @@ class StoredPanels {
       : stride_(steps * kPanelOutputs<Format>), group_(static_cast<const Stored*>(item.panels)) {}
 
   static int64_t Steps(int64_t inputs) {
-    constexpr int64_t kMultiple = Format::kInputsPerStep * Engine::kStepsMultiple;
-    return (inputs + kMultiple - 1) / kMultiple * Engine::kStepsMultiple;
+    return (inputs + Format::kInputsPerStep - 1) / Format::kInputsPerStep;
   }
   static constexpr int64_t StepsOfPiece() { return kStepsPerBlock; }
 
@@ -206,15 +204,14 @@ class WidenedPanels {
   static constexpr int64_t kNarrowStepBytes =
       kPanelOutputs<Format> * sizeof(typename Narrow::Stored);
   static_assert(kStepsPerBlock % kPieceSteps == 0);
-  static_assert(Engine::kStepsMultiple == 1 && Format::kInputsPerStep == 1);
+  static_assert(Format::kInputsPerStep == 1);
 
   const int64_t stride_;  // From panel to panel.
   const typename Narrow::Stored* group_;
   alignas(64) float cells_[kPieceSteps * kPanelOutputs<Format>];
 };
 
-// Panels of blocks. For few rows, and an engine that sums step by step, each step is multiplied
-// where it is expanded, in registers; else a piece is expanded just before it is multiplied and
+// Panels of blocks. For few rows each step is multiplied where it is expanded, in registers; else a piece is expanded just before it is multiplied and
 // stays in the first-level cache. The sums meet the same cells, in the same order, as if these had
 // been stored.
 template <class Engine>
@@ -257,7 +254,6 @@ class BlockPanels {
   static constexpr int64_t kChunkSteps = kChunkInputs / Format::kInputsPerStep;
   static constexpr int64_t kPieceSteps = 4 * kChunkSteps;
   static_assert(kStepsPerBlock % kPieceSteps == 0);
-  static_assert(kChunkSteps % Engine::kStepsMultiple == 0);
 
   const char* At(int panel) const { return group_ + panel * item_.panel_bytes; }
 
@@ -291,7 +287,7 @@ class PanelGroup {
   // One block of steps for all rows.
   void RunBlock(const StagedInputs<Format>& inputs, StepBlock block) {
     const auto rows = static_cast<int>(item_.row_end - item_.row_begin);
-    if constexpr (kBlocks && Engine::kSumsStepByStep) {
+    if constexpr (kBlocks) {
       if (rows <= kMostFewRows) {
         for (int panel = 0; panel < Count(); ++panel) {
           panels_.Multiply(panel, block, inputs, rows, SumsOf(0, panel, block));
@@ -393,7 +389,6 @@ class PanelGroup {
 
 template <class Engine, class Panels>
 void RunItem(const LinearItem& item) {
-  Engine::Begin();
   StagedInputs<typename Engine::Format> inputs(item);
   for (PanelGroup<Engine, Panels> group(item); !group.ended(); group.Next()) {
     for (int64_t begin = 0; begin < group.steps(); begin += kStepsPerBlock) {
@@ -404,17 +399,15 @@ void RunItem(const LinearItem& item) {
     }
     group.StoreRest();
   }
-  Engine::End();
 }
 
-template <class Engine>
+template <class Format, bool kFewRows>
 const BlockKernel& BlockKernelFor(BlockFormat format) {
-  using Format = typename Engine::Format;
   using Lanes = typename Format::Lanes;
   if constexpr (Format::kInputsPerStep == 2) {
-    return FindBlockKernel<Engine, PairCellsOf<Lanes>>(format);
+    return FindBlockKernel<Format, PairCellsOf<Lanes>, kFewRows>(format);
   } else {
-    return FindBlockKernel<Engine, FloatCellsOf<Lanes>>(format);
+    return FindBlockKernel<Format, FloatCellsOf<Lanes>, kFewRows>(format);
   }
 }
 
@@ -438,10 +431,11 @@ constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
           .dtype = dtype,
           .panel_outputs = kPanelOutputs<Format>,
           .inputs_per_step = Format::kInputsPerStep,
-          .steps_multiple = Engine::kStepsMultiple,
+          .steps_multiple = 1,
+          .item_rows = kItemRows,
           .run = RunStored<Engine, BlockEngine>,
           .run_blocks = RunItem<BlockEngine, BlockPanels<BlockEngine>>,
-          .find_blocks = BlockKernelFor<BlockEngine>};
+          .find_blocks = BlockKernelFor<typename BlockEngine::Format, true>};
 }
 
 }  // namespace

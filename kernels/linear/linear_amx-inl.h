@@ -1,99 +1,316 @@
-// The Engine of linear-inl.h on AMX: 32 rows by a panel of 32 outputs in four tiles of sums, 32
-// inputs deep. `Tiles` is AmxTiles, or its software twin in a test. Included after linear-inl.h and
-// linear_bf16_pairs-inl.h, under the same conditions.
+// One item of a product on AMX, in tiles: 32 rows by a panel of 32 outputs in four tiles of sums,
+// 32 inputs deep. `Tiles` is AmxTiles, or its software twin in a test. Included after
+// linear-inl.h and linear_bf16_pairs-inl.h, under the same conditions.
 //
 // 16 steps of half a panel are just the tile that tdpbf16ps wants: rows of 16 pairs, one of each
-// output. A row of sums depends on no other row, so rows past the last may hold anything.
+// output. Inputs are read where they are: 16 rows of 32 of them are the other tile.
+//
+// Sums. As linear-inl.h says, with one difference: the instruction sums 32 products in its own
+// order before they meet the sum of those before. A row of sums depends on no other row.
+//
+// Speed. The multiplier takes 64 cycles for what four tiles of operands bring, and the second-level
+// cache brings them in about 90: what counts is that they come from there. So a group of panels is
+// walked by all rows of the item, a block of steps at a time, while it stays in that cache; inputs
+// pass by once per group. One or two tiles of rows read each weight once in any case: they take
+// the panels one by one, from front to back, as memory likes it.
 
 namespace structattn {
 namespace {
 
-template <class Tiles>
-struct TileEngine {
-  static constexpr int kTileRows = 16;
+inline constexpr int kTileRows = 16;      // Also the steps of a tile of weights.
+inline constexpr int kBandRows = 2 * kTileRows;
+inline constexpr int kTilePanels = 8;     // Of a group.
+inline constexpr int kTileItemRows = 512;
+inline constexpr int64_t kTileInputs = 2 * kTileRows;
+inline constexpr int64_t kTileCells = kTileRows * kPanelOutputs<Bfloat16Pairs>;  // A panel's.
 
-  struct Format : Bfloat16Pairs {
-    static constexpr int kMaxRows = 2 * kTileRows;
-  };
-  static constexpr int kStepsMultiple = kTileRows;
-  static constexpr bool kSumsStepByStep = false;  // A tile's steps meet before they meet the sum.
-  static constexpr int WidePanels(int) { return 1; }
-  static void Begin() { Tiles::Configure(); }
-  static void End() { Tiles::Release(); }
+// Of a group of panels over one block of steps.
+struct TileCells {
+  const uint32_t* first;
+  int64_t stride;     // From panel to panel, in cells.
+  bool from_memory;   // Not in a cache yet.
+};
 
-  static void Run(int rows, int /*panels*/, const TileArgs<Format>& args) {
-    alignas(64) float sums[kSumRows * kSumStride];
-    if (rows > kTileRows) {
-      Multiply<2>(rows, args, sums);
-    } else {
-      Multiply<1>(rows, args, sums);
-    }
-    for (int row = 0; row < rows; ++row) {
-      for (int output = 0; output < kSumStride; output += Format::kLanes) {
-        EndSum<Format>(args.sums, row, output, Format::Load(sums + row * kSumStride + output));
-      }
-    }
+// Panels that are stored as tiles want them.
+class StoredTilePanels {
+ public:
+  StoredTilePanels(const LinearItem& item, int64_t steps)
+      : panels_(static_cast<const uint32_t*>(item.panels)),
+        stride_(steps * kPanelOutputs<Bfloat16Pairs>) {}
+
+  // A single tile of rows takes a panel in one go.
+  static constexpr int64_t kStepsOfPass = INT64_MAX;
+
+  TileCells Read(int64_t panel, int64_t /*count*/, StepBlock block) const {
+    return {panels_ + panel * stride_ + block.begin * kPanelOutputs<Bfloat16Pairs>, stride_, true};
   }
 
  private:
-  static constexpr int kSumRows = Format::kMaxRows;
-  static constexpr int kSumStride = kPanelOutputs<Format>;
-  static constexpr int64_t kSumBytes = kSumStride * sizeof(float);
-  static constexpr int64_t kInputBytes = kStagedStride * sizeof(typename Format::Unit);
+  const uint32_t* panels_;
+  int64_t stride_;
+};
 
+// Panels of blocks, expanded into a scratch in the caches.
+class ExpandedTilePanels {
+ public:
+  ExpandedTilePanels(const LinearItem& item, int64_t /*steps*/) : item_(item) {}
+
+  static constexpr int64_t kStepsOfPass = 4 * kTileRows;  // Stays in the first-level cache.
+
+  TileCells Read(int64_t panel, int64_t count, StepBlock block) {
+    for (int64_t i = 0; i < count; ++i) {
+      const char* const from =
+          static_cast<const char*>(item_.panels) + (panel + i) * item_.panel_bytes;
+      item_.blocks->unpack(from, block.begin / kTileRows, (block.end - block.begin) / kTileRows,
+                           cells_ + i * kStride);
+    }
+    return {cells_, kStride, false};  // Unpacking fetches ahead.
+  }
+
+ private:
+  static_assert(kTileInputs == kChunkInputs);
+  static constexpr int64_t kStride = kStepsPerBlock * kPanelOutputs<Bfloat16Pairs>;
+
+  const LinearItem& item_;
+  alignas(64) uint32_t cells_[kTilePanels * kStride];
+};
+
+// Up to 32 rows of the inputs, over one block of steps.
+class TileRows {
+ public:
+  TileRows(const LinearItem& item, int64_t begin, int64_t end, StepBlock block)
+      : begin(begin), count(static_cast<int>(end - begin)) {
+    const auto* const inputs = static_cast<const Bfloat16*>(item.input);
+    stride = item.inputs * static_cast<int64_t>(sizeof(Bfloat16));
+    const int64_t first = block.begin * 2;
+    at = reinterpret_cast<const char*>(inputs + begin * item.inputs + first);
+    const int64_t left = std::min(item.inputs, block.end * 2) - first;
+    whole_tiles = left / kTileInputs;
+    if (left % kTileInputs == 0) return;
+    // What lies behind a row's last input is another row's, and may be NaN.
+    for (int row = 0; row < count; ++row) {
+      char* const to = rest[row];
+      const int64_t bytes = left % kTileInputs * static_cast<int64_t>(sizeof(Bfloat16));
+      std::memcpy(to, at + row * stride + whole_tiles * sizeof(rest[0]), bytes);
+      std::memset(to + bytes, 0, sizeof(rest[0]) - bytes);
+    }
+  }
+
+  int64_t begin;
+  int count;
+  const char* at;
+  int64_t stride;  // Bytes from row to row.
+  int64_t whole_tiles;
+  alignas(64) char rest[kBandRows][kTileInputs * sizeof(Bfloat16)];
+};
+
+template <class Tiles, class Panels>
+class TileItem {
+ public:
+  explicit TileItem(const LinearItem& item)
+      : item_(item),
+        steps_((item.inputs + kTileInputs - 1) / kTileInputs * kTileRows),
+        single_(item.row_end - item.row_begin <= kBandRows),
+        panels_(item, steps_) {}
+
+  void Run() {
+    const int64_t panel_count = (item_.outputs + kSumStride - 1) / kSumStride;
+    const int64_t group = single_ ? 1 : kTilePanels;
+    for (int64_t first = 0; first < panel_count; first += group) {
+      RunGroup(first, std::min(group, panel_count - first));
+    }
+    if (configured_rows_ > 0) Tiles::Release();
+  }
+
+ private:
+  using Vector = Bfloat16Pairs::Vector;
+  static constexpr int kLanes = Bfloat16Pairs::kLanes;
+  static constexpr int kSumStride = kPanelOutputs<Bfloat16Pairs>;
+  static constexpr int64_t kSumBytes = kSumStride * sizeof(float);
+  static constexpr int64_t kCellBytes = kSumStride * sizeof(uint32_t);
+  static constexpr int64_t kBandSums = kBandRows * kSumStride;
+
+  void RunGroup(int64_t first, int64_t count) {
+    const int64_t most = single_ ? Panels::kStepsOfPass : kStepsPerBlock;
+    for (int64_t begin = 0; begin < steps_; begin += most) {
+      const StepBlock block = {begin, steps_ - begin > most ? begin + most : steps_};
+      const TileCells cells = panels_.Read(first, count, block);
+      for (int64_t row = item_.row_begin; row < item_.row_end; row += kBandRows) {
+        const TileRows rows(item_, row, std::min(row + kBandRows, item_.row_end), block);
+        Configure(rows.count);
+        const bool fetch = cells.from_memory && row == item_.row_begin;
+        for (int64_t i = 0; i < count; ++i) {
+          const uint32_t* const panel = cells.first + i * cells.stride;
+          float* const waiting =
+              waiting_ + ((row - item_.row_begin) / kBandRows * kTilePanels + i) * kBandSums;
+          if (rows.count > kTileRows) {
+            RunBand<2>(rows, {panel, fetch, first + i}, block, waiting);
+          } else {
+            RunBand<1>(rows, {panel, fetch, first + i}, block, waiting);
+          }
+        }
+      }
+    }
+  }
+
+  // Sets the tiles' rows, which empties them.
+  void Configure(int rows) {
+    if (rows == configured_rows_) return;
+    Tiles::Configure(std::min(rows, kTileRows), std::max(rows - kTileRows, 1));
+    configured_rows_ = rows;
+  }
+
+  struct BlockOfPanel {
+    const uint32_t* cells;
+    bool from_memory;
+    int64_t panel;
+  };
+
+  // Adds the products of a block to the sums, which wait in memory until the next block of steps;
+  // those of a single tile of rows stay in their tiles.
   // Tiles 0 to 3 are sums, 4 and 5 two bands of rows, 6 and 7 the halves of the panel.
   template <int kBands>
-  static void Multiply(int rows, const TileArgs<Format>& args, float* sums) {
-    BeginSums<kBands>(rows, args.sums, sums);
-    const char* prefetch = args.prefetch;
-    const auto* panel = args.panel;
-    for (int64_t step = 0; step < args.steps; step += kTileRows) {
-      for (const char* end = prefetch + kTileRows * args.prefetch_stride; prefetch < end;) {
-        __builtin_prefetch(prefetch, /*rw=*/0, /*locality=*/2);
-        prefetch += kLineBytes;
-      }
-      Tiles::template Load<4>(args.staged + step, kInputBytes);
-      Tiles::template Load<6>(panel, kStepBytes<Format>);
-      Tiles::template MultiplyAdd<0, 4, 6>();
-      Tiles::template Load<7>(panel + Format::kLanes, kStepBytes<Format>);
-      Tiles::template MultiplyAdd<1, 4, 7>();
-      if constexpr (kBands == 2) {
-        Tiles::template Load<5>(args.staged + kTileRows * kStagedStride + step, kInputBytes);
-        Tiles::template MultiplyAdd<2, 5, 6>();
-        Tiles::template MultiplyAdd<3, 5, 7>();
-      }
-      panel += kTileRows * kPanelOutputs<Format>;
+  void RunBand(const TileRows& rows, const BlockOfPanel& of, StepBlock block, float* waiting) const {
+    if (block.begin == 0) {
+      ZeroSums<kBands>();
+    } else if (!single_) {
+      LoadSums<kBands>(waiting, kSumStride);
     }
-    Tiles::template Store<0>(sums, kSumBytes);
-    Tiles::template Store<1>(sums + kTileRows, kSumBytes);
-    if constexpr (kBands == 2) {
-      Tiles::template Store<2>(sums + kTileRows * kSumStride, kSumBytes);
-      Tiles::template Store<3>(sums + kTileRows * kSumStride + kTileRows, kSumBytes);
+    if (of.from_memory) {
+      Multiply<kBands, true>(rows, of.cells, block);
+    } else {
+      Multiply<kBands, false>(rows, of.cells, block);
+    }
+    if (block.end == steps_) {
+      Finish<kBands>(rows, of.panel);
+    } else if (!single_) {
+      StoreSums<kBands>(waiting, kSumStride);
     }
   }
 
   template <int kBands>
-  static void BeginSums(int rows, const TileSums& at, float* sums) {
-    if (at.from == nullptr) {
-      Tiles::template Zero<0>();
-      Tiles::template Zero<1>();
+  static void ZeroSums() {
+    Tiles::template Zero<0>();
+    Tiles::template Zero<1>();
+    if constexpr (kBands == 2) {
       Tiles::template Zero<2>();
       Tiles::template Zero<3>();
-      return;
-    }
-    for (int row = 0; row < rows; ++row) {
-      for (int output = 0; output < kSumStride; output += Format::kLanes) {
-        Format::Store(BeginSum<Format>(at, row, output), sums + row * kSumStride + output);
-      }
-    }
-    Tiles::template Load<0>(sums, kSumBytes);
-    Tiles::template Load<1>(sums + kTileRows, kSumBytes);
-    if constexpr (kBands == 2) {
-      Tiles::template Load<2>(sums + kTileRows * kSumStride, kSumBytes);
-      Tiles::template Load<3>(sums + kTileRows * kSumStride + kTileRows, kSumBytes);
     }
   }
+
+  template <int kBands>
+  static void LoadSums(const float* from, int64_t stride) {
+    const int64_t bytes = stride * static_cast<int64_t>(sizeof(float));
+    Tiles::template Load<0>(from, bytes);
+    Tiles::template Load<1>(from + kTileRows, bytes);
+    if constexpr (kBands == 2) {
+      Tiles::template Load<2>(from + kTileRows * stride, bytes);
+      Tiles::template Load<3>(from + kTileRows * stride + kTileRows, bytes);
+    }
+  }
+
+  template <int kBands>
+  static void StoreSums(float* to, int64_t stride) {
+    const int64_t bytes = stride * static_cast<int64_t>(sizeof(float));
+    Tiles::template Store<0>(to, bytes);
+    Tiles::template Store<1>(to + kTileRows, bytes);
+    if constexpr (kBands == 2) {
+      Tiles::template Store<2>(to + kTileRows * stride, bytes);
+      Tiles::template Store<3>(to + kTileRows * stride + kTileRows, bytes);
+    }
+  }
+
+  // A CPU (Granite Rapids) that has not stored a tile for half a microsecond takes another third of
+  // one for its next. So a tile that is at hand is stored now and then, for nobody.
+  template <int kBands, bool kFetch>
+  static void Multiply(const TileRows& rows, const uint32_t* panel, StepBlock block) {
+    constexpr int64_t kTilesPerStore = 8;
+    alignas(64) float unread[kTileRows * kLanes];
+    const char* at = rows.at;
+    for (int64_t tile = 0; tile < rows.whole_tiles; ++tile) {
+      if (tile % kTilesPerStore == kTilesPerStore - 1) Tiles::template Store<6>(unread, kCellBytes / 2);
+      MultiplyTile<kBands, kFetch>(at, rows.stride, panel);
+      at += sizeof(rows.rest[0]);
+      panel += kTileCells;
+    }
+    if (rows.whole_tiles * kTileRows < block.end - block.begin) {
+      MultiplyTile<kBands, kFetch>(rows.rest[0], sizeof(rows.rest[0]), panel);
+    }
+  }
+
+  template <int kBands, bool kFetch>
+  static void MultiplyTile(const char* rows, int64_t stride, const uint32_t* panel) {
+    if constexpr (kFetch) {
+      constexpr int64_t kAhead = 4 * kTileCells;
+      for (int64_t cell = 0; cell < kTileCells; cell += 16) {
+        __builtin_prefetch(panel + kAhead + cell, /*rw=*/0, /*locality=*/2);
+      }
+    }
+    Tiles::template Load<4>(rows, stride);
+    Tiles::template Load<6>(panel, kCellBytes);
+    Tiles::template MultiplyAdd<0, 4, 6>();
+    Tiles::template Load<7>(panel + kLanes, kCellBytes);
+    Tiles::template MultiplyAdd<1, 4, 7>();
+    if constexpr (kBands == 2) {
+      Tiles::template Load<5>(rows + kTileRows * stride, stride);
+      Tiles::template MultiplyAdd<2, 5, 6>();
+      Tiles::template MultiplyAdd<3, 5, 7>();
+    }
+  }
+
+  // The sums become outputs, straight from the tiles where nothing is to be added.
+  template <int kBands>
+  void Finish(const TileRows& rows, int64_t panel) const {
+    const int64_t first = panel * kSumStride;
+    const int64_t outputs = std::min<int64_t>(kSumStride, item_.outputs - first);
+    float* const to = item_.output + rows.begin * item_.output_stride + first;
+    const float* const bias = item_.bias == nullptr ? nullptr : item_.bias + first;
+    const float* residual = item_.residual == nullptr ? nullptr : item_.residual + (to - item_.output);
+    if (outputs == kSumStride && bias == nullptr && residual == nullptr) {
+      return StoreSums<kBands>(to, item_.output_stride);
+    }
+    alignas(64) float sums[kBandSums];
+    StoreSums<kBands>(sums, kSumStride);
+    for (int row = 0; row < rows.count; ++row) {
+      const int64_t place = row * item_.output_stride;
+      for (int output = 0; output < outputs; output += kLanes) {
+        const auto left = static_cast<int>(outputs - output);
+        const auto mask = static_cast<__mmask16>(left < kLanes ? (1 << left) - 1 : 0xffff);
+        Vector sum = _mm512_load_ps(sums + row * kSumStride + output);
+        if (bias != nullptr) sum = sum + _mm512_maskz_loadu_ps(mask, bias + output);
+        if (residual != nullptr) {
+          sum = sum + _mm512_maskz_loadu_ps(mask, residual + place + output);
+        }
+        _mm512_mask_storeu_ps(to + place + output, mask, sum);
+      }
+    }
+  }
+
+  const LinearItem& item_;
+  const int64_t steps_;
+  const bool single_;  // One or two tiles of rows.
+  Panels panels_;
+  int configured_rows_ = 0;
+  alignas(64) float waiting_[kTileItemRows / kBandRows * kTilePanels * kBandSums];
 };
+
+template <class Tiles, class Panels>
+void RunTileItem(const LinearItem& item) {
+  TileItem<Tiles, Panels>(item).Run();
+}
+
+template <class Tiles>
+constexpr LinearKernel TileKernel(std::string_view name) {
+  return {.name = name,
+          .dtype = DType::kBfloat16,
+          .panel_outputs = kPanelOutputs<Bfloat16Pairs>,
+          .inputs_per_step = Bfloat16Pairs::kInputsPerStep,
+          .steps_multiple = kTileRows,
+          .item_rows = kTileItemRows,
+          .run = RunTileItem<Tiles, StoredTilePanels>,
+          .run_blocks = RunTileItem<Tiles, ExpandedTilePanels>,
+          .find_blocks = BlockKernelFor<Bfloat16Pairs, false>};
+}
 
 }  // namespace
 }  // namespace structattn

@@ -2,6 +2,7 @@
 // kLinearKernelSets; offered only after the CPU, the operating system and a comparison with the
 // kernel for AVX512_BF16 have agreed: it was written without such a CPU at hand, where only the
 // same source on tiles in software could be run.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -75,7 +76,7 @@ bool Agree(const LinearKernel& a, const LinearKernel& b) {
 
 std::span<const LinearKernel> AmxLinearKernels() {
   static constexpr LinearKernel kKernels[] = {
-      KernelOf<TileEngine<AmxTiles>>("amx_bf16", DType::kBfloat16)};
+      TileKernel<AmxTiles>("amx_bf16")};
   static const bool usable = [] {
     const std::span<const LinearKernel> proven = Avx512Bf16LinearKernels();
     return !proven.empty() && AmxUsable() && Agree(kKernels[0], proven[0]);

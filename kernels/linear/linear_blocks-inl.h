@@ -242,12 +242,12 @@ void MultiplyRows(const void* panel, int64_t first, int64_t count, const FewRows
   }
 }
 
-template <BlockFormat kFormat, class Engine, class CellsOf>
+// Without few rows of their own where the sums are not those of Format::MultiplyAdd.
+template <BlockFormat kFormat, class Format, class CellsOf, bool kFewRows>
 constexpr BlockKernel BlockKernelOf() {
-  using Format = typename Engine::Format;
   BlockKernel kernel = {.unpack = UnpackTo<kFormat, typename Format::Lanes, CellsOf>,
                         .multiply = {}};
-  if constexpr (Engine::kSumsStepByStep) {
+  if constexpr (kFewRows) {
     kernel.multiply[0] = MultiplyRows<kFormat, Format, CellsOf, 1>;
     kernel.multiply[1] = MultiplyRows<kFormat, Format, CellsOf, 2>;
     kernel.multiply[2] = MultiplyRows<kFormat, Format, CellsOf, 3>;
@@ -256,16 +256,17 @@ constexpr BlockKernel BlockKernelOf() {
   return kernel;
 }
 
-template <class Engine, class CellsOf>
+template <class Format, class CellsOf, bool kFewRows>
 const BlockKernel& FindBlockKernel(BlockFormat format) {
-  static constexpr BlockKernel kKernels[] = {BlockKernelOf<BlockFormat::kQ4_0, Engine, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ4_1, Engine, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ5_0, Engine, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ5_1, Engine, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ8_0, Engine, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ4_K, Engine, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ5_K, Engine, CellsOf>(),
-                                             BlockKernelOf<BlockFormat::kQ6_K, Engine, CellsOf>()};
+  static constexpr BlockKernel kKernels[] = {
+      BlockKernelOf<BlockFormat::kQ4_0, Format, CellsOf, kFewRows>(),
+      BlockKernelOf<BlockFormat::kQ4_1, Format, CellsOf, kFewRows>(),
+      BlockKernelOf<BlockFormat::kQ5_0, Format, CellsOf, kFewRows>(),
+      BlockKernelOf<BlockFormat::kQ5_1, Format, CellsOf, kFewRows>(),
+      BlockKernelOf<BlockFormat::kQ8_0, Format, CellsOf, kFewRows>(),
+      BlockKernelOf<BlockFormat::kQ4_K, Format, CellsOf, kFewRows>(),
+      BlockKernelOf<BlockFormat::kQ5_K, Format, CellsOf, kFewRows>(),
+      BlockKernelOf<BlockFormat::kQ6_K, Format, CellsOf, kFewRows>()};
   return kKernels[static_cast<int>(format)];
 }
 

@@ -69,7 +69,8 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
   const PackedWeight& weight = *params.weight;
   const LinearKernel& kernel = weight.kernel();
   const int64_t panels = (weight.outputs() + kernel.panel_outputs - 1) / kernel.panel_outputs;
-  const int64_t row_items = (params.rows + kItemRows - 1) / kItemRows;
+  const int64_t item_rows = kernel.item_rows;
+  const int64_t row_items = (params.rows + item_rows - 1) / item_rows;
   const int64_t panel_bytes = weight.bytes() / panels;
   const auto run = weight.format().has_value() ? kernel.run_blocks : kernel.run;
   const BlockKernel* blocks =
@@ -89,8 +90,8 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
          .inputs = weight.inputs(),
          .outputs = std::min(end * kernel.panel_outputs, weight.outputs()) - output,
          .output_stride = output_stride,
-         .row_begin = row_item * kItemRows,
-         .row_end = std::min(params.rows, (row_item + 1) * kItemRows),
+         .row_begin = row_item * item_rows,
+         .row_end = std::min(params.rows, (row_item + 1) * item_rows),
          .panel_bytes = panel_bytes,
          .blocks = blocks});
   });

@@ -12,8 +12,8 @@
 
 namespace structattn {
 
-// Rows of one item of the parallel loop, at most; its panels are worked on in groups. Inputs and
-// sums of a group stay on the thread's stack.
+// Of the kernels in vectors: rows of one item of the parallel loop, at most; its panels are worked
+// on in groups. Inputs and sums of a group stay on the thread's stack.
 inline constexpr int kItemRows = 96;
 inline constexpr int kGroupPanels = 16;
 
@@ -62,6 +62,7 @@ struct LinearKernel {
   int panel_outputs;      // Outputs that lie side by side in a panel.
   int inputs_per_step;    // Inputs of one output that lie side by side.
   int steps_multiple;     // Panels are padded with zeros to a multiple of so many steps.
+  int item_rows;          // Of one item, at most.
   void (*run)(const LinearItem& item);
   void (*run_blocks)(const LinearItem& item);  // Of panels of blocks.
   const BlockKernel& (*find_blocks)(BlockFormat format);

@@ -98,11 +98,7 @@ struct FloatCells : F {
 template <class F>
 struct VectorEngine {
   using Format = F;
-  static constexpr int kStepsMultiple = 1;
-  static constexpr bool kSumsStepByStep = true;
   static constexpr int WidePanels(int rows) { return WidePanelsOf<Format>(rows); }
-  static void Begin() {}
-  static void End() {}
   static void Run(int rows, int panels, const TileArgs<Format>& args) {
     RunTiles<Format>(rows, panels, args);
   }

@@ -20,10 +20,14 @@ struct SoftwareTiles {
     alignas(64) char bytes[kRows][kRowBytes];
   };
 
-  static void Configure() {
-    STRUCTATTN_CHECK(!configured_);
+  static void Configure(int first = kRows, int second = kRows) {
+    STRUCTATTN_CHECK(first > 0 && first <= kRows && second > 0 && second <= kRows);
     configured_ = true;
-    for (Tile& tile : tiles_) std::memset(&tile, 0, sizeof(tile));
+    const int rows[] = {first, first, second, second, first, second, kRows, kRows};
+    for (int tile = 0; tile < 8; ++tile) {
+      std::memset(&tiles_[tile], 0, sizeof(Tile));
+      rows_[tile] = rows[tile];
+    }
   }
   static void Release() {
     STRUCTATTN_CHECK(configured_);
@@ -36,13 +40,13 @@ struct SoftwareTiles {
   }
   template <int kTile>
   static void Load(const void* from, int64_t stride) {
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < rows_[kTile]; ++r) {
       std::memcpy(At<kTile>().bytes[r], static_cast<const char*>(from) + r * stride, kRowBytes);
     }
   }
   template <int kTile>
   static void Store(void* to, int64_t stride) {
-    for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < rows_[kTile]; ++r) {
       std::memcpy(static_cast<char*>(to) + r * stride, At<kTile>().bytes[r], kRowBytes);
     }
   }
@@ -51,7 +55,8 @@ struct SoftwareTiles {
   // subnormals count as zero throughout.
   template <int kSums, int kLeft, int kRight>
   static void MultiplyAdd() {
-    for (int m = 0; m < kRows; ++m) {
+    STRUCTATTN_CHECK(rows_[kSums] == rows_[kLeft] && rows_[kRight] == kRows);
+    for (int m = 0; m < rows_[kSums]; ++m) {
       for (int n = 0; n < kRows; ++n) {
         float even = 0.0f;
         float odd = 0.0f;
@@ -90,6 +95,7 @@ struct SoftwareTiles {
 
   static thread_local inline bool configured_ = false;
   static thread_local inline Tile tiles_[8];
+  static thread_local inline int rows_[8];
 };
 
 }  // namespace structattn

@@ -1,6 +1,7 @@
 // Compiles the linear kernels for AMX and AVX512_BF16 once more, on tiles and pairs in software.
 #include "tests/kernels/linear/linear_kernels_under_test.h"
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -67,7 +68,7 @@ std::vector<const LinearKernel*> LinearKernelsUnderTest() {
   }
 #if defined(__x86_64__)
   static constexpr LinearKernel kInSoftware[] = {
-      KernelOf<TileEngine<SoftwareTiles>>("amx_in_software", DType::kBfloat16),
+      TileKernel<SoftwareTiles>("amx_in_software"),
       KernelOf<VectorEngine<SoftwarePairs>>("pairs_in_software", DType::kBfloat16)};
   for (const LinearKernel& kernel : kInSoftware) {
     if (!Avx512LinearKernels().empty()) kernels.push_back(&kernel);
