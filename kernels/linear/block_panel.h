@@ -10,6 +10,11 @@
 //       sixth bits  [P] words, likewise
 //       nibbles     [16][P] bytes: row t has input 2t low and input 2t + 1 high; or, of 8 bits,
 //       codes       [32][P] bytes: row k is input k's
+// For kernels that multiply four inputs of an output at once (linear_quads-inl.h), in the same
+// places:
+//       fifth, sixth bits: bit 8 (k % 4) + k / 4 is input k's
+//       nibbles     [4][P][4] bytes: row t has inputs 8t to 8t + 3 low, 8t + 4 to 8t + 7 high; or
+//       codes       [8][P][4] bytes: row t has inputs 4t to 4t + 3, plus 128
 // Outputs lie side by side as in a panel of numbers, so that the lanes of a vector are outputs
 // here, too. Missing outputs of the last panel are 0.
 #ifndef STRUCTATTN_KERNELS_LINEAR_BLOCK_PANEL_H_

@@ -211,9 +211,9 @@ class WidenedPanels {
   alignas(64) float cells_[kPieceSteps * kPanelOutputs<Format>];
 };
 
-// Panels of blocks. For few rows each step is multiplied where it is expanded, in registers; else a piece is expanded just before it is multiplied and
-// stays in the first-level cache. The sums meet the same cells, in the same order, as if these had
-// been stored.
+// Panels of blocks. For few rows each step is multiplied where it is expanded, in registers; else a
+// piece is expanded just before it is multiplied and stays in the first-level cache. The sums meet
+// the same cells, in the same order, as if these had been stored.
 template <class Engine>
 class BlockPanels {
  public:
@@ -251,7 +251,8 @@ class BlockPanels {
   }
 
  private:
-  static constexpr int64_t kChunkSteps = kChunkInputs / Format::kInputsPerStep;
+  static_assert(Format::kInputsPerStep == 1);
+  static constexpr int64_t kChunkSteps = kChunkInputs;
   static constexpr int64_t kPieceSteps = 4 * kChunkSteps;
   static_assert(kStepsPerBlock % kPieceSteps == 0);
 
@@ -401,16 +402,6 @@ void RunItem(const LinearItem& item) {
   }
 }
 
-template <class Format, bool kFewRows>
-const BlockKernel& BlockKernelFor(BlockFormat format) {
-  using Lanes = typename Format::Lanes;
-  if constexpr (Format::kInputsPerStep == 2) {
-    return FindBlockKernel<Format, PairCellsOf<Lanes>, kFewRows>(format);
-  } else {
-    return FindBlockKernel<Format, FloatCellsOf<Lanes>, kFewRows>(format);
-  }
-}
-
 // One or two row tiles widen a cell once or twice in any case.
 template <class Engine, class FloatEngine>
 void RunStored(const LinearItem& item) {
@@ -423,19 +414,25 @@ void RunStored(const LinearItem& item) {
   RunItem<Engine, StoredPanels<Engine>>(item);
 }
 
-// `BlockEngine` has the same inputs and panels; its cells are floats or pairs of bfloat16.
-template <class Engine, class BlockEngine = Engine>
+// `FloatEngine` has the same inputs and panels, and cells of floats. Blocks and bfloat16 inputs are
+// for the kernels of linear_quads-inl.h.
+template <class Engine, class FloatEngine = Engine>
 constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
   using Format = typename Engine::Format;
-  return {.name = name,
-          .dtype = dtype,
-          .panel_outputs = kPanelOutputs<Format>,
-          .inputs_per_step = Format::kInputsPerStep,
-          .steps_multiple = 1,
-          .item_rows = kItemRows,
-          .run = RunStored<Engine, BlockEngine>,
-          .run_blocks = RunItem<BlockEngine, BlockPanels<BlockEngine>>,
-          .find_blocks = BlockKernelFor<typename BlockEngine::Format, true>};
+  LinearKernel kernel = {.name = name,
+                         .dtype = dtype,
+                         .panel_outputs = kPanelOutputs<Format>,
+                         .inputs_per_step = Format::kInputsPerStep,
+                         .steps_multiple = 1,
+                         .item_rows = kItemRows,
+                         .run = RunStored<Engine, FloatEngine>,
+                         .run_blocks = nullptr,
+                         .find_blocks = nullptr};
+  if constexpr (!std::is_same_v<typename Format::Input, Bfloat16>) {
+    kernel.run_blocks = RunItem<FloatEngine, BlockPanels<FloatEngine>>;
+    kernel.find_blocks = BlockKernelFor<typename FloatEngine::Format>;
+  }
+  return kernel;
 }
 
 }  // namespace

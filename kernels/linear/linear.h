@@ -40,8 +40,8 @@ class PackedWeight {
                               const PackTarget& target);
 
   // Likewise for matrices in blocks, all of one format, which stay in as few bits: the target's
-  // dtype is that of the inputs. The kernel multiplies by the values that the format means, as
-  // floats, or rounded to bfloat16 where it multiplies pairs of those.
+  // dtype is that of the inputs. The kernel multiplies by the values that the format means: with
+  // bfloat16 inputs as linear_quads-inl.h says, with others as floats.
   static PackedWeight PackBlocks(std::span<const BlockMatrixView> views, const PackTarget& target);
   static PackedWeight PackBlocksFor(const LinearKernel& kernel,
                                     std::span<const BlockMatrixView> views,
@@ -80,8 +80,9 @@ struct LinearParams {
 
 void LinearCpu(ThreadPool& pool, const LinearParams& params);
 
-// The best kernel for inputs of `dtype` on this CPU.
+// The best kernel for weights and inputs of `dtype` on this CPU; and for weights in blocks.
 const LinearKernel& BestLinearKernel(DType dtype);
+const LinearKernel& BestBlockKernel(DType dtype);
 
 // Its name for provenance: "avx512_bf16".
 std::string_view LinearKernelName(DType dtype);

@@ -17,63 +17,12 @@
 namespace structattn {
 namespace {
 
-inline constexpr int kTileRows = 16;      // Also the steps of a tile of weights.
+inline constexpr int kTileRows = 16;  // Also the steps of a tile of weights.
 inline constexpr int kBandRows = 2 * kTileRows;
-inline constexpr int kTilePanels = 8;     // Of a group.
+inline constexpr int kTilePanels = 8;  // Of a group.
 inline constexpr int kTileItemRows = 512;
 inline constexpr int64_t kTileInputs = 2 * kTileRows;
 inline constexpr int64_t kTileCells = kTileRows * kPanelOutputs<Bfloat16Pairs>;  // A panel's.
-
-// Of a group of panels over one block of steps.
-struct TileCells {
-  const uint32_t* first;
-  int64_t stride;     // From panel to panel, in cells.
-  bool from_memory;   // Not in a cache yet.
-};
-
-// Panels that are stored as tiles want them.
-class StoredTilePanels {
- public:
-  StoredTilePanels(const LinearItem& item, int64_t steps)
-      : panels_(static_cast<const uint32_t*>(item.panels)),
-        stride_(steps * kPanelOutputs<Bfloat16Pairs>) {}
-
-  // A single tile of rows takes a panel in one go.
-  static constexpr int64_t kStepsOfPass = INT64_MAX;
-
-  TileCells Read(int64_t panel, int64_t /*count*/, StepBlock block) const {
-    return {panels_ + panel * stride_ + block.begin * kPanelOutputs<Bfloat16Pairs>, stride_, true};
-  }
-
- private:
-  const uint32_t* panels_;
-  int64_t stride_;
-};
-
-// Panels of blocks, expanded into a scratch in the caches.
-class ExpandedTilePanels {
- public:
-  ExpandedTilePanels(const LinearItem& item, int64_t /*steps*/) : item_(item) {}
-
-  static constexpr int64_t kStepsOfPass = 4 * kTileRows;  // Stays in the first-level cache.
-
-  TileCells Read(int64_t panel, int64_t count, StepBlock block) {
-    for (int64_t i = 0; i < count; ++i) {
-      const char* const from =
-          static_cast<const char*>(item_.panels) + (panel + i) * item_.panel_bytes;
-      item_.blocks->unpack(from, block.begin / kTileRows, (block.end - block.begin) / kTileRows,
-                           cells_ + i * kStride);
-    }
-    return {cells_, kStride, false};  // Unpacking fetches ahead.
-  }
-
- private:
-  static_assert(kTileInputs == kChunkInputs);
-  static constexpr int64_t kStride = kStepsPerBlock * kPanelOutputs<Bfloat16Pairs>;
-
-  const LinearItem& item_;
-  alignas(64) uint32_t cells_[kTilePanels * kStride];
-};
 
 // Up to 32 rows of the inputs, over one block of steps.
 class TileRows {
@@ -104,14 +53,13 @@ class TileRows {
   alignas(64) char rest[kBandRows][kTileInputs * sizeof(Bfloat16)];
 };
 
-template <class Tiles, class Panels>
+template <class Tiles>
 class TileItem {
  public:
   explicit TileItem(const LinearItem& item)
       : item_(item),
         steps_((item.inputs + kTileInputs - 1) / kTileInputs * kTileRows),
-        single_(item.row_end - item.row_begin <= kBandRows),
-        panels_(item, steps_) {}
+        single_(item.row_end - item.row_begin <= kBandRows) {}
 
   void Run() {
     const int64_t panel_count = (item_.outputs + kSumStride - 1) / kSumStride;
@@ -130,25 +78,15 @@ class TileItem {
   static constexpr int64_t kCellBytes = kSumStride * sizeof(uint32_t);
   static constexpr int64_t kBandSums = kBandRows * kSumStride;
 
+  // A single tile of rows takes a panel in one go.
   void RunGroup(int64_t first, int64_t count) {
-    const int64_t most = single_ ? Panels::kStepsOfPass : kStepsPerBlock;
+    const int64_t most = single_ ? steps_ : kStepsPerBlock;
     for (int64_t begin = 0; begin < steps_; begin += most) {
-      const StepBlock block = {begin, steps_ - begin > most ? begin + most : steps_};
-      const TileCells cells = panels_.Read(first, count, block);
+      const StepBlock block = {begin, std::min(begin + most, steps_)};
       for (int64_t row = item_.row_begin; row < item_.row_end; row += kBandRows) {
         const TileRows rows(item_, row, std::min(row + kBandRows, item_.row_end), block);
         Configure(rows.count);
-        const bool fetch = cells.from_memory && row == item_.row_begin;
-        for (int64_t i = 0; i < count; ++i) {
-          const uint32_t* const panel = cells.first + i * cells.stride;
-          float* const waiting =
-              waiting_ + ((row - item_.row_begin) / kBandRows * kTilePanels + i) * kBandSums;
-          if (rows.count > kTileRows) {
-            RunBand<2>(rows, {panel, fetch, first + i}, block, waiting);
-          } else {
-            RunBand<1>(rows, {panel, fetch, first + i}, block, waiting);
-          }
-        }
+        for (int64_t i = 0; i < count; ++i) RunBand(rows, first + i, block, i);
       }
     }
   }
@@ -160,30 +98,35 @@ class TileItem {
     configured_rows_ = rows;
   }
 
-  struct BlockOfPanel {
-    const uint32_t* cells;
-    bool from_memory;
-    int64_t panel;
-  };
+  void RunBand(const TileRows& rows, int64_t panel, StepBlock block, int64_t place) {
+    const int64_t band = (rows.begin - item_.row_begin) / kBandRows;
+    float* const waiting = waiting_ + (band * kTilePanels + place) * kBandSums;
+    if (rows.count > kTileRows) {
+      RunTiles<2>(rows, panel, block, waiting);
+    } else {
+      RunTiles<1>(rows, panel, block, waiting);
+    }
+  }
 
-  // Adds the products of a block to the sums, which wait in memory until the next block of steps;
-  // those of a single tile of rows stay in their tiles.
+  // Adds the products of a block to the sums, which wait in memory for the next block of steps.
   // Tiles 0 to 3 are sums, 4 and 5 two bands of rows, 6 and 7 the halves of the panel.
   template <int kBands>
-  void RunBand(const TileRows& rows, const BlockOfPanel& of, StepBlock block, float* waiting) const {
+  void RunTiles(const TileRows& rows, int64_t panel, StepBlock block, float* waiting) const {
     if (block.begin == 0) {
       ZeroSums<kBands>();
-    } else if (!single_) {
+    } else {
       LoadSums<kBands>(waiting, kSumStride);
     }
-    if (of.from_memory) {
-      Multiply<kBands, true>(rows, of.cells, block);
+    const auto* const cells = static_cast<const uint32_t*>(item_.panels) +
+                              (panel * steps_ + block.begin) * kPanelOutputs<Bfloat16Pairs>;
+    if (rows.begin == item_.row_begin) {  // Later rows find the panel in a cache.
+      Multiply<kBands, true>(rows, cells, block);
     } else {
-      Multiply<kBands, false>(rows, of.cells, block);
+      Multiply<kBands, false>(rows, cells, block);
     }
     if (block.end == steps_) {
-      Finish<kBands>(rows, of.panel);
-    } else if (!single_) {
+      Finish<kBands>(rows, panel);
+    } else {
       StoreSums<kBands>(waiting, kSumStride);
     }
   }
@@ -228,7 +171,8 @@ class TileItem {
     alignas(64) float unread[kTileRows * kLanes];
     const char* at = rows.at;
     for (int64_t tile = 0; tile < rows.whole_tiles; ++tile) {
-      if (tile % kTilesPerStore == kTilesPerStore - 1) Tiles::template Store<6>(unread, kCellBytes / 2);
+      if (tile % kTilesPerStore == kTilesPerStore - 1)
+        Tiles::template Store<6>(unread, kCellBytes / 2);
       MultiplyTile<kBands, kFetch>(at, rows.stride, panel);
       at += sizeof(rows.rest[0]);
       panel += kTileCells;
@@ -265,7 +209,8 @@ class TileItem {
     const int64_t outputs = std::min<int64_t>(kSumStride, item_.outputs - first);
     float* const to = item_.output + rows.begin * item_.output_stride + first;
     const float* const bias = item_.bias == nullptr ? nullptr : item_.bias + first;
-    const float* residual = item_.residual == nullptr ? nullptr : item_.residual + (to - item_.output);
+    const float* residual =
+        item_.residual == nullptr ? nullptr : item_.residual + (to - item_.output);
     if (outputs == kSumStride && bias == nullptr && residual == nullptr) {
       return StoreSums<kBands>(to, item_.output_stride);
     }
@@ -289,14 +234,13 @@ class TileItem {
   const LinearItem& item_;
   const int64_t steps_;
   const bool single_;  // One or two tiles of rows.
-  Panels panels_;
   int configured_rows_ = 0;
   alignas(64) float waiting_[kTileItemRows / kBandRows * kTilePanels * kBandSums];
 };
 
-template <class Tiles, class Panels>
+template <class Tiles>
 void RunTileItem(const LinearItem& item) {
-  TileItem<Tiles, Panels>(item).Run();
+  TileItem<Tiles>(item).Run();
 }
 
 template <class Tiles>
@@ -307,9 +251,9 @@ constexpr LinearKernel TileKernel(std::string_view name) {
           .inputs_per_step = Bfloat16Pairs::kInputsPerStep,
           .steps_multiple = kTileRows,
           .item_rows = kTileItemRows,
-          .run = RunTileItem<Tiles, StoredTilePanels>,
-          .run_blocks = RunTileItem<Tiles, ExpandedTilePanels>,
-          .find_blocks = BlockKernelFor<Bfloat16Pairs, false>};
+          .run = RunTileItem<Tiles>,
+          .run_blocks = nullptr,
+          .find_blocks = nullptr};
 }
 
 }  // namespace

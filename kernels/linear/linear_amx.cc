@@ -1,7 +1,6 @@
 // The linear kernel of CPUs with AMX: products of tiles of bfloat16. Reached through
 // kLinearKernelSets; offered only after the CPU, the operating system and a comparison with the
-// kernel for AVX512_BF16 have agreed: it was written without such a CPU at hand, where only the
-// same source on tiles in software could be run.
+// kernel for AVX512_BF16 have agreed: a virtual machine may offer what its host does not do.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -21,7 +20,9 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
+#include "kernels/linear/block_chunks-inl.h"
 #include "kernels/linear/block_lanes_avx512-inl.h"
+// After block_chunks-inl.h.
 #include "kernels/linear/linear_blocks-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
@@ -75,8 +76,7 @@ bool Agree(const LinearKernel& a, const LinearKernel& b) {
 }  // namespace
 
 std::span<const LinearKernel> AmxLinearKernels() {
-  static constexpr LinearKernel kKernels[] = {
-      TileKernel<AmxTiles>("amx_bf16")};
+  static constexpr LinearKernel kKernels[] = {TileKernel<AmxTiles>("amx_bf16")};
   static const bool usable = [] {
     const std::span<const LinearKernel> proven = Avx512Bf16LinearKernels();
     return !proven.empty() && AmxUsable() && Agree(kKernels[0], proven[0]);

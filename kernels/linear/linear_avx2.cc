@@ -13,7 +13,11 @@
 
 HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
 
+#include "kernels/linear/block_chunks-inl.h"
+// After block_chunks-inl.h.
 #include "kernels/linear/linear_blocks-inl.h"
+// After linear_blocks-inl.h.
+#include "kernels/linear/linear_quads-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
@@ -55,6 +59,50 @@ struct FloatSums {
   static Vector Broadcast(const float* from) { return _mm256_broadcast_ss(from); }
   static Vector MultiplyAdd(Vector unit, Vector cells, Vector sum) {
     return _mm256_fmadd_ps(unit, cells, sum);
+  }
+};
+
+// The Engine of linear_quads-inl.h: words of 16 bits, multiplied and added in pairs. A quad's
+// inputs are in the order 0, 2, 1, 3, as its even and odd bytes lie when they become words.
+struct WordsEngine {
+  using Lanes = Avx2Lanes;
+  static constexpr int kMaxRows = 2;
+  struct Inputs {
+    int16_t n[kChunkInputs];
+  };
+  struct Codes {
+    __m256i even;
+    __m256i odd;
+  };
+  using Sums = __m256i;
+
+  static void Split(const int32_t (&n)[kChunkInputs], Inputs& to) {
+    constexpr int kOrder[kQuadInputs] = {0, 2, 1, 3};
+    for (int i = 0; i < kChunkInputs; ++i) {
+      const int from = i / kQuadInputs * kQuadInputs + kOrder[i % kQuadInputs];
+      to.n[i] = static_cast<int16_t>(n[from]);
+    }
+  }
+
+  static Codes Load(WordLanes<Lanes>::Words codes) {
+    return {(__m256i)(codes & 0x00ff00ffu), (__m256i)((codes >> 8) & 0x00ff00ffu)};
+  }
+  static Sums Begin(int32_t sum) { return _mm256_set1_epi32(sum); }
+  static void MultiplyAdd(const Inputs& inputs, int quad, const Codes& codes, Sums& sum) {
+    const int16_t* const n = inputs.n + quad * kQuadInputs;
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(codes.even, Two(n)));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(codes.odd, Two(n + 2)));
+  }
+  static Lanes::Ints Total(Sums sum) { return (Lanes::Ints)sum; }
+  static Lanes::Floats FusedMultiplyAdd(Lanes::Floats a, Lanes::Floats b, Lanes::Floats sum) {
+    return (Lanes::Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+  }
+
+ private:
+  static __m256i Two(const int16_t* from) {
+    int32_t two;
+    std::memcpy(&two, from, sizeof(two));
+    return _mm256_set1_epi32(two);
   }
 };
 
@@ -114,12 +162,19 @@ std::span<const LinearKernel> Avx2LinearKernels() {
   return supported ? std::span<const LinearKernel>(kKernels) : std::span<const LinearKernel>();
 }
 
+std::span<const LinearKernel> Avx2QuadKernels() {
+  static constexpr LinearKernel kKernels[] = {QuadKernelOf<WordsEngine>("avx2")};
+  return Avx2LinearKernels().empty() ? std::span<const LinearKernel>()
+                                     : std::span<const LinearKernel>(kKernels);
+}
+
 }  // namespace structattn
 
 #else  // Not x86-64.
 
 namespace structattn {
 std::span<const LinearKernel> Avx2LinearKernels() { return {}; }
+std::span<const LinearKernel> Avx2QuadKernels() { return {}; }
 }  // namespace structattn
 
 #endif

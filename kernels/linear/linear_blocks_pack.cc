@@ -24,8 +24,11 @@ const char* FindRow(std::span<const BlockMatrixView> views, int64_t row) {
 // Places one output's parts of a block among its neighbours'.
 class BlockWriter {
  public:
-  BlockWriter(BlockFormat format, int64_t outputs)
-      : block_(LayoutOf(format)), at_(PanelLayoutOf(format, outputs)), outputs_(outputs) {}
+  BlockWriter(BlockFormat format, const LinearKernel& kernel)
+      : block_(LayoutOf(format)),
+        at_(PanelLayoutOf(format, kernel.panel_outputs)),
+        outputs_(kernel.panel_outputs),
+        quads_(kernel.inputs_per_step == 4) {}
 
   int64_t block_bytes() const { return at_.block_bytes; }
 
@@ -50,14 +53,17 @@ class BlockWriter {
     std::memcpy(row + 2 * output, &bits, sizeof(bits));
   }
 
-  static void PutPlane(const uint8_t* codes, int bit, uint8_t* row, int64_t output) {
+  void PutPlane(const uint8_t* codes, int bit, uint8_t* row, int64_t output) const {
     uint32_t word = 0;
-    for (int i = 0; i < kChunkInputs; ++i)
-      word |= static_cast<uint32_t>((codes[i] >> bit) & 1) << i;
+    for (int i = 0; i < kChunkInputs; ++i) {
+      const int place = quads_ ? i % 4 * 8 + i / 4 : i;
+      word |= static_cast<uint32_t>((codes[i] >> bit) & 1) << place;
+    }
     std::memcpy(row + 4 * output, &word, sizeof(word));
   }
 
   void WriteCodes(const uint8_t* codes, int64_t output, uint8_t* chunk) const {
+    if (quads_) return WriteQuads(codes, output, chunk);
     uint8_t* const to = chunk + at_.codes + output;
     if (block_.code_bits == 8) {
       for (int i = 0; i < kChunkInputs; ++i) to[i * outputs_] = codes[i];
@@ -66,26 +72,51 @@ class BlockWriter {
     for (int i = 0; i < kChunkInputs; i += 2) {
       to[i / 2 * outputs_] = static_cast<uint8_t>((codes[i] & 15) | ((codes[i + 1] & 15) << 4));
     }
-    if (block_.code_bits >= 5) PutPlane(codes, 4, chunk + at_.fifth_bits, output);
-    if (block_.code_bits >= 6) PutPlane(codes, 5, chunk + at_.sixth_bits, output);
+    WritePlanes(codes, output, chunk);
+  }
+
+  void WriteQuads(const uint8_t* codes, int64_t output, uint8_t* chunk) const {
+    uint8_t* const to = chunk + at_.codes + 4 * output;
+    const auto place = [&](int row, int i) -> uint8_t& { return to[4 * row * outputs_ + i % 4]; };
+    if (block_.code_bits == 8) {
+      for (int i = 0; i < kChunkInputs; ++i) place(i / 4, i) = codes[i] ^ 0x80;
+      return;
+    }
+    for (int i = 0; i < kChunkInputs; ++i) {
+      if (i % 8 < 4) {
+        place(i / 8, i) = codes[i] & 15;
+      } else {
+        place(i / 8, i) |= static_cast<uint8_t>((codes[i] & 15) << 4);
+      }
+    }
+    WritePlanes(codes, output, chunk);
+  }
+
+  void WritePlanes(const uint8_t* codes, int64_t output, uint8_t* chunk) const {
+    if (block_.code_bits == 5 || block_.code_bits == 6) {
+      PutPlane(codes, 4, chunk + at_.fifth_bits, output);
+    }
+    if (block_.code_bits == 6) PutPlane(codes, 5, chunk + at_.sixth_bits, output);
   }
 
   const BlockLayout block_;
   const BlockPanelLayout at_;
   const int64_t outputs_;
+  const bool quads_;
 };
 
 }  // namespace
 
 PackedWeight PackedWeight::PackBlocks(std::span<const BlockMatrixView> views,
                                       const PackTarget& target) {
-  return PackBlocksFor(BestLinearKernel(target.dtype), views, target);
+  return PackBlocksFor(BestBlockKernel(target.dtype), views, target);
 }
 
 PackedWeight PackedWeight::PackBlocksFor(const LinearKernel& kernel,
                                          std::span<const BlockMatrixView> views,
                                          const PackTarget& target) {
   STRUCTATTN_CHECK(!views.empty() && views[0].columns > 0 && target.dtype == kernel.dtype);
+  STRUCTATTN_CHECK(kernel.run_blocks != nullptr);
   PackedWeight weight;
   weight.kernel_ = &kernel;
   weight.format_ = views[0].format;
@@ -94,7 +125,7 @@ PackedWeight PackedWeight::PackBlocksFor(const LinearKernel& kernel,
     STRUCTATTN_CHECK(view.columns == weight.inputs_ && view.format == weight.format_);
     weight.outputs_ += view.rows;
   }
-  const BlockWriter writer(views[0].format, kernel.panel_outputs);
+  const BlockWriter writer(views[0].format, kernel);
   const int64_t blocks = views[0].row_blocks();
   const int64_t stored_bytes = StoredBytes(views[0].format);
   const int64_t panels = (weight.outputs_ + kernel.panel_outputs - 1) / kernel.panel_outputs;

@@ -20,13 +20,14 @@ struct Panels {
 // many as panels that share the staging of inputs, and fewer where there would be too few of them.
 class PanelItems {
  public:
-  PanelItems(int64_t panels, int64_t row_items, int threads) : panels_(panels) {
+  PanelItems(int64_t panels, int64_t row_items, int threads, bool blocks) : panels_(panels) {
     if (row_items == 1) {
       streams_ = threads;
       stream_ = panels * 31 / 32 / threads;
       small_ = std::clamp<int64_t>((panels - streams_ * stream_) / (4 * threads), 1, kGroupPanels);
     } else {
-      small_ = std::clamp<int64_t>(panels * row_items / (8 * threads), 1, kGroupPanels);
+      small_ = std::clamp<int64_t>(panels * row_items / ((blocks ? 4 : 8) * threads), 1,
+                                   blocks ? panels : kGroupPanels);
     }
   }
 
@@ -57,6 +58,15 @@ const LinearKernel& BestLinearKernel(DType dtype) {
   std::abort();
 }
 
+const LinearKernel& BestBlockKernel(DType dtype) {
+  if (dtype != DType::kBfloat16) return BestLinearKernel(dtype);
+  for (const auto set : kQuadKernelSets) {
+    if (!set().empty()) return set()[0];
+  }
+  STRUCTATTN_CHECK(false && "there is a portable kernel");
+  std::abort();
+}
+
 PackedWeight PackedWeight::Pack(std::span<const MatrixView> views, const PackTarget& target) {
   return PackFor(BestLinearKernel(target.dtype), views, target);
 }
@@ -76,7 +86,7 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
   const BlockKernel* blocks =
       weight.format().has_value() ? &kernel.find_blocks(*weight.format()) : nullptr;
   const int64_t output_stride = params.output_stride == 0 ? weight.outputs() : params.output_stride;
-  const PanelItems panel_items(panels, row_items, pool.threads());
+  const PanelItems panel_items(panels, row_items, pool.threads(), blocks != nullptr);
   pool.ParallelFor(row_items * panel_items.count(), [&](int64_t index) {
     const int64_t row_item = index % row_items;  // Neighbours in time share panels.
     const auto [begin, end] = panel_items[index / row_items];

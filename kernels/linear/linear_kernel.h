@@ -17,8 +17,8 @@ namespace structattn {
 inline constexpr int kItemRows = 96;
 inline constexpr int kGroupPanels = 16;
 
-// Expands chunks [first, first + count) of a packed panel of blocks (block_panel.h) to cells as the
-// kernel multiplies them: the steps of kChunkInputs inputs each, one after another.
+// Expands chunks [first, first + count) of a packed panel of blocks (block_panel.h) to floats: the
+// steps of kChunkInputs inputs each, one after another.
 using UnpackChunks = void (*)(const void* panel, int64_t first, int64_t count, void* cells);
 
 // Few rows and a panel's sums of them, [rows, panel_outputs].
@@ -28,14 +28,14 @@ struct FewRows {
   float* sums;
 };
 
-// Adds the steps of such chunks to the sums. Gives the bits that expanding and multiplying gives.
+// Adds such chunks to the sums. Where there is an UnpackChunks, too, the sums are the same.
 using MultiplyChunks = void (*)(const void* panel, int64_t first, int64_t count,
                                 const FewRows& rows);
 
 // What a kernel knows of one format.
 inline constexpr int kMostFewRows = 4;
 struct BlockKernel {
-  UnpackChunks unpack;
+  UnpackChunks unpack;                    // Null where chunks are multiplied as they are.
   MultiplyChunks multiply[kMostFewRows];  // Of 1, 2, ... rows; null where they are unpacked, too.
 };
 
@@ -60,11 +60,11 @@ struct LinearKernel {
   std::string_view name;  // "avx512_bf16"
   DType dtype;            // Of inputs, and of weights that are not in blocks.
   int panel_outputs;      // Outputs that lie side by side in a panel.
-  int inputs_per_step;    // Inputs of one output that lie side by side.
+  int inputs_per_step;    // Inputs of one output that lie side by side; 4: codes of blocks do.
   int steps_multiple;     // Panels are padded with zeros to a multiple of so many steps.
   int item_rows;          // Of one item, at most.
-  void (*run)(const LinearItem& item);
-  void (*run_blocks)(const LinearItem& item);  // Of panels of blocks.
+  void (*run)(const LinearItem& item);         // Of panels of numbers, or null.
+  void (*run_blocks)(const LinearItem& item);  // Of panels of blocks, or null.
   const BlockKernel& (*find_blocks)(BlockFormat format);
 };
 
@@ -80,6 +80,14 @@ std::span<const LinearKernel> PortableLinearKernels();
 inline constexpr std::span<const LinearKernel> (*kLinearKernelSets[])() = {
     AmxLinearKernels, Avx512Bf16LinearKernels, Avx512LinearKernels, Avx2LinearKernels,
     PortableLinearKernels};
+
+// The kernels of bfloat16 inputs and weights in blocks: linear_quads-inl.h says what they compute.
+// Those above are for blocks and inputs of other types.
+std::span<const LinearKernel> Avx512VnniQuadKernels();
+std::span<const LinearKernel> Avx2QuadKernels();
+std::span<const LinearKernel> PortableQuadKernels();
+inline constexpr std::span<const LinearKernel> (*kQuadKernelSets[])() = {
+    Avx512VnniQuadKernels, Avx2QuadKernels, PortableQuadKernels};
 
 }  // namespace structattn
 

@@ -1,13 +1,18 @@
 // The linear kernels of any CPU: vectors of four floats as GCC and Clang know them everywhere, a
 // multiplication and an addition where others have one instruction.
 // Reached through kLinearKernelSets as the last choice.
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 
 #include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
 // After what it needs.
+#include "kernels/linear/block_chunks-inl.h"
+// After block_chunks-inl.h.
 #include "kernels/linear/linear_blocks-inl.h"
+// After linear_blocks-inl.h.
+#include "kernels/linear/linear_quads-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
@@ -28,6 +33,35 @@ struct PortableLanes {
     Float16 halves[kLanes];
     std::memcpy(halves, from, sizeof(halves));
     return Floats{ToFloat(halves[0]), ToFloat(halves[1]), ToFloat(halves[2]), ToFloat(halves[3])};
+  }
+};
+
+// The Engine of linear_quads-inl.h.
+struct PortableEngine {
+  using Lanes = PortableLanes;
+  static constexpr int kMaxRows = 2;
+  struct Inputs {
+    int16_t n[kChunkInputs];
+  };
+  using Sums = Lanes::Ints;
+
+  static void Split(const int32_t (&n)[kChunkInputs], Inputs& to) {
+    for (int i = 0; i < kChunkInputs; ++i) to.n[i] = static_cast<int16_t>(n[i]);
+  }
+
+  static WordLanes<Lanes>::Words Load(WordLanes<Lanes>::Words codes) { return codes; }
+  static Sums Begin(int32_t sum) { return Sums{sum, sum, sum, sum}; }
+  static void MultiplyAdd(const Inputs& inputs, int quad, WordLanes<Lanes>::Words codes,
+                          Sums& sum) {
+    for (int i = 0; i < kQuadInputs; ++i) {
+      const auto code = BitCastLanes<Sums>((codes >> (8 * i)) & 0xffu);
+      sum += code * int32_t{inputs.n[quad * kQuadInputs + i]};
+    }
+  }
+  static Lanes::Ints Total(Sums sum) { return sum; }
+  static Lanes::Floats FusedMultiplyAdd(Lanes::Floats a, Lanes::Floats b, Lanes::Floats sum) {
+    return Lanes::Floats{std::fma(a[0], b[0], sum[0]), std::fma(a[1], b[1], sum[1]),
+                         std::fma(a[2], b[2], sum[2]), std::fma(a[3], b[3], sum[3])};
   }
 };
 
@@ -69,6 +103,11 @@ std::span<const LinearKernel> PortableLinearKernels() {
                VectorEngine<FloatCells<PortableFormat<Bfloat16>>>>("portable", DType::kBfloat16),
       KernelOf<VectorEngine<PortableFormat<Float16>>,
                VectorEngine<FloatCells<PortableFormat<Float16>>>>("portable", DType::kFloat16)};
+  return kKernels;
+}
+
+std::span<const LinearKernel> PortableQuadKernels() {
+  static constexpr LinearKernel kKernels[] = {QuadKernelOf<PortableEngine>("portable")};
   return kKernels;
 }
 

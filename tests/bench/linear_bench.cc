@@ -99,7 +99,7 @@ __attribute__((target("avx512f,avx512bf16"))) void Bfloat16Chains() {
 double PeakFlops(ThreadPool& pool, const LinearKernel& kernel) {
 #if defined(__x86_64__)
   const bool pairs = kernel.inputs_per_step == 2;
-  if (kernel.name.substr(0, 6) != "avx512") return 0.0;
+  if (kernel.name.substr(0, 6) != "avx512" || kernel.run == nullptr) return 0.0;
   const double seconds = Seconds(
       pool,
       [&] {
@@ -133,7 +133,9 @@ void CheckSamples(ThreadPool& pool, const Matrix& matrix, const TypedBuffer& inp
       sum += term;
       magnitude += std::abs(term);
     }
-    if (!(std::abs(output[n] - sum) <= 2.0 * inputs * 0x1p-24 * magnitude)) {
+    // Blocks take inputs as integers of 14 bits (linear_quads-inl.h).
+    const double unit = matrix.weight.format().has_value() ? 0x1p-9 : 0.0;
+    if (!(std::abs(output[n] - sum) <= (2.0 * inputs * 0x1p-24 + unit) * magnitude)) {
       std::fprintf(stderr, "output %ld is %g instead of %g\n", static_cast<long>(n), output[n],
                    sum);
       std::exit(1);
@@ -210,10 +212,8 @@ Matrix PackMatrix(MatrixShape shape, Format format, int layer, const PackTarget&
   const std::vector<char> blocks =
       Blocks(*format, shape.outputs * shape.inputs / inputs, 12345u + layer);
   const BlockMatrixView view = {blocks.data(), *format, shape.outputs, shape.inputs};
-  // What the kernel multiplies: floats, or pairs of bfloat16.
-  const DType cells = kernel.inputs_per_step == 2 ? kernel.dtype : DType::kFloat32;
   return {shape, PackedWeight::PackBlocksFor(kernel, {&view, 1}, target),
-          TypedBuffer(cells, layer == 0 ? Expand(view) : std::vector<float>())};
+          TypedBuffer(DType::kFloat32, layer == 0 ? Expand(view) : std::vector<float>())};
 }
 
 PackedModel PackModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel,
@@ -271,15 +271,31 @@ void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& k
 }  // namespace
 }  // namespace structattn
 
+namespace {
+
+using KernelSet = std::span<const structattn::LinearKernel> (*)();
+std::vector<KernelSet> Sets() {
+  std::vector<KernelSet> sets(std::begin(structattn::kLinearKernelSets),
+                              std::end(structattn::kLinearKernelSets));
+  sets.insert(sets.end(), std::begin(structattn::kQuadKernelSets),
+              std::end(structattn::kQuadKernelSets));
+  return sets;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   structattn::ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 2);
   const std::string only = argc > 2 ? argv[2] : "";  // Part of a label.
   for (const structattn::ModelShape& model : structattn::kModels) {
-    for (const auto set : structattn::kLinearKernelSets) {
+    for (const auto set : Sets()) {
       for (const structattn::LinearKernel& kernel : set()) {
-        std::vector<structattn::Format> formats = {std::nullopt};
-        formats.insert(formats.end(), std::begin(structattn::kBlockFormats),
-                       std::end(structattn::kBlockFormats));
+        std::vector<structattn::Format> formats;
+        if (kernel.run != nullptr) formats.push_back(std::nullopt);
+        if (kernel.run_blocks != nullptr) {
+          formats.insert(formats.end(), std::begin(structattn::kBlockFormats),
+                         std::end(structattn::kBlockFormats));
+        }
         for (const structattn::Format format : formats) {
           if (structattn::LabelOf(model, kernel, format).find(only) == std::string::npos) continue;
           structattn::BenchModel(pool, model, kernel, format);

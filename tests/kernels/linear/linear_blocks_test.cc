@@ -1,6 +1,8 @@
-// LinearCpu over weights in blocks: every kernel that this CPU supports and every format give, bit
-// for bit, what the same kernel gives over the values that the format means. linear_test holds that
-// against double precision; dequantize_test holds the values against the formats' reference.
+// LinearCpu over weights in blocks, every kernel that this CPU supports and every format, bit for
+// bit. Inputs of bfloat16: what linear_quads-inl.h defines, computed naively here, which in turn is
+// held against double precision. Others: what the same kernel gives over the values that the format
+// means; linear_test holds that against double precision. dequantize_test holds the values against
+// the formats' reference.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -57,6 +59,81 @@ std::string NameOf(const testing::TestParamInfo<Case>& info) {
          std::string(Name(format));
 }
 
+// 32 inputs of a row, by the definition in linear_quads-inl.h; absent ones are 0.
+struct FixedInputs {
+  int64_t n[kChunkInputs] = {};
+  float unit = 0.0f;
+
+  FixedInputs(const TypedBuffer& input, int64_t begin, int64_t end) {
+    double largest = 0.0;
+    bool finite = true;
+    for (int64_t i = begin; i < end; ++i) {
+      finite = finite && std::isfinite(input.Get(i));
+      largest = std::max(largest, std::abs(static_cast<double>(input.Get(i))));
+    }
+    int exponent = -86;
+    while (std::ldexp(1.0, exponent) <= largest && finite) ++exponent;
+    unit = finite ? std::ldexp(1.0f, exponent - 14) : kNan;
+    for (int64_t i = begin; i < end && finite; ++i) {
+      n[i - begin] = std::llrint(std::ldexp(static_cast<double>(input.Get(i)), 14 - exponent));
+    }
+  }
+};
+
+// The weights of one chunk of a block.
+struct ChunkWeights {
+  int64_t codes[kChunkInputs];  // Less their offset.
+  float scales[2];              // Of each half.
+  float shift;
+
+  ChunkWeights(BlockFormat format, const BlockParts& parts, int chunk) {
+    const BlockLayout layout = LayoutOf(format);
+    for (int i = 0; i < kChunkInputs; ++i) {
+      const uint8_t code = parts.codes[chunk * kChunkInputs + i];
+      codes[i] = layout.code_bits == 8 ? static_cast<int8_t>(code) : code - layout.offset;
+    }
+    const float d = ToFloat(Float16{parts.scale});
+    const float m = ToFloat(Float16{parts.shift});
+    scales[0] = scales[1] = d;
+    shift = m;
+    if (!layout.has_group_scales()) return;
+    for (int half = 0; half < 2; ++half) {
+      const uint8_t scale =
+          parts
+              .group_scales[chunk * layout.groups_per_chunk + half * (layout.groups_per_chunk - 1)];
+      scales[half] = d * (format == BlockFormat::kQ6_K ? static_cast<int8_t>(scale) : scale);
+    }
+    shift = -(m * parts.minima[chunk]);
+  }
+};
+
+// One output by that definition.
+float InIntegers(const BlockMatrixView& view, int64_t output, const TypedBuffer& input,
+                 int64_t row) {
+  const BlockLayout layout = LayoutOf(view.format);
+  float sum = 0.0f;
+  for (int64_t begin = 0; begin < view.columns; begin += kChunkInputs) {
+    const int64_t end = std::min<int64_t>(begin + kChunkInputs, view.columns);
+    const FixedInputs x(input, row * view.columns + begin, row * view.columns + end);
+    const char* const block = static_cast<const char*>(view.data) + output * view.row_bytes() +
+                              begin / layout.inputs() * StoredBytes(view.format);
+    const ChunkWeights w(view.format, ReadBlock(view.format, block),
+                         static_cast<int>(begin % layout.inputs() / kChunkInputs));
+    int64_t totals[2] = {};
+    int64_t inputs = 0;
+    for (int i = 0; i < kChunkInputs; ++i) {
+      const int group = layout.groups_per_chunk == 2 ? i / (kChunkInputs / 2) : 0;
+      totals[group] += x.n[i] * w.codes[i];
+      inputs += x.n[i];
+    }
+    for (int group = 0; group < layout.groups_per_chunk; ++group) {
+      sum = std::fma(static_cast<float>(totals[group]), w.scales[group] * x.unit, sum);
+    }
+    if (layout.has_shift) sum = std::fma(static_cast<float>(inputs), w.shift * x.unit, sum);
+  }
+  return sum;
+}
+
 class LinearBlocksTest : public testing::TestWithParam<Case> {
  protected:
   const LinearKernel& kernel() const { return *std::get<0>(GetParam()); }
@@ -82,10 +159,8 @@ class LinearBlocksTest : public testing::TestWithParam<Case> {
     return values;
   }
 
-  // The kernel that multiplies the same cells when they are not in blocks: its own where it takes
-  // pairs of bfloat16, else its instruction set's for float32.
+  // The kernel that multiplies the same floats when they are not in blocks.
   const LinearKernel& Twin() const {
-    if (kernel().inputs_per_step == 2) return kernel();
     for (const LinearKernel* other : LinearKernelsUnderTest()) {
       if (other->name == kernel().name && other->dtype == DType::kFloat32) return *other;
     }
@@ -94,6 +169,13 @@ class LinearBlocksTest : public testing::TestWithParam<Case> {
 
   std::vector<float> Expected(const std::vector<char>& blocks, const TypedBuffer& input,
                               const Shape& shape) {
+    if (kernel().dtype == DType::kBfloat16) {
+      std::vector<float> sums(shape.rows * shape.outputs);
+      for (int64_t i = 0; i < shape.rows * shape.outputs; ++i) {
+        sums[i] = InIntegers(View(blocks, shape), i % shape.outputs, input, i / shape.outputs);
+      }
+      return sums;
+    }
     const LinearKernel& twin = Twin();
     const std::vector<float> values = Expand(blocks);
     const MatrixView view = {values.data(), DType::kFloat32, shape.outputs,
@@ -217,8 +299,59 @@ TEST_P(LinearBlocksTest, StacksViewsAndWritesBesideOthers) {
   }
 }
 
+// Inputs lose at most half a unit of 2^-14 of their chunk's power of two, which is at most twice
+// the largest of them; then come 3 roundings a chunk of what is there.
+TEST_P(LinearBlocksTest, IsNearTheExactProduct) {
+  if (kernel().dtype != DType::kBfloat16) return;  // As exact as the product of floats.
+  const Shape shape = {5, 70, 6};
+  const int64_t inputs = shape.blocks * BlockInputs();
+  const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 71);
+  const std::vector<float> values = Expand(blocks);
+  std::vector<float> wide = RandomNormal(shape.rows * inputs, 72);
+  for (size_t i = 0; i < wide.size(); ++i) wide[i] *= std::ldexp(1.0f, i % 23 - 15);
+  const TypedBuffer input(kernel().dtype, wide);
+  const std::vector<float> got = Multiply(Pack(blocks, shape), input, shape.rows);
+  for (int64_t i = 0; i < shape.rows * shape.outputs; ++i) {
+    const int64_t x = i / shape.outputs * inputs;
+    const int64_t w = i % shape.outputs * inputs;
+    double sum = 0.0;
+    double lost = 0.0;
+    double magnitude = 0.0;
+    for (int64_t begin = 0; begin < inputs; begin += kChunkInputs) {
+      double largest = 0.0;
+      double weights = 0.0;
+      for (int64_t k = begin; k < begin + kChunkInputs; ++k) {
+        sum += static_cast<double>(input.Get(x + k)) * values[w + k];
+        largest = std::max(largest, std::abs(static_cast<double>(input.Get(x + k))));
+        weights += std::abs(values[w + k]);
+      }
+      lost += 2.0 * largest * 0x1p-15 * weights;
+      // Shifts are added apart from the codes: their parts are no larger than 31 times a value's.
+      magnitude += 64.0 * largest * weights;
+    }
+    const double chunks = static_cast<double>(inputs) / kChunkInputs;
+    EXPECT_NEAR(got[i], sum, lost + 4.0 * chunks * 0x1p-24 * magnitude) << i;
+  }
+}
+
+TEST_P(LinearBlocksTest, OnlyItsOwnChunkMakesARowNan) {
+  if (kernel().dtype != DType::kBfloat16) return;  // Floats carry their own.
+  const Shape shape = {3, 33, LayoutOf(format()).chunks == 1 ? 9 : 2};
+  const int64_t inputs = shape.blocks * BlockInputs();
+  const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 75);
+  for (const float poison : {kNan, std::numeric_limits<float>::infinity()}) {
+    std::vector<float> values = RandomNormal(shape.rows * inputs, 76);
+    values[inputs + 40] = poison;
+    const TypedBuffer input(kernel().dtype, values);
+    const std::vector<float> got = Multiply(Pack(blocks, shape), input, shape.rows);
+    for (int64_t i = 0; i < shape.rows * shape.outputs; ++i) {
+      EXPECT_EQ(std::isnan(got[i]), i / shape.outputs == 1) << i;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Kernels, LinearBlocksTest,
-                         testing::Combine(testing::ValuesIn(LinearKernelsUnderTest()),
+                         testing::Combine(testing::ValuesIn(BlockKernelsUnderTest()),
                                           testing::ValuesIn(kBlockFormats)),
                          NameOf);
 
@@ -254,7 +387,7 @@ TEST(QuantizeRowsTest, MultipliesRowsThatEndWithinABlock) {
   WeightArena arena;
   const int64_t outputs = 40;
   const int64_t columns = 75;
-  for (const LinearKernel* kernel : LinearKernelsUnderTest()) {
+  for (const LinearKernel* kernel : BlockKernelsUnderTest()) {
     const TypedBuffer values(DType::kFloat32, RandomNormal(outputs * columns, 81));
     const BlockMatrix matrix =
         QuantizeRows({values.data(), DType::kFloat32, outputs, columns}, pool);

@@ -14,7 +14,9 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
+#include "kernels/linear/block_chunks-inl.h"
 #include "kernels/linear/block_lanes_avx512-inl.h"
+// After block_chunks-inl.h.
 #include "kernels/linear/linear_blocks-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
@@ -60,6 +62,17 @@ HWY_POP_ATTRIBUTES
 #endif
 
 namespace structattn {
+
+std::vector<const LinearKernel*> BlockKernelsUnderTest() {
+  std::vector<const LinearKernel*> kernels;
+  for (const LinearKernel* kernel : LinearKernelsUnderTest()) {
+    if (kernel->run_blocks != nullptr) kernels.push_back(kernel);
+  }
+  for (const auto set : kQuadKernelSets) {
+    for (const LinearKernel& kernel : set()) kernels.push_back(&kernel);
+  }
+  return kernels;
+}
 
 std::vector<const LinearKernel*> LinearKernelsUnderTest() {
   std::vector<const LinearKernel*> kernels;

@@ -12,6 +12,9 @@ namespace structattn {
 // they add to that in software.
 std::vector<const LinearKernel*> LinearKernelsUnderTest();
 
+// Of weights in blocks.
+std::vector<const LinearKernel*> BlockKernelsUnderTest();
+
 }  // namespace structattn
 
 #endif  // STRUCTATTN_TESTS_KERNELS_LINEAR_LINEAR_KERNELS_UNDER_TEST_H_

@@ -1,0 +1,90 @@
+// What every walk through a packed panel of blocks (block_panel.h) shares. Included once by each
+// linear_<isa>.cc, between the pragmas that select its instruction set; so it includes nothing, and
+// everything here has internal linkage.
+//
+// Vectors are GCC's and Clang's own; what they cannot say well is in a Lanes class of the
+// instruction set: kLanes, the vectors Ints and Floats of so many, and three loads of them from
+// memory without alignment: Bytes (of 0 .. 255) and SignedBytes as Ints, Halves as Floats.
+
+namespace structattn {
+namespace {
+
+template <class Lanes>
+struct WordLanes {
+  typedef uint32_t Words __attribute__((vector_size(4 * Lanes::kLanes)));
+};
+
+template <class To, class From>
+inline To BitCastLanes(From from) {
+  return __builtin_bit_cast(To, from);
+}
+
+// A chunk of a panel with two vectors of outputs. Every operation rounds (nothing is contracted),
+// and adding a negated minimum is subtracting it: scales and shifts are what LayoutOf says, bit for
+// bit.
+template <BlockFormat kFormat, class Lanes>
+class BlockChunks {
+ protected:
+  using Ints = typename Lanes::Ints;
+  using Words = typename WordLanes<Lanes>::Words;
+  using Floats = typename Lanes::Floats;
+
+  static constexpr int kLanes = Lanes::kLanes;
+  static constexpr int kOutputs = 2 * kLanes;
+  static constexpr BlockLayout kBlock = LayoutOf(kFormat);
+  static constexpr BlockPanelLayout kAt = PanelLayoutOf(kFormat, kOutputs);
+
+  struct Place {
+    const uint8_t* block;
+    const uint8_t* chunk;
+  };
+  static Place Find(const void* panel, int64_t chunk) {
+    const uint8_t* const block =
+        static_cast<const uint8_t*>(panel) + chunk / kBlock.chunks * kAt.block_bytes;
+    return {block, block + kAt.chunks + chunk % kBlock.chunks * kAt.chunk_bytes};
+  }
+
+  static Floats CanonicalNan(Floats value) {
+    const Floats nan = Floats{} + __builtin_nanf("");
+    return value == value ? value : nan;
+  }
+
+  static Floats ReadScale(const Place& at, int group, int output) {
+    const Floats scale = CanonicalNan(Lanes::Halves(at.block + 2 * output));
+    if constexpr (!kBlock.has_group_scales()) return scale;
+    const uint8_t* const bytes = at.chunk + group * kOutputs + output;
+    const Ints factor =
+        kFormat == BlockFormat::kQ6_K ? Lanes::SignedBytes(bytes) : Lanes::Bytes(bytes);
+    return scale * __builtin_convertvector(factor, Floats);
+  }
+
+  static Floats ReadShift(const Place& at, int output) {
+    const Floats shift = CanonicalNan(Lanes::Halves(at.block + kAt.shifts + 2 * output));
+    if constexpr (!kBlock.has_group_scales()) return shift;
+    const Ints minimum = Lanes::Bytes(at.chunk + kAt.minima + output);
+    return -(shift * __builtin_convertvector(minimum, Floats));
+  }
+
+  // Part `part` of `parts` of the lines of memory after this chunk: in one go, they would wait for
+  // each other and the arithmetic for them.
+  static void Prefetch(const uint8_t* chunk, int part, int parts) {
+    constexpr int kAhead = 4352;  // Bytes.
+    constexpr int kLines = (kAt.chunk_bytes + 63) / 64;
+    for (int line = part * kLines / parts; line < (part + 1) * kLines / parts; ++line) {
+      __builtin_prefetch(chunk + kAhead + 64 * line);
+    }
+  }
+
+  // The bits of one input in each word; zeros where the format has no such plane.
+  template <int kPlane>
+  static Words ReadPlane(const uint8_t* words) {
+    Words plane = {};
+    if constexpr (kBlock.code_bits < 8 && kBlock.code_bits > kPlane) {
+      std::memcpy(&plane, words, sizeof(plane));
+    }
+    return plane;
+  }
+};
+
+}  // namespace
+}  // namespace structattn
