@@ -29,7 +29,7 @@
 namespace structattn {
 namespace {
 
-// What one thread keeps between items.
+// What one thread keeps between items, as much of it as head dims need.
 template <class Engine>
 struct Scratch {
   // Engines may read and clobber whole steps of rows.
@@ -39,16 +39,34 @@ struct Scratch {
   std::vector<KeyGroup> groups;
   std::vector<int32_t> row_keys;
   const Bfloat16* rows[kChunkKeys + kRowsAhead + kGroupKeys];  // Of V, by rank within a chunk.
-  alignas(64) Pair values[kMaxHeadDim / kPairDims * kValueStride];
   alignas(64) Pair query[kRows * kRowPairs];
   alignas(64) Pair weights[kBand * kRowPairs];
   alignas(64) float scores[kBand * kScoreStride];
-  alignas(64) float over[kRows * kGroupKeys];   // Scores of ranks behind the chunk.
-  alignas(64) float weight_sums[kRows * 16];    // l, in lanes.
-  alignas(64) float sums[kRows * kMaxHeadDim];  // o: [rows][head_dim]
-  alignas(64) float single[(1 + Engine::kRowStep) * kMaxHeadDim];
-  float maximum[kRows];  // m
+  alignas(64) float over[kRows * kGroupKeys];  // Scores of ranks behind the chunk.
+  alignas(64) float weight_sums[kRows * 16];   // l, in lanes.
+  float maximum[kRows];                        // m
   alignas(64) Bfloat16 zeros[kMaxHeadDim];
+  Pair* values;   // [head_dim / kPairDims][kValueStride]
+  float* sums;    // o: [rows][head_dim]
+  float* single;  // [1 + Engine::kRowStep][head_dim]
+
+  void Reserve(int64_t head_dim) {
+    if (head_dim <= head_dim_) return;
+    head_dim_ = head_dim;
+    const int64_t value_pairs = (head_dim + kPairDims - 1) / kPairDims * kValueStride;
+    const int64_t sum_floats = (kRows + 1 + Engine::kRowStep) * head_dim;
+    values_ = hwy::AllocateAligned<Pair>(value_pairs);
+    sums_ = hwy::AllocateAligned<float>(sum_floats);
+    STRUCTATTN_CHECK(values_ != nullptr && sums_ != nullptr);
+    values = values_.get();
+    sums = sums_.get();
+    single = sums + kRows * head_dim;
+  }
+
+ private:
+  int64_t head_dim_ = 0;
+  hwy::AlignedFreeUniquePtr<Pair[]> values_;
+  hwy::AlignedFreeUniquePtr<float[]> sums_;
 };
 
 // An Engine has: kRowStep (rows are cut into multiples of it), kBandRows, Begin() and End() around
@@ -354,6 +372,7 @@ class Panel {
 template <class Engine>
 void RunItem(const AttentionItem& item) {
   thread_local const auto scratch = hwy::MakeUniqueAligned<Scratch<Engine>>();
+  scratch->Reserve(item.params->kv.head_dim);
   CollectKeys(*item.params, *item.tile, &scratch->groups, &scratch->row_keys);
   const int rows = item.row_end - item.row_begin;
   const int panels = (rows + kPanelRows - 1) / kPanelRows;
