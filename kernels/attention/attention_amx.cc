@@ -1,7 +1,8 @@
 // Attention on CPUs with AMX: products of tiles of bfloat16. Reached through AmxAttentionKernel(),
 // which offers it only after the CPU, the operating system and a comparison with the kernel for
-// AVX512_BF16 have agreed: it was written without such a CPU at hand, where only the same source on
-// tiles in software could be run.
+// AVX512_BF16 have agreed: a virtual machine may offer what its host does not do.
+#include <thread>
+
 #include "hwy/base.h"
 #include "kernels/attention/attention_kernel.h"
 

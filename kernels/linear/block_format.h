@@ -22,7 +22,7 @@ inline constexpr BlockFormat kBlockFormats[] = {
     BlockFormat::kQ4_0, BlockFormat::kQ4_1, BlockFormat::kQ5_0, BlockFormat::kQ5_1,
     BlockFormat::kQ8_0, BlockFormat::kQ4_K, BlockFormat::kQ5_K, BlockFormat::kQ6_K};
 
-// Inputs that share an expansion of the kernels: every block is one chunk, or eight.
+// Inputs that kernels take together: every block is one chunk, or eight.
 inline constexpr int kChunkInputs = 32;
 
 // A value is scale * (code - offset) + shift, each operation rounded to float, where scale and

@@ -1,5 +1,5 @@
 // The packed layout of weights in blocks: a panel of P outputs, block after block along the inputs.
-// Shared by linear_blocks_pack.cc, which writes it, and linear_blocks-inl.h, which expands it; the
+// Shared by linear_blocks_pack.cc, which writes it, and block_chunks-inl.h, which reads it; the
 // layout of other weights is in linear-inl.h. Touches no memory.
 //
 //   block (32 or 256 inputs of P outputs)

@@ -32,10 +32,10 @@ namespace {
 
 // A Format has: Vector (kLanes floats), Unit (one broadcast: a float, or two 16-bit inputs), Stored
 // (one cell of the layout), Input (one input in memory), kInputsPerStep, kMaxRows (of a tile),
-// Load, Store, Stage(from, count, to): `count` inputs into units, and Lanes, of
-// linear_blocks-inl.h. An Engine has its Format; WidePanels(rows), how many panels it takes at once
-// at best; and Run(rows, panels, args): adds the steps of one block to the sums of rows and
-// neighbouring panels.
+// Load, Store, Stage(from, count, to): `count` inputs into units, and and, where it is for blocks,
+// Lanes, of block_chunks-inl.h. An Engine has its Format; WidePanels(rows), how many panels it
+// takes at once at best; and Run(rows, panels, args): adds the steps of one block to the sums of
+// rows and neighbouring panels.
 
 inline constexpr int kStepsPerBlock = 512;
 inline constexpr int kStagedStride = kStepsPerBlock + 16;  // Units: 64 bytes of skew.
@@ -260,7 +260,7 @@ class BlockPanels {
 
   const LinearItem& item_;
   const char* group_;
-  alignas(64) typename Format::Stored cells_[kPieceSteps * kPanelOutputs<Format>];
+  alignas(64) float cells_[kPieceSteps * kPanelOutputs<Format>];
 };
 
 // Neighbouring panels of an item, worked on side by side: kGroupPanels of them, fewer at its end.
@@ -423,6 +423,7 @@ constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
                          .dtype = dtype,
                          .panel_outputs = kPanelOutputs<Format>,
                          .inputs_per_step = Format::kInputsPerStep,
+                         .quads = false,
                          .steps_multiple = 1,
                          .item_rows = kItemRows,
                          .run = RunStored<Engine, FloatEngine>,

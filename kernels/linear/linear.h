@@ -1,7 +1,8 @@
 // y = x W^T + b with weights packed once for streaming. CPU only: on CUDA the decoder uses
 // LibTorch, or int8_linear. Called by server/model/linear_layer. The bits of one output row depend
 // only on that row's input and the weight: not on the number of rows, their order, or the number of
-// threads (every output element is one fixed chain of multiply-adds over k; see linear-inl.h).
+// threads (every output element is one fixed chain of multiply-adds over k; see linear-inl.h, and
+// linear_quads-inl.h for few-bit weights).
 #ifndef STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 #define STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 
@@ -83,9 +84,6 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params);
 // The best kernel for weights and inputs of `dtype` on this CPU; and for weights in blocks.
 const LinearKernel& BestLinearKernel(DType dtype);
 const LinearKernel& BestBlockKernel(DType dtype);
-
-// Its name for provenance: "avx512_bf16".
-std::string_view LinearKernelName(DType dtype);
 
 }  // namespace structattn
 

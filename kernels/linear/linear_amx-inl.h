@@ -74,11 +74,10 @@ class TileItem {
   using Vector = Bfloat16Pairs::Vector;
   static constexpr int kLanes = Bfloat16Pairs::kLanes;
   static constexpr int kSumStride = kPanelOutputs<Bfloat16Pairs>;
-  static constexpr int64_t kSumBytes = kSumStride * sizeof(float);
-  static constexpr int64_t kCellBytes = kSumStride * sizeof(uint32_t);
+  static constexpr int64_t kPanelStepBytes = kSumStride * sizeof(uint32_t);
   static constexpr int64_t kBandSums = kBandRows * kSumStride;
 
-  // A single tile of rows takes a panel in one go.
+  // A single band of rows takes a panel in one go.
   void RunGroup(int64_t first, int64_t count) {
     const int64_t most = single_ ? steps_ : kStepsPerBlock;
     for (int64_t begin = 0; begin < steps_; begin += most) {
@@ -115,7 +114,7 @@ class TileItem {
     if (block.begin == 0) {
       ZeroSums<kBands>();
     } else {
-      LoadSums<kBands>(waiting, kSumStride);
+      LoadSums<kBands>(waiting);
     }
     const auto* const cells = static_cast<const uint32_t*>(item_.panels) +
                               (panel * steps_ + block.begin) * kPanelOutputs<Bfloat16Pairs>;
@@ -142,13 +141,13 @@ class TileItem {
   }
 
   template <int kBands>
-  static void LoadSums(const float* from, int64_t stride) {
-    const int64_t bytes = stride * static_cast<int64_t>(sizeof(float));
-    Tiles::template Load<0>(from, bytes);
-    Tiles::template Load<1>(from + kTileRows, bytes);
+  static void LoadSums(const float* from) {
+    constexpr int64_t kBytes = kSumStride * sizeof(float);
+    Tiles::template Load<0>(from, kBytes);
+    Tiles::template Load<1>(from + kTileRows, kBytes);
     if constexpr (kBands == 2) {
-      Tiles::template Load<2>(from + kTileRows * stride, bytes);
-      Tiles::template Load<3>(from + kTileRows * stride + kTileRows, bytes);
+      Tiles::template Load<2>(from + kTileRows * kSumStride, kBytes);
+      Tiles::template Load<3>(from + kTileRows * kSumStride + kTileRows, kBytes);
     }
   }
 
@@ -172,7 +171,7 @@ class TileItem {
     const char* at = rows.at;
     for (int64_t tile = 0; tile < rows.whole_tiles; ++tile) {
       if (tile % kTilesPerStore == kTilesPerStore - 1)
-        Tiles::template Store<6>(unread, kCellBytes / 2);
+        Tiles::template Store<6>(unread, kPanelStepBytes / 2);
       MultiplyTile<kBands, kFetch>(at, rows.stride, panel);
       at += sizeof(rows.rest[0]);
       panel += kTileCells;
@@ -186,14 +185,14 @@ class TileItem {
   static void MultiplyTile(const char* rows, int64_t stride, const uint32_t* panel) {
     if constexpr (kFetch) {
       constexpr int64_t kAhead = 4 * kTileCells;
-      for (int64_t cell = 0; cell < kTileCells; cell += 16) {
+      for (int64_t cell = 0; cell < kTileCells; cell += kLanes) {
         __builtin_prefetch(panel + kAhead + cell, /*rw=*/0, /*locality=*/2);
       }
     }
     Tiles::template Load<4>(rows, stride);
-    Tiles::template Load<6>(panel, kCellBytes);
+    Tiles::template Load<6>(panel, kPanelStepBytes);
     Tiles::template MultiplyAdd<0, 4, 6>();
-    Tiles::template Load<7>(panel + kLanes, kCellBytes);
+    Tiles::template Load<7>(panel + kLanes, kPanelStepBytes);
     Tiles::template MultiplyAdd<1, 4, 7>();
     if constexpr (kBands == 2) {
       Tiles::template Load<5>(rows + kTileRows * stride, stride);
@@ -233,7 +232,7 @@ class TileItem {
 
   const LinearItem& item_;
   const int64_t steps_;
-  const bool single_;  // One or two tiles of rows.
+  const bool single_;  // One band of rows.
   int configured_rows_ = 0;
   alignas(64) float waiting_[kTileItemRows / kBandRows * kTilePanels * kBandSums];
 };
@@ -249,6 +248,7 @@ constexpr LinearKernel TileKernel(std::string_view name) {
           .dtype = DType::kBfloat16,
           .panel_outputs = kPanelOutputs<Bfloat16Pairs>,
           .inputs_per_step = Bfloat16Pairs::kInputsPerStep,
+          .quads = false,
           .steps_multiple = kTileRows,
           .item_rows = kTileItemRows,
           .run = RunTileItem<Tiles>,

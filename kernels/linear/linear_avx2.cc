@@ -1,5 +1,6 @@
 // The linear kernels of CPUs with AVX2, FMA and F16C: float32, and 16-bit weights and inputs
-// widened to float. Reached through kLinearKernelSets; asks the CPU before it offers anything.
+// widened to float. Reached through kLinearKernelSets and kQuadKernelSets; asks the CPU before it
+// offers anything.
 #include <cstring>
 #include <type_traits>
 
@@ -16,7 +17,7 @@ HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
 #include "kernels/linear/block_chunks-inl.h"
 // After block_chunks-inl.h.
 #include "kernels/linear/linear_blocks-inl.h"
-// After linear_blocks-inl.h.
+// After block_chunks-inl.h.
 #include "kernels/linear/linear_quads-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
@@ -26,7 +27,7 @@ HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
 namespace structattn {
 namespace {
 
-// See linear_blocks-inl.h.
+// See block_chunks-inl.h.
 struct Avx2Lanes {
   static constexpr int kLanes = 8;
   typedef int32_t Ints __attribute__((vector_size(32)));

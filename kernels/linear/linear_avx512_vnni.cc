@@ -1,7 +1,6 @@
 // The kernel of weights in blocks for CPUs with AVX512_VNNI: four products of bytes and their sum
 // in one instruction. Reached through kQuadKernelSets; asks the CPU before it offers anything.
 #include <cstring>
-#include <type_traits>
 
 #include "hwy/base.h"
 #include "kernels/linear/block_panel.h"

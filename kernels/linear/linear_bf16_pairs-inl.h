@@ -9,7 +9,6 @@ struct Bfloat16Pairs {
   using Vector = __m512;
   using Cells = __m512i;
   using Unit = uint32_t;
-  using Lanes = Avx512Lanes;
   using Stored = uint32_t;
   using Input = Bfloat16;
   static constexpr int kLanes = 16;

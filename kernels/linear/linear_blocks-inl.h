@@ -106,11 +106,10 @@ class ChunkExpander : BlockChunks<kFormat, Lanes> {
 
 // The UnpackChunks of a format.
 template <BlockFormat kFormat, class Lanes>
-void UnpackTo(const void* panel, int64_t first, int64_t count, void* cells) {
-  auto* const to = static_cast<float*>(cells);
-  const auto store = [to](int64_t step, int half, const auto& values)
+void UnpackTo(const void* panel, int64_t first, int64_t count, float* cells) {
+  const auto store = [cells](int64_t step, int half, const auto& values)
       __attribute__((always_inline)) {
-    std::memcpy(to + (2 * step + half) * Lanes::kLanes, &values, sizeof(values));
+    std::memcpy(cells + (2 * step + half) * Lanes::kLanes, &values, sizeof(values));
   };
   ChunkExpander<kFormat, Lanes>::Expand(panel, first, count, store);
 }

@@ -28,7 +28,7 @@ class BlockWriter {
       : block_(LayoutOf(format)),
         at_(PanelLayoutOf(format, kernel.panel_outputs)),
         outputs_(kernel.panel_outputs),
-        quads_(kernel.inputs_per_step == 4) {}
+        quads_(kernel.quads) {}
 
   int64_t block_bytes() const { return at_.block_bytes; }
 

@@ -1,5 +1,6 @@
 // LinearCpu: the choice of a kernel for this CPU, and the cut of a product into items.
-// Called by server/model/linear_layer. Multiplies nothing itself; see linear-inl.h.
+// Called by server/model/linear_layer. Multiplies nothing itself; see linear-inl.h
+// and linear_quads-inl.h.
 #include <algorithm>
 
 #include "kernels/check.h"
@@ -14,13 +15,47 @@ struct Panels {
   int64_t end;
 };
 
-// How the panels of a weight are cut into items. With few rows, time is reading the weight, and
-// memory gives most to long streams: each thread gets one, of equal lengths, and what is left in
-// small items makes up for threads that came late. With more rows than an item holds, items are as
-// many as panels that share the staging of inputs, and fewer where there would be too few of them.
+// How the rows of a call are cut into items, in multiples of kBand and nearly equal: into as few as
+// the kernel can, or more where threads outnumber panels.
+class RowItems {
+ public:
+  RowItems(int64_t rows, int64_t panels, int threads, const LinearKernel& kernel) : rows_(rows) {
+    const int64_t least = (rows + kernel.item_rows - 1) / kernel.item_rows;
+    const int64_t most = (rows + kItemRows - 1) / kItemRows;
+    count_ = std::clamp((4 * threads + panels - 1) / panels, least, std::max(least, most));
+  }
+
+  int64_t count() const { return count_; }
+
+  int64_t Begin(int64_t item) const {
+    return std::min(rows_, (rows_ * item / count_ + kBand - 1) / kBand * kBand);
+  }
+
+ private:
+  static constexpr int64_t kBand = 32;
+  static_assert(kItemRows % kBand == 0);  // So no item is longer than its kernel's.
+
+  int64_t rows_;
+  int64_t count_;
+};
+
+// What of a product is cut into items besides rows.
+struct PanelsToCut {
+  int64_t panels;
+  int64_t row_items;
+  int threads;
+  bool blocks;  // Staging them costs more, and the panels are small.
+};
+
+// How the panels of a weight are cut into items. With one item of rows, each thread gets a stream
+// of panels, all of equal length: memory gives most to those, and many rows pass them while they
+// stay in a cache. What is left, in small items, makes up for threads that came late. With more
+// items of rows, items are as many as panels that share the staging of inputs, and fewer where
+// there would be too few of them.
 class PanelItems {
  public:
-  PanelItems(int64_t panels, int64_t row_items, int threads, bool blocks) : panels_(panels) {
+  explicit PanelItems(const PanelsToCut& cut) : panels_(cut.panels) {
+    const auto [panels, row_items, threads, blocks] = cut;
     if (row_items == 1) {
       streams_ = threads;
       stream_ = panels * 31 / 32 / threads;
@@ -73,24 +108,22 @@ PackedWeight PackedWeight::Pack(std::span<const MatrixView> views, const PackTar
 
 DType PackedWeight::dtype() const { return kernel_->dtype; }
 
-std::string_view LinearKernelName(DType dtype) { return BestLinearKernel(dtype).name; }
-
 void LinearCpu(ThreadPool& pool, const LinearParams& params) {
   const PackedWeight& weight = *params.weight;
   const LinearKernel& kernel = weight.kernel();
   const int64_t panels = (weight.outputs() + kernel.panel_outputs - 1) / kernel.panel_outputs;
-  const int64_t item_rows = kernel.item_rows;
-  const int64_t row_items = (params.rows + item_rows - 1) / item_rows;
+  if (params.rows == 0) return;
+  const RowItems rows(params.rows, panels, pool.threads(), kernel);
   const int64_t panel_bytes = weight.bytes() / panels;
   const auto run = weight.format().has_value() ? kernel.run_blocks : kernel.run;
   const BlockKernel* blocks =
       weight.format().has_value() ? &kernel.find_blocks(*weight.format()) : nullptr;
   const int64_t output_stride = params.output_stride == 0 ? weight.outputs() : params.output_stride;
-  const PanelItems panel_items(panels, row_items, pool.threads(), blocks != nullptr);
-  pool.ParallelFor(row_items * panel_items.count(), [&](int64_t index) {
-    const int64_t row_item = index % row_items;  // Neighbours in time share panels.
-    const auto [begin, end] = panel_items[index / row_items];
-    if (begin == end) return;
+  const PanelItems panel_items({panels, rows.count(), pool.threads(), blocks != nullptr});
+  pool.ParallelFor(rows.count() * panel_items.count(), [&](int64_t index) {
+    const int64_t row_item = index % rows.count();  // Neighbours in time share panels.
+    const auto [begin, end] = panel_items[index / rows.count()];
+    if (begin == end || rows.Begin(row_item) == rows.Begin(row_item + 1)) return;
     const int64_t output = begin * kernel.panel_outputs;
     run({.input = params.input,
          .panels = static_cast<const char*>(weight.data()) + begin * panel_bytes,
@@ -100,8 +133,8 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
          .inputs = weight.inputs(),
          .outputs = std::min(end * kernel.panel_outputs, weight.outputs()) - output,
          .output_stride = output_stride,
-         .row_begin = row_item * item_rows,
-         .row_end = std::min(params.rows, (row_item + 1) * item_rows),
+         .row_begin = rows.Begin(row_item),
+         .row_end = rows.Begin(row_item + 1),
          .panel_bytes = panel_bytes,
          .blocks = blocks});
   });

@@ -19,7 +19,7 @@ inline constexpr int kGroupPanels = 16;
 
 // Expands chunks [first, first + count) of a packed panel of blocks (block_panel.h) to floats: the
 // steps of kChunkInputs inputs each, one after another.
-using UnpackChunks = void (*)(const void* panel, int64_t first, int64_t count, void* cells);
+using UnpackChunks = void (*)(const void* panel, int64_t first, int64_t count, float* cells);
 
 // Few rows and a panel's sums of them, [rows, panel_outputs].
 struct FewRows {
@@ -36,7 +36,7 @@ using MultiplyChunks = void (*)(const void* panel, int64_t first, int64_t count,
 inline constexpr int kMostFewRows = 4;
 struct BlockKernel {
   UnpackChunks unpack;                    // Null where chunks are multiplied as they are.
-  MultiplyChunks multiply[kMostFewRows];  // Of 1, 2, ... rows; null where they are unpacked, too.
+  MultiplyChunks multiply[kMostFewRows];  // Of 1, 2, ... rows; null above the tallest tile.
 };
 
 // Rows [row_begin, row_end) times neighbouring panels, any number of them:
@@ -60,12 +60,13 @@ struct LinearKernel {
   std::string_view name;  // "avx512_bf16"
   DType dtype;            // Of inputs, and of weights that are not in blocks.
   int panel_outputs;      // Outputs that lie side by side in a panel.
-  int inputs_per_step;    // Inputs of one output that lie side by side; 4: codes of blocks do.
+  int inputs_per_step;    // Inputs of one output that lie side by side.
+  bool quads;             // Blocks are packed for linear_quads-inl.h.
   int steps_multiple;     // Panels are padded with zeros to a multiple of so many steps.
-  int item_rows;          // Of one item, at most.
-  void (*run)(const LinearItem& item);         // Of panels of numbers, or null.
-  void (*run_blocks)(const LinearItem& item);  // Of panels of blocks, or null.
-  const BlockKernel& (*find_blocks)(BlockFormat format);
+  int item_rows;          // Of one item, at most; a multiple of 32.
+  void (*run)(const LinearItem& item);                    // Of panels of numbers, or null.
+  void (*run_blocks)(const LinearItem& item);             // Of panels of blocks, or null.
+  const BlockKernel& (*find_blocks)(BlockFormat format);  // Or null, likewise.
 };
 
 // The kernels of each instruction set that this CPU supports (empty if it does not), the best of a

@@ -111,7 +111,7 @@ void PackPanel(const LinearKernel& kernel, std::span<const MatrixView> views, in
 PackedWeight PackedWeight::PackFor(const LinearKernel& kernel, std::span<const MatrixView> views,
                                    const PackTarget& target) {
   STRUCTATTN_CHECK(!views.empty() && views[0].columns > 0);
-  STRUCTATTN_CHECK(target.dtype == kernel.dtype);
+  STRUCTATTN_CHECK(target.dtype == kernel.dtype && kernel.run != nullptr);
   PackedWeight weight;
   weight.kernel_ = &kernel;
   weight.inputs_ = views[0].columns;

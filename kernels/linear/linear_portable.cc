@@ -1,6 +1,6 @@
 // The linear kernels of any CPU: vectors of four floats as GCC and Clang know them everywhere, a
 // multiplication and an addition where others have one instruction.
-// Reached through kLinearKernelSets as the last choice.
+// Reached through kLinearKernelSets and kQuadKernelSets as the last choice.
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -11,7 +11,7 @@
 #include "kernels/linear/block_chunks-inl.h"
 // After block_chunks-inl.h.
 #include "kernels/linear/linear_blocks-inl.h"
-// After linear_blocks-inl.h.
+// After block_chunks-inl.h.
 #include "kernels/linear/linear_quads-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
@@ -21,7 +21,7 @@
 namespace structattn {
 namespace {
 
-// See linear_blocks-inl.h.
+// See block_chunks-inl.h.
 struct PortableLanes {
   static constexpr int kLanes = 4;
   typedef int32_t Ints __attribute__((vector_size(16)));

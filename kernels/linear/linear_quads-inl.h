@@ -4,8 +4,8 @@
 //
 // Definition. The 32 inputs x of a row that meet a chunk are integers n times a power of two:
 //   unit = 2^(e - 14), where 2^e is the least power of two above all |x|, and at least 2^-86;
-//   n = x / unit to the nearest integer, ties to even: at most 2^14 in magnitude, and x itself for
-//   inputs within a factor of 2^7 of the largest. Where an x is not finite, unit is NaN.
+//   n = x / unit to the nearest integer, ties to even: at most 2^14 in magnitude, and exact for
+//   inputs within a factor of 2^6 of the largest. Where an x is not finite, unit is NaN.
 // A sum begins at 0 and meets chunk after chunk; in a chunk, group after group of values with a
 // scale,
 //   sum = sum + float(sum over the group of n * (code - offset)) * (scale * unit)
@@ -20,6 +20,11 @@
 
 namespace structattn {
 namespace {
+
+// An Engine has: Lanes, of block_chunks-inl.h; Inputs, the n of a chunk as it multiplies them, and
+// Split(n, inputs), which makes them; Load(words), a quad of codes of each lane as it multiplies
+// them; Sums, an integer a lane: Begin(of all lanes), MultiplyAdd(inputs, quad, codes, sums), and
+// Total(sums); FusedMultiplyAdd(a, b, sum) of Floats; and kMaxRows, of a tile.
 
 inline constexpr int kQuadInputs = 4;
 inline constexpr int kQuads = kChunkInputs / kQuadInputs;
@@ -291,6 +296,7 @@ constexpr LinearKernel QuadKernelOf(std::string_view name) {
           .dtype = DType::kBfloat16,
           .panel_outputs = 2 * Engine::Lanes::kLanes,
           .inputs_per_step = kQuadInputs,
+          .quads = true,
           .steps_multiple = 1,
           .item_rows = kItemRows,
           .run = nullptr,

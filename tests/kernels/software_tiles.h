@@ -34,6 +34,8 @@ struct SoftwareTiles {
     configured_ = false;
   }
 
+  static bool configured() { return configured_; }
+
   template <int kTile>
   static void Zero() {
     std::memset(&At<kTile>(), 0, sizeof(Tile));

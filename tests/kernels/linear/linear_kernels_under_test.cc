@@ -15,7 +15,6 @@
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
 #include "kernels/linear/block_chunks-inl.h"
-#include "kernels/linear/block_lanes_avx512-inl.h"
 // After block_chunks-inl.h.
 #include "kernels/linear/linear_blocks-inl.h"
 // After linear_blocks-inl.h.
@@ -62,6 +61,14 @@ HWY_POP_ATTRIBUTES
 #endif
 
 namespace structattn {
+
+bool SoftwareTilesAreReleased() {
+#if defined(__x86_64__)
+  return !SoftwareTiles::configured();
+#else
+  return true;
+#endif
+}
 
 std::vector<const LinearKernel*> BlockKernelsUnderTest() {
   std::vector<const LinearKernel*> kernels;

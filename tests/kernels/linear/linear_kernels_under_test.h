@@ -12,6 +12,9 @@ namespace structattn {
 // they add to that in software.
 std::vector<const LinearKernel*> LinearKernelsUnderTest();
 
+// Whether this thread has no software tile configured: after every call it must not.
+bool SoftwareTilesAreReleased();
+
 // Of weights in blocks.
 std::vector<const LinearKernel*> BlockKernelsUnderTest();
 
