@@ -17,8 +17,9 @@ struct AmxTiles {
   static constexpr int kRows = 16;
 
   // Around a thread's use of tiles: they are zero afterwards, so no context switch carries them.
-  // Two bands of rows may have fewer than 16: `first` those of tiles 0, 1 and 4, `second` those of
-  // tiles 2, 3 and 5. Neither is 0.
+  // Some have fewer rows than 16: `first` those of tiles 0, 1 and 4, `second` those of tiles 2, 3
+  // and
+  // 5. Neither is 0.
   static void Configure(int first = kRows, int second = kRows) {
     struct alignas(64) Config {
       uint8_t palette;

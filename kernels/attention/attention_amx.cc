@@ -78,11 +78,11 @@ std::vector<float> SmallAttention(const AttentionKernel& kernel) {
 bool Agree(const AttentionKernel& a, const AttentionKernel& b) {
   std::vector<float> first;
   std::vector<float> second;
-  std::thread([&] {  // A thread of its own, whose scratch ends with it.
+  std::thread own([&] {  // Its scratch ends with it.
     first = SmallAttention(a);
     second = SmallAttention(b);
-  })
-      .join();
+  });
+  own.join();
   for (size_t n = 0; n < first.size(); ++n) {
     if (!(std::abs(first[n] - second[n]) <= 0x1p-6f)) return false;
   }

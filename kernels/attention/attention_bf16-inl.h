@@ -46,27 +46,21 @@ struct Scratch {
   alignas(64) float weight_sums[kRows * 16];   // l, in lanes.
   float maximum[kRows];                        // m
   alignas(64) Bfloat16 zeros[kMaxHeadDim];
-  Pair* values;   // [head_dim / kPairDims][kValueStride]
-  float* sums;    // o: [rows][head_dim]
-  float* single;  // [1 + Engine::kRowStep][head_dim]
+  hwy::AlignedFreeUniquePtr<Pair[]> values;   // [head_dim / kPairDims][kValueStride]
+  hwy::AlignedFreeUniquePtr<float[]> sums;    // o: [rows][head_dim]
+  hwy::AlignedFreeUniquePtr<float[]> single;  // [1 + Engine::kRowStep][head_dim]
 
   void Reserve(int64_t head_dim) {
     if (head_dim <= head_dim_) return;
     head_dim_ = head_dim;
-    const int64_t value_pairs = (head_dim + kPairDims - 1) / kPairDims * kValueStride;
-    const int64_t sum_floats = (kRows + 1 + Engine::kRowStep) * head_dim;
-    values_ = hwy::AllocateAligned<Pair>(value_pairs);
-    sums_ = hwy::AllocateAligned<float>(sum_floats);
-    STRUCTATTN_CHECK(values_ != nullptr && sums_ != nullptr);
-    values = values_.get();
-    sums = sums_.get();
-    single = sums + kRows * head_dim;
+    values = hwy::AllocateAligned<Pair>((head_dim + kPairDims - 1) / kPairDims * kValueStride);
+    sums = hwy::AllocateAligned<float>(kRows * head_dim);
+    single = hwy::AllocateAligned<float>((1 + Engine::kRowStep) * head_dim);
+    STRUCTATTN_CHECK(values != nullptr && sums != nullptr && single != nullptr);
   }
 
  private:
   int64_t head_dim_ = 0;
-  hwy::AlignedFreeUniquePtr<Pair[]> values_;
-  hwy::AlignedFreeUniquePtr<float[]> sums_;
 };
 
 // An Engine has: kRowStep (rows are cut into multiples of it), kBandRows, Begin() and End() around
@@ -99,7 +93,7 @@ class Panel {
     for (int row = 0; row < rows; ++row) LoadQuery(row);
     std::fill_n(s_.maximum, rows, -std::numeric_limits<float>::infinity());
     std::memset(s_.weight_sums, 0, sizeof(float) * 16 * rows);
-    std::memset(s_.sums, 0, sizeof(float) * rows * head_.head_dim);
+    std::memset(s_.sums.get(), 0, sizeof(float) * rows * head_.head_dim);
     const int32_t total = RowKeys(rows - 1);
     const KeyGroup* groups = s_.groups.data();
     for (int32_t begin = 0; begin < total; begin += kChunkKeys) {
@@ -181,7 +175,7 @@ class Panel {
       } else if (in_pieces) {
         AddListedValues(rows, band_keys);
       } else {
-        AddValues(s_.weights, s_.sums, {.begin = band, .count = rows}, band_keys);
+        AddValues(s_.weights, s_.sums.get(), {.begin = band, .count = rows}, band_keys);
       }
     }
     return next;
@@ -223,7 +217,7 @@ class Panel {
   void PackValues(int first, int keys) {
     const Bfloat16** rows = s_.rows + first;
     const int whole = keys / 2 * 2;
-    Pair* to = s_.values;
+    Pair* to = s_.values.get();
     const int ahead = RowsAhead(head_.head_dim);
     for (int n = 0; n < whole; n += 2, to += kPairDims) {
       PrefetchRow(rows[n + ahead], head_.head_dim);
@@ -278,7 +272,7 @@ class Panel {
       s_.maximum[row] = maximum;
       const __m512 shift = _mm512_set1_ps(old - maximum);
       sums = _mm512_maskz_scalef_ps(kAllLanes, sums, shift);
-      float* own = s_.sums + int64_t{row} * head_.head_dim;
+      float* own = s_.sums.get() + int64_t{row} * head_.head_dim;
       for (int dim = 0; dim < head_.head_dim; dim += 16) {
         _mm512_storeu_ps(own + dim,
                          _mm512_maskz_scalef_ps(kAllLanes, _mm512_loadu_ps(own + dim), shift));
@@ -291,7 +285,7 @@ class Panel {
   // Adds the packed values, weighted, to some rows of `sums`.
   void AddValues(const Pair* weights, float* sums, Rows rows, int keys) {
     Engine::AddValues({.weights = weights,
-                       .values = s_.values,
+                       .values = s_.values.get(),
                        .sums = sums + int64_t{rows.begin} * head_.head_dim,
                        .head_dim = head_.head_dim,
                        .keys = keys,
@@ -304,7 +298,7 @@ class Panel {
       if (rows <= Engine::kDirectRows && head_.head_dim % 32 == 0) {
         return Engine::AddListedValues(s_.rows, {.weights = s_.weights,
                                                  .values = nullptr,
-                                                 .sums = s_.sums,
+                                                 .sums = s_.sums.get(),
                                                  .head_dim = head_.head_dim,
                                                  .keys = keys,
                                                  .rows = rows});
@@ -313,7 +307,7 @@ class Panel {
     for (int n = 0; n < keys; n += kPieceKeys) {
       const int piece = std::min(kPieceKeys, keys - n);
       PackValues(n, piece);
-      AddValues(s_.weights + n / 2, s_.sums, {.begin = 0, .count = rows}, piece);
+      AddValues(s_.weights + n / 2, s_.sums.get(), {.begin = 0, .count = rows}, piece);
     }
   }
 
@@ -322,15 +316,16 @@ class Panel {
     const int keys = std::clamp(RowKeys(row) - begin, 0, kChunkKeys);
     if (keys == 0) return;
     PackValues(0, keys);
-    float* own = s_.sums + int64_t{row} * head_.head_dim;
-    std::memcpy(s_.single, own, sizeof(float) * head_.head_dim);
-    AddValues(s_.weights + (row - band) * kRowPairs, s_.single, {.begin = 0, .count = 1}, keys);
-    std::memcpy(own, s_.single, sizeof(float) * head_.head_dim);
+    float* own = s_.sums.get() + int64_t{row} * head_.head_dim;
+    std::memcpy(s_.single.get(), own, sizeof(float) * head_.head_dim);
+    AddValues(s_.weights + (row - band) * kRowPairs, s_.single.get(), {.begin = 0, .count = 1},
+              keys);
+    std::memcpy(own, s_.single.get(), sizeof(float) * head_.head_dim);
   }
 
   // A row that sees no key becomes zero. Adding zero makes -0, which padding could turn, one zero.
   void Store(int row) {
-    const float* sums = s_.sums + int64_t{row} * head_.head_dim;
+    const float* sums = s_.sums.get() + int64_t{row} * head_.head_dim;
     const float sum = SumOfLanes(_mm512_load_ps(s_.weight_sums + row * 16));
     const __m512 divisor = _mm512_set1_ps(RowKeys(row) > 0 ? sum : 1.0f);
     const int64_t offset = RowOffset(row);

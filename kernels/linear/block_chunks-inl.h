@@ -84,7 +84,28 @@ class BlockChunks {
     }
     return plane;
   }
+
+  // The bits that are not in nibbles, of half a panel.
+  struct Planes {
+    Words fifth;
+    Words sixth;
+  };
+  static Planes ReadPlanes(const uint8_t* chunk, int half) {
+    return {ReadPlane<4>(chunk + kAt.fifth_bits + 4 * half * kLanes),
+            ReadPlane<5>(chunk + kAt.sixth_bits + 4 * half * kLanes)};
+  }
 };
+
+// Maker::Of<kFormat>() of each format.
+template <class Maker>
+const BlockKernel& BlockKernelFor(BlockFormat format) {
+  static constexpr BlockKernel kKernels[] = {
+      Maker::template Of<BlockFormat::kQ4_0>(), Maker::template Of<BlockFormat::kQ4_1>(),
+      Maker::template Of<BlockFormat::kQ5_0>(), Maker::template Of<BlockFormat::kQ5_1>(),
+      Maker::template Of<BlockFormat::kQ8_0>(), Maker::template Of<BlockFormat::kQ4_K>(),
+      Maker::template Of<BlockFormat::kQ5_K>(), Maker::template Of<BlockFormat::kQ6_K>()};
+  return kKernels[static_cast<int>(format)];
+}
 
 }  // namespace
 }  // namespace structattn

@@ -431,7 +431,7 @@ constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
                          .find_blocks = nullptr};
   if constexpr (!std::is_same_v<typename Format::Input, Bfloat16>) {
     kernel.run_blocks = RunItem<FloatEngine, BlockPanels<FloatEngine>>;
-    kernel.find_blocks = BlockKernelFor<typename FloatEngine::Format>;
+    kernel.find_blocks = BlockKernelFor<FloatBlocks<typename FloatEngine::Format>>;
   }
   return kernel;
 }

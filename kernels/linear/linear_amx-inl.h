@@ -25,8 +25,7 @@ inline constexpr int64_t kTileInputs = 2 * kTileRows;
 inline constexpr int64_t kTileCells = kTileRows * kPanelOutputs<Bfloat16Pairs>;  // A panel's.
 
 // Up to 32 rows of the inputs, over one block of steps.
-class TileRows {
- public:
+struct TileRows {
   TileRows(const LinearItem& item, int64_t begin, int64_t end, StepBlock block)
       : begin(begin), count(static_cast<int>(end - begin)) {
     const auto* const inputs = static_cast<const Bfloat16*>(item.input);
@@ -107,56 +106,57 @@ class TileItem {
     }
   }
 
-  // Adds the products of a block to the sums, which wait in memory for the next block of steps.
-  // Tiles 0 to 3 are sums, 4 and 5 two bands of rows, 6 and 7 the halves of the panel.
-  template <int kBands>
+  // Of a band that is kHeight tiles high: adds the products of a block to the sums, which wait in
+  // memory for the next block of steps. Tiles 0 to 3 are sums, 4 and 5 the rows, 6 and 7 the halves
+  // of the panel.
+  template <int kHeight>
   void RunTiles(const TileRows& rows, int64_t panel, StepBlock block, float* waiting) const {
     if (block.begin == 0) {
-      ZeroSums<kBands>();
+      ZeroSums<kHeight>();
     } else {
-      LoadSums<kBands>(waiting);
+      LoadSums<kHeight>(waiting);
     }
     const auto* const cells = static_cast<const uint32_t*>(item_.panels) +
                               (panel * steps_ + block.begin) * kPanelOutputs<Bfloat16Pairs>;
     if (rows.begin == item_.row_begin) {  // Later rows find the panel in a cache.
-      Multiply<kBands, true>(rows, cells, block);
+      Multiply<kHeight, true>(rows, cells, block);
     } else {
-      Multiply<kBands, false>(rows, cells, block);
+      Multiply<kHeight, false>(rows, cells, block);
     }
     if (block.end == steps_) {
-      Finish<kBands>(rows, panel);
+      Finish<kHeight>(rows, panel);
     } else {
-      StoreSums<kBands>(waiting, kSumStride);
+      StoreSums<kHeight>(waiting, kSumStride);
     }
   }
 
-  template <int kBands>
+  template <int kHeight>
   static void ZeroSums() {
     Tiles::template Zero<0>();
     Tiles::template Zero<1>();
-    if constexpr (kBands == 2) {
+    if constexpr (kHeight == 2) {
       Tiles::template Zero<2>();
       Tiles::template Zero<3>();
     }
   }
 
-  template <int kBands>
+  template <int kHeight>
   static void LoadSums(const float* from) {
     constexpr int64_t kBytes = kSumStride * sizeof(float);
     Tiles::template Load<0>(from, kBytes);
     Tiles::template Load<1>(from + kTileRows, kBytes);
-    if constexpr (kBands == 2) {
+    if constexpr (kHeight == 2) {
       Tiles::template Load<2>(from + kTileRows * kSumStride, kBytes);
       Tiles::template Load<3>(from + kTileRows * kSumStride + kTileRows, kBytes);
     }
   }
 
-  template <int kBands>
+  template <int kHeight>
   static void StoreSums(float* to, int64_t stride) {
     const int64_t bytes = stride * static_cast<int64_t>(sizeof(float));
     Tiles::template Store<0>(to, bytes);
     Tiles::template Store<1>(to + kTileRows, bytes);
-    if constexpr (kBands == 2) {
+    if constexpr (kHeight == 2) {
       Tiles::template Store<2>(to + kTileRows * stride, bytes);
       Tiles::template Store<3>(to + kTileRows * stride + kTileRows, bytes);
     }
@@ -164,24 +164,25 @@ class TileItem {
 
   // A CPU (Granite Rapids) that has not stored a tile for half a microsecond takes another third of
   // one for its next. So a tile that is at hand is stored now and then, for nobody.
-  template <int kBands, bool kFetch>
+  template <int kHeight, bool kFetch>
   static void Multiply(const TileRows& rows, const uint32_t* panel, StepBlock block) {
     constexpr int64_t kTilesPerStore = 8;
     alignas(64) float unread[kTileRows * kLanes];
     const char* at = rows.at;
     for (int64_t tile = 0; tile < rows.whole_tiles; ++tile) {
-      if (tile % kTilesPerStore == kTilesPerStore - 1)
+      if (tile % kTilesPerStore == kTilesPerStore - 1) {
         Tiles::template Store<6>(unread, kPanelStepBytes / 2);
-      MultiplyTile<kBands, kFetch>(at, rows.stride, panel);
+      }
+      MultiplyTile<kHeight, kFetch>(at, rows.stride, panel);
       at += sizeof(rows.rest[0]);
       panel += kTileCells;
     }
     if (rows.whole_tiles * kTileRows < block.end - block.begin) {
-      MultiplyTile<kBands, kFetch>(rows.rest[0], sizeof(rows.rest[0]), panel);
+      MultiplyTile<kHeight, kFetch>(rows.rest[0], sizeof(rows.rest[0]), panel);
     }
   }
 
-  template <int kBands, bool kFetch>
+  template <int kHeight, bool kFetch>
   static void MultiplyTile(const char* rows, int64_t stride, const uint32_t* panel) {
     if constexpr (kFetch) {
       constexpr int64_t kAhead = 4 * kTileCells;
@@ -194,7 +195,7 @@ class TileItem {
     Tiles::template MultiplyAdd<0, 4, 6>();
     Tiles::template Load<7>(panel + kLanes, kPanelStepBytes);
     Tiles::template MultiplyAdd<1, 4, 7>();
-    if constexpr (kBands == 2) {
+    if constexpr (kHeight == 2) {
       Tiles::template Load<5>(rows + kTileRows * stride, stride);
       Tiles::template MultiplyAdd<2, 5, 6>();
       Tiles::template MultiplyAdd<3, 5, 7>();
@@ -202,7 +203,7 @@ class TileItem {
   }
 
   // The sums become outputs, straight from the tiles where nothing is to be added.
-  template <int kBands>
+  template <int kHeight>
   void Finish(const TileRows& rows, int64_t panel) const {
     const int64_t first = panel * kSumStride;
     const int64_t outputs = std::min<int64_t>(kSumStride, item_.outputs - first);
@@ -211,10 +212,10 @@ class TileItem {
     const float* residual =
         item_.residual == nullptr ? nullptr : item_.residual + (to - item_.output);
     if (outputs == kSumStride && bias == nullptr && residual == nullptr) {
-      return StoreSums<kBands>(to, item_.output_stride);
+      return StoreSums<kHeight>(to, item_.output_stride);
     }
     alignas(64) float sums[kBandSums];
-    StoreSums<kBands>(sums, kSumStride);
+    StoreSums<kHeight>(sums, kSumStride);
     for (int row = 0; row < rows.count; ++row) {
       const int64_t place = row * item_.output_stride;
       for (int output = 0; output < outputs; output += kLanes) {

@@ -36,14 +36,11 @@ class ChunkExpander : BlockChunks<kFormat, Lanes> {
   static void ExpandChunk(const typename Base::Place& at, int64_t first_step, const Take& take) {
     const uint8_t* const chunk = at.chunk;
     Floats shift[2] = {};
-    Words fifth[2];
-    Words sixth[2];
+    const typename Base::Planes planes[2] = {Base::ReadPlanes(chunk, 0),
+                                             Base::ReadPlanes(chunk, 1)};
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      const int output = half * kLanes;
-      if constexpr (kBlock.has_shift) shift[half] = Base::ReadShift(at, output);
-      fifth[half] = Base::template ReadPlane<4>(chunk + kAt.fifth_bits + 4 * output);
-      sixth[half] = Base::template ReadPlane<5>(chunk + kAt.sixth_bits + 4 * output);
+      if constexpr (kBlock.has_shift) shift[half] = Base::ReadShift(at, half * kLanes);
     }
 #pragma GCC unroll 2
     for (int group = 0; group < kBlock.groups_per_chunk; ++group) {
@@ -62,8 +59,8 @@ class ChunkExpander : BlockChunks<kFormat, Lanes> {
           Ints even;
           Ints odd;
           ReadCodes(chunk + kAt.codes + half * kLanes, pair, even, odd);
-          AddBits<4>(fifth[half], 2 * pair, even, odd);
-          AddBits<5>(sixth[half], 2 * pair, even, odd);
+          AddBits<4>(planes[half].fifth, 2 * pair, even, odd);
+          AddBits<5>(planes[half].sixth, 2 * pair, even, odd);
           take(first_step + 2 * pair, half, Value(even, scale[half], shift[half]));
           take(first_step + 2 * pair + 1, half, Value(odd, scale[half], shift[half]));
         }
@@ -140,22 +137,16 @@ void MultiplyRows(const void* panel, int64_t first, int64_t count, const FewRows
   }
 }
 
-template <BlockFormat kFormat, class Format>
-constexpr BlockKernel BlockKernelOf() {
-  return {.unpack = UnpackTo<kFormat, typename Format::Lanes>,
-          .multiply = {MultiplyRows<kFormat, Format, 1>, MultiplyRows<kFormat, Format, 2>,
-                       MultiplyRows<kFormat, Format, 3>, MultiplyRows<kFormat, Format, 4>}};
-}
-
+// For BlockKernelFor.
 template <class Format>
-const BlockKernel& BlockKernelFor(BlockFormat format) {
-  static constexpr BlockKernel kKernels[] = {
-      BlockKernelOf<BlockFormat::kQ4_0, Format>(), BlockKernelOf<BlockFormat::kQ4_1, Format>(),
-      BlockKernelOf<BlockFormat::kQ5_0, Format>(), BlockKernelOf<BlockFormat::kQ5_1, Format>(),
-      BlockKernelOf<BlockFormat::kQ8_0, Format>(), BlockKernelOf<BlockFormat::kQ4_K, Format>(),
-      BlockKernelOf<BlockFormat::kQ5_K, Format>(), BlockKernelOf<BlockFormat::kQ6_K, Format>()};
-  return kKernels[static_cast<int>(format)];
-}
+struct FloatBlocks {
+  template <BlockFormat kFormat>
+  static constexpr BlockKernel Of() {
+    return {.unpack = UnpackTo<kFormat, typename Format::Lanes>,
+            .multiply = {MultiplyRows<kFormat, Format, 1>, MultiplyRows<kFormat, Format, 2>,
+                         MultiplyRows<kFormat, Format, 3>, MultiplyRows<kFormat, Format, 4>}};
+  }
+};
 
 }  // namespace
 }  // namespace structattn

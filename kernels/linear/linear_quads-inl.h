@@ -4,8 +4,9 @@
 //
 // Definition. The 32 inputs x of a row that meet a chunk are integers n times a power of two:
 //   unit = 2^(e - 14), where 2^e is the least power of two above all |x|, and at least 2^-86;
-//   n = x / unit to the nearest integer, ties to even: at most 2^14 in magnitude, and exact for
-//   inputs within a factor of 2^6 of the largest. Where an x is not finite, unit is NaN.
+//   n = x / unit to the nearest integer, ties to even: at most 2^14 in magnitude, and, where that
+//   least is not needed, exact for inputs within a factor of 2^6 of the largest. Where an x is not
+//   finite, unit is NaN.
 // A sum begins at 0 and meets chunk after chunk; in a chunk, group after group of values with a
 // scale,
 //   sum = sum + float(sum over the group of n * (code - offset)) * (scale * unit)
@@ -14,9 +15,8 @@
 // each as one fused multiply-add; bias and residual come last. Integers are exact, whatever their
 // order: all engines give the same bits.
 //
-// Against numbers of the weights this saves what is most of the work of a generated token, to
-// expand each of them: four codes of an output lie in one word, and an instruction multiplies 4 x
-// 16 of them.
+// No weight is expanded to a number, which would be most of the work of a generated token: four
+// codes of an output lie in one word, and are multiplied as they are.
 
 namespace structattn {
 namespace {
@@ -24,7 +24,8 @@ namespace {
 // An Engine has: Lanes, of block_chunks-inl.h; Inputs, the n of a chunk as it multiplies them, and
 // Split(n, inputs), which makes them; Load(words), a quad of codes of each lane as it multiplies
 // them; Sums, an integer a lane: Begin(of all lanes), MultiplyAdd(inputs, quad, codes, sums), and
-// Total(sums); FusedMultiplyAdd(a, b, sum) of Floats; and kMaxRows, of a tile.
+// Total(sums); FusedMultiplyAdd(a, b, sum) of Floats; and kMaxRows, of a tile: 2
+// or 4.
 
 inline constexpr int kQuadInputs = 4;
 inline constexpr int kQuads = kChunkInputs / kQuadInputs;
@@ -97,13 +98,8 @@ class QuadRows : BlockChunks<kFormat, typename Engine::Lanes> {
   static void MultiplyChunk(const typename Base::Place& at, const FixedChunk<Engine>* staged,
                             int64_t stride, Floats (&sums)[kRows][2]) {
     const uint8_t* const chunk = at.chunk;
-    Words fifth[2];
-    Words sixth[2];
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; ++half) {
-      fifth[half] = Base::template ReadPlane<4>(chunk + kAt.fifth_bits + 4 * half * kLanes);
-      sixth[half] = Base::template ReadPlane<5>(chunk + kAt.sixth_bits + 4 * half * kLanes);
-    }
+    const typename Base::Planes planes[2] = {Base::ReadPlanes(chunk, 0),
+                                             Base::ReadPlanes(chunk, 1)};
 #pragma GCC unroll 2
     for (int group = 0; group < kGroups; ++group) {
       typename Engine::Sums integers[kRows][2];
@@ -119,7 +115,7 @@ class QuadRows : BlockChunks<kFormat, typename Engine::Lanes> {
         Base::Prefetch(chunk, quad, kQuads);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
-          const auto codes = Engine::Load(ReadCodes(chunk, quad, half, fifth[half], sixth[half]));
+          const auto codes = Engine::Load(ReadCodes(chunk, quad, half, planes[half]));
 #pragma GCC unroll 4
           for (int row = 0; row < kRows; ++row) {
             Engine::MultiplyAdd(staged[row * stride].inputs, quad, codes, integers[row][half]);
@@ -155,7 +151,8 @@ class QuadRows : BlockChunks<kFormat, typename Engine::Lanes> {
   }
 
   // A quad of codes of each output, in bytes.
-  static Words ReadCodes(const uint8_t* chunk, int quad, int half, Words fifth, Words sixth) {
+  static Words ReadCodes(const uint8_t* chunk, int quad, int half,
+                         const typename Base::Planes& planes) {
     constexpr uint32_t kNibbles = 0x0f0f0f0f;
     constexpr uint32_t kBits = 0x01010101;
     constexpr bool kWhole = kBlock.code_bits == 8;
@@ -165,9 +162,9 @@ class QuadRows : BlockChunks<kFormat, typename Engine::Lanes> {
                 sizeof(codes));
     if constexpr (!kWhole) codes = (quad % 2 == 0 ? codes : codes >> 4) & kNibbles;
     if constexpr (kBlock.code_bits == 5 || kBlock.code_bits == 6) {
-      codes |= ((fifth >> quad) & kBits) << 4;
+      codes |= ((planes.fifth >> quad) & kBits) << 4;
     }
-    if constexpr (kBlock.code_bits == 6) codes |= ((sixth >> quad) & kBits) << 5;
+    if constexpr (kBlock.code_bits == 6) codes |= ((planes.sixth >> quad) & kBits) << 5;
     return codes;
   }
 };
@@ -232,8 +229,9 @@ class QuadItem {
     for (int row = 0; row < rows_; ++row, sums += kOutputs) {
       const int64_t place = (item_.row_begin + row) * item_.output_stride + first;
       if (left >= kOutputs) {
-        for (int i = 0; i < kOutputs; i += Lanes::kLanes)
+        for (int i = 0; i < kOutputs; i += Lanes::kLanes) {
           FinishLanes<Floats>(first + i, place + i, sums + i);
+        }
       } else {
         for (int64_t i = 0; i < left; ++i) FinishLanes<float>(first + i, place + i, sums + i);
       }
@@ -266,29 +264,22 @@ void RunQuadItem(const LinearItem& item) {
   QuadItem<Engine>(item).Run();
 }
 
-template <BlockFormat kFormat, class Engine>
-constexpr BlockKernel QuadBlockKernelOf() {
-  BlockKernel kernel = {};
-  static_assert(Engine::kMaxRows <= kMostFewRows);
-  kernel.multiply[0] = QuadRows<kFormat, Engine, 1>::Multiply;
-  if constexpr (Engine::kMaxRows >= 2) kernel.multiply[1] = QuadRows<kFormat, Engine, 2>::Multiply;
-  if constexpr (Engine::kMaxRows >= 3) kernel.multiply[2] = QuadRows<kFormat, Engine, 3>::Multiply;
-  if constexpr (Engine::kMaxRows >= 4) kernel.multiply[3] = QuadRows<kFormat, Engine, 4>::Multiply;
-  return kernel;
-}
-
+// For BlockKernelFor.
 template <class Engine>
-const BlockKernel& QuadBlockKernelFor(BlockFormat format) {
-  static constexpr BlockKernel kKernels[] = {QuadBlockKernelOf<BlockFormat::kQ4_0, Engine>(),
-                                             QuadBlockKernelOf<BlockFormat::kQ4_1, Engine>(),
-                                             QuadBlockKernelOf<BlockFormat::kQ5_0, Engine>(),
-                                             QuadBlockKernelOf<BlockFormat::kQ5_1, Engine>(),
-                                             QuadBlockKernelOf<BlockFormat::kQ8_0, Engine>(),
-                                             QuadBlockKernelOf<BlockFormat::kQ4_K, Engine>(),
-                                             QuadBlockKernelOf<BlockFormat::kQ5_K, Engine>(),
-                                             QuadBlockKernelOf<BlockFormat::kQ6_K, Engine>()};
-  return kKernels[static_cast<int>(format)];
-}
+struct QuadBlocks {
+  template <BlockFormat kFormat>
+  static constexpr BlockKernel Of() {
+    static_assert(Engine::kMaxRows == 2 || Engine::kMaxRows == 4);
+    BlockKernel kernel = {};
+    kernel.multiply[0] = QuadRows<kFormat, Engine, 1>::Multiply;
+    kernel.multiply[1] = QuadRows<kFormat, Engine, 2>::Multiply;
+    if constexpr (Engine::kMaxRows == 4) {
+      kernel.multiply[2] = QuadRows<kFormat, Engine, 3>::Multiply;
+      kernel.multiply[3] = QuadRows<kFormat, Engine, 4>::Multiply;
+    }
+    return kernel;
+  }
+};
 
 template <class Engine>
 constexpr LinearKernel QuadKernelOf(std::string_view name) {
@@ -301,7 +292,7 @@ constexpr LinearKernel QuadKernelOf(std::string_view name) {
           .item_rows = kItemRows,
           .run = nullptr,
           .run_blocks = RunQuadItem<Engine>,
-          .find_blocks = QuadBlockKernelFor<Engine>};
+          .find_blocks = BlockKernelFor<QuadBlocks<Engine>>};
 }
 
 }  // namespace

@@ -196,6 +196,9 @@ class LinearBlocksTest : public testing::TestWithParam<Case> {
   WeightArena arena_;
 };
 
+// Kernels of integers; the others are as exact as their products of floats.
+class IntegerBlocksTest : public LinearBlocksTest {};
+
 void ExpectSameBits(const std::vector<float>& got, const std::vector<float>& expected,
                     const Shape& shape) {
   ASSERT_EQ(got.size(), expected.size());
@@ -311,8 +314,7 @@ TEST_P(LinearBlocksTest, StacksViewsAndWritesBesideOthers) {
 
 // Inputs lose at most half a unit of 2^-14 of their chunk's power of two, which is at most twice
 // the largest of them; then come 3 roundings a chunk of what is there.
-TEST_P(LinearBlocksTest, IsNearTheExactProduct) {
-  if (kernel().dtype != DType::kBfloat16) return;  // As exact as the product of floats.
+TEST_P(IntegerBlocksTest, IsNearTheExactProduct) {
   const Shape shape = {5, 70, 6};
   const int64_t inputs = shape.blocks * BlockInputs();
   const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 71);
@@ -344,8 +346,7 @@ TEST_P(LinearBlocksTest, IsNearTheExactProduct) {
   }
 }
 
-TEST_P(LinearBlocksTest, OnlyItsOwnChunkMakesARowNan) {
-  if (kernel().dtype != DType::kBfloat16) return;  // Floats carry their own.
+TEST_P(IntegerBlocksTest, OnlyItsOwnChunkMakesARowNan) {
   const Shape shape = {3, 33, LayoutOf(format()).chunks == 1 ? 9 : 2};
   const int64_t inputs = shape.blocks * BlockInputs();
   const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 75);
@@ -359,6 +360,11 @@ TEST_P(LinearBlocksTest, OnlyItsOwnChunkMakesARowNan) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, IntegerBlocksTest,
+                         testing::Combine(testing::ValuesIn(IntegerKernelsUnderTest()),
+                                          testing::ValuesIn(kBlockFormats)),
+                         NameOf);
 
 INSTANTIATE_TEST_SUITE_P(Kernels, LinearBlocksTest,
                          testing::Combine(testing::ValuesIn(BlockKernelsUnderTest()),

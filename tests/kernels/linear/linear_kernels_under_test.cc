@@ -70,13 +70,18 @@ bool SoftwareTilesAreReleased() {
 #endif
 }
 
-std::vector<const LinearKernel*> BlockKernelsUnderTest() {
+std::vector<const LinearKernel*> IntegerKernelsUnderTest() {
   std::vector<const LinearKernel*> kernels;
-  for (const LinearKernel* kernel : LinearKernelsUnderTest()) {
-    if (kernel->run_blocks != nullptr) kernels.push_back(kernel);
-  }
   for (const auto set : kQuadKernelSets) {
     for (const LinearKernel& kernel : set()) kernels.push_back(&kernel);
+  }
+  return kernels;
+}
+
+std::vector<const LinearKernel*> BlockKernelsUnderTest() {
+  std::vector<const LinearKernel*> kernels = IntegerKernelsUnderTest();
+  for (const LinearKernel* kernel : LinearKernelsUnderTest()) {
+    if (kernel->run_blocks != nullptr) kernels.push_back(kernel);
   }
   return kernels;
 }

@@ -15,8 +15,9 @@ std::vector<const LinearKernel*> LinearKernelsUnderTest();
 // Whether this thread has no software tile configured: after every call it must not.
 bool SoftwareTilesAreReleased();
 
-// Of weights in blocks.
+// Of weights in blocks: all, and those of linear_quads-inl.h.
 std::vector<const LinearKernel*> BlockKernelsUnderTest();
+std::vector<const LinearKernel*> IntegerKernelsUnderTest();
 
 }  // namespace structattn
 
