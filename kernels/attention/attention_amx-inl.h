@@ -11,25 +11,27 @@ inline constexpr int kRowTile = 4;
 inline constexpr int kColumnTile = 6;
 
 // One operand of a product in memory: tile n begins at at[n], its rows are `stride` bytes apart,
-// and the next depth is `step` pairs on.
+// and the next depth lies
+// `depth_stride` pairs on.
 struct TileOperand {
   const Pair* at[2];
   int64_t stride;
-  int64_t step;
+  int64_t depth_stride;
 };
 
 template <class Tiles, int kRows, int kColumns>
 inline void MultiplyTiles(const TileOperand& rows, const TileOperand& columns, int depth) {
   for (int d = 0; d < depth; ++d) {
-    Tiles::template Load<kRowTile>(rows.at[0] + d * rows.step, rows.stride);
-    Tiles::template Load<kColumnTile>(columns.at[0] + d * columns.step, columns.stride);
+    Tiles::template Load<kRowTile>(rows.at[0] + d * rows.depth_stride, rows.stride);
+    Tiles::template Load<kColumnTile>(columns.at[0] + d * columns.depth_stride, columns.stride);
     Tiles::template MultiplyAdd<0, kRowTile, kColumnTile>();
     if constexpr (kColumns == 2) {
-      Tiles::template Load<kColumnTile + 1>(columns.at[1] + d * columns.step, columns.stride);
+      Tiles::template Load<kColumnTile + 1>(columns.at[1] + d * columns.depth_stride,
+                                            columns.stride);
       Tiles::template MultiplyAdd<1, kRowTile, kColumnTile + 1>();
     }
     if constexpr (kRows == 2) {
-      Tiles::template Load<kRowTile + 1>(rows.at[1] + d * rows.step, rows.stride);
+      Tiles::template Load<kRowTile + 1>(rows.at[1] + d * rows.depth_stride, rows.stride);
       Tiles::template MultiplyAdd<2, kRowTile + 1, kColumnTile>();
       if constexpr (kColumns == 2) {
         Tiles::template MultiplyAdd<3, kRowTile + 1, kColumnTile + 1>();
@@ -40,7 +42,7 @@ inline void MultiplyTiles(const TileOperand& rows, const TileOperand& columns, i
 
 template <class Tiles>
 struct TileEngine {
-  static constexpr int kRowStep = kTileRows;
+  static constexpr int kRowMultiple = kTileRows;
   static constexpr int kBandRows = 2 * kTileRows;
   static constexpr int kDirectRows = 0;
   static void Begin() { Tiles::Configure(); }
@@ -61,44 +63,44 @@ struct TileEngine {
   static TileOperand RowOperand(const Pair* rows) {
     return {.at = {rows, rows + kTileRows * kRowPairs},
             .stride = kRowPairs * static_cast<int64_t>(sizeof(Pair)),
-            .step = kPairDims};
+            .depth_stride = kPairDims};
   }
 
   template <int kRows>
   static void ScoreRows(const ScoreArgs& args) {
     int g = 0;
-    for (; g + 2 <= args.group_count; g += 2) ScoreTiles<kRows, 2>(args, args.groups + g);
-    if (g < args.group_count) ScoreTiles<kRows, 1>(args, args.groups + g);
+    for (; g + 2 <= args.key_tile_count; g += 2) ScoreTiles<kRows, 2>(args, args.key_tiles + g);
+    if (g < args.key_tile_count) ScoreTiles<kRows, 1>(args, args.key_tiles + g);
   }
 
   template <int kRows, int kColumns>
-  static void ScoreTiles(const ScoreArgs& args, const KeyGroup* groups) {
+  static void ScoreTiles(const ScoreArgs& args, const KeyTile* key_tiles) {
     ZeroSums<kRows, kColumns>();
     const int64_t block_size = args.head->block_size;
     const TileOperand keys = {
-        .at = {args.head->Keys(groups[0]), args.head->Keys(groups[kColumns - 1])},
+        .at = {args.head->Keys(key_tiles[0]), args.head->Keys(key_tiles[kColumns - 1])},
         .stride = block_size * static_cast<int64_t>(sizeof(Pair)),
-        .step = kTileRows * block_size};
+        .depth_stride = kTileRows * block_size};
     MultiplyTiles<Tiles, kRows, kColumns>(RowOperand(args.query), keys,
                                           args.head->head_dim / (2 * kTileRows));
-    StoreScores<0>(args, groups[0], 0);
-    if constexpr (kRows == 2) StoreScores<2>(args, groups[0], kTileRows);
-    if constexpr (kColumns == 2) StoreScores<1>(args, groups[1], 0);
-    if constexpr (kRows == 2 && kColumns == 2) StoreScores<3>(args, groups[1], kTileRows);
+    StoreScores<0>(args, key_tiles[0], 0);
+    if constexpr (kRows == 2) StoreScores<2>(args, key_tiles[0], kTileRows);
+    if constexpr (kColumns == 2) StoreScores<1>(args, key_tiles[1], 0);
+    if constexpr (kRows == 2 && kColumns == 2) StoreScores<3>(args, key_tiles[1], kTileRows);
   }
 
-  // In order of rank: a partial group clobbers what the next one writes.
+  // In order of rank: a partial key tile clobbers what the next one writes.
   template <int kTile>
-  static void StoreScores(const ScoreArgs& args, const KeyGroup& group, int row) {
-    float* to = args.scores + row * kScoreStride + (group.rank - args.rank_begin);
-    if (group.visible == 0xffff) {
+  static void StoreScores(const ScoreArgs& args, const KeyTile& key_tile, int row) {
+    float* to = args.scores + row * kScoreStride + (key_tile.rank - args.rank_begin);
+    if (key_tile.visible == 0xffff) {
       Tiles::template Store<kTile>(to, kScoreStride * sizeof(float));
       return;
     }
-    alignas(64) float all[kTileRows * kGroupKeys];
-    Tiles::template Store<kTile>(all, kGroupKeys * sizeof(float));
+    alignas(64) float all[kTileRows * kTileKeys];
+    Tiles::template Store<kTile>(all, kTileKeys * sizeof(float));
     for (int r = 0; r < kTileRows; ++r) {
-      StoreVisible(_mm512_load_ps(all + r * kGroupKeys), group.visible, to + r * kScoreStride);
+      StoreVisible(_mm512_load_ps(all + r * kTileKeys), key_tile.visible, to + r * kScoreStride);
     }
   }
 
@@ -116,7 +118,7 @@ struct TileEngine {
       const Pair* column = args.values + dim / kPairDims * kValueStride;
       const TileOperand values = {.at = {column, column + kValueStride},
                                   .stride = kPairDims * static_cast<int64_t>(sizeof(Pair)),
-                                  .step = kTileRows * kPairDims};
+                                  .depth_stride = kTileRows * kPairDims};
       MultiplyTiles<Tiles, kRows, 2>(RowOperand(args.weights), values,
                                      (args.keys + 2 * kTileRows - 1) / (2 * kTileRows));
       Tiles::template Store<0>(sums, stride);
@@ -140,7 +142,7 @@ struct TileEngine {
 template <class Tiles>
 constexpr AttentionKernel TileKernel(std::string_view name) {
   return {.name = name,
-          .tile = {.rows = TileEngine<Tiles>::kBandRows, .row_step = kTileRows},
+          .band = {.rows = TileEngine<Tiles>::kBandRows, .row_multiple = kTileRows},
           .supports = [](int head_dim) { return head_dim % (2 * kTileRows) == 0; },
           .run = RunItem<TileEngine<Tiles>>};
 }

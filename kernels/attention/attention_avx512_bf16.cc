@@ -14,27 +14,27 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c
 namespace structattn {
 namespace {
 
-// sums[row][v] += the pairs of a row, broadcast, times `steps` vectors of pairs from each column.
+// sums[row][v] += the pairs of a row, broadcast, times `depth` vectors of pairs from each column.
 // Asks L2 for as many columns of `ahead`.
 template <int kRows, int kVecs, bool kPrefetch>
 HWY_INLINE void Multiply(const Pair* rows, const Pair* const (&columns)[kVecs],
-                         const Pair* const (&ahead)[kVecs], int64_t column_step, int64_t steps,
+                         const Pair* const (&ahead)[kVecs], int64_t column_stride, int64_t depth,
                          __m512 (&sums)[kRows][kVecs]) {
-  for (int64_t step = 0; step < steps; ++step) {
+  for (int64_t d = 0; d < depth; ++d) {
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
-      if (kPrefetch) _mm_prefetch(ahead[v] + step * column_step, _MM_HINT_T1);
+      if (kPrefetch) _mm_prefetch(ahead[v] + d * column_stride, _MM_HINT_T1);
     }
-    __m512bh cells[kVecs];
+    __m512bh loaded[kVecs];
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
-      cells[v] = (__m512bh)_mm512_loadu_si512(columns[v] + step * column_step);
+      loaded[v] = (__m512bh)_mm512_loadu_si512(columns[v] + d * column_stride);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      const auto pair = (__m512bh)_mm512_set1_epi32(static_cast<int>(rows[r * kRowPairs + step]));
+      const auto pair = (__m512bh)_mm512_set1_epi32(static_cast<int>(rows[r * kRowPairs + d]));
 #pragma GCC unroll 16
-      for (int v = 0; v < kVecs; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], cells[v], pair);
+      for (int v = 0; v < kVecs; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], loaded[v], pair);
     }
   }
 }
@@ -42,19 +42,20 @@ HWY_INLINE void Multiply(const Pair* rows, const Pair* const (&columns)[kVecs],
 // Registers hold 24 sums: many rows meet two columns at once, few rows more, which hides latency.
 constexpr int kMaxRows = 12;
 constexpr int kFewRows = 8;  // Of a generated token: keys come from memory.
-constexpr int kGroupsAhead = kChunkKeys / kGroupKeys;
+constexpr int kTilesAhead = kChunkKeys / kTileKeys;
 constexpr int Columns(int rows) { return rows > 6 ? 2 : rows > 3 ? 4 : 8; }
 
 template <int kRows, int kVecs, bool kPrefetch>
 HWY_INLINE void ScoreColumns(const ScoreArgs& args, int first) {
-  const KeyGroup* groups = args.groups + first;
+  const KeyTile* key_tiles = args.key_tiles + first;
   const Pair* columns[kVecs];
   const Pair* ahead[kVecs];
   __m512 sums[kRows][kVecs];
 #pragma GCC unroll 16
   for (int v = 0; v < kVecs; ++v) {
-    columns[v] = args.head->Keys(groups[v]);
-    ahead[v] = args.head->Keys(groups[std::min(v + kGroupsAhead, args.groups_left - first - 1)]);
+    columns[v] = args.head->Keys(key_tiles[v]);
+    ahead[v] =
+        args.head->Keys(key_tiles[std::min(v + kTilesAhead, args.key_tiles_left - first - 1)]);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -65,10 +66,10 @@ HWY_INLINE void ScoreColumns(const ScoreArgs& args, int first) {
                                     args.head->head_dim / 2, sums);
 #pragma GCC unroll 16
   for (int v = 0; v < kVecs; ++v) {
-    float* to = args.scores + (groups[v].rank - args.rank_begin);
+    float* to = args.scores + (key_tiles[v].rank - args.rank_begin);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      StoreVisible(sums[r][v], groups[v].visible, to + r * kScoreStride);
+      StoreVisible(sums[r][v], key_tiles[v].visible, to + r * kScoreStride);
     }
   }
 }
@@ -77,10 +78,10 @@ template <int kRows, bool kPrefetch>
 HWY_NOINLINE void ScoreRows(const ScoreArgs& args) {
   constexpr int kVecs = Columns(kRows);
   int g = 0;
-  for (; g + kVecs <= args.group_count; g += kVecs) {
+  for (; g + kVecs <= args.key_tile_count; g += kVecs) {
     ScoreColumns<kRows, kVecs, kPrefetch>(args, g);
   }
-  for (; g < args.group_count; ++g) ScoreColumns<kRows, 1, kPrefetch>(args, g);
+  for (; g < args.key_tile_count; ++g) ScoreColumns<kRows, 1, kPrefetch>(args, g);
 }
 
 template <int kRows, int kVecs>
@@ -209,7 +210,7 @@ struct PairEngine {
     ListedRows<4>(listed, args);
   }
 
-  static constexpr int kRowStep = 1;
+  static constexpr int kRowMultiple = 1;
   static constexpr int kBandRows = kMaxRows;
   static void Begin() {}
   static void End() {}
@@ -226,7 +227,7 @@ namespace structattn {
 
 const AttentionKernel* Avx512Bf16AttentionKernel() {
   static constexpr AttentionKernel kKernel = {.name = "AVX512_BF16",
-                                              .tile = {.rows = kMaxRows, .row_step = 1},
+                                              .band = {.rows = kMaxRows, .row_multiple = 1},
                                               .supports = [](int) { return true; },
                                               .run = RunItem<PairEngine>};
   static const bool supported =

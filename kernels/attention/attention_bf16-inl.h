@@ -33,29 +33,29 @@ namespace {
 template <class Engine>
 struct Scratch {
   // Engines may read and clobber whole steps of rows.
-  static constexpr int kRows = kPanelRows + Engine::kRowStep;
-  static constexpr int kBand = Engine::kBandRows + Engine::kRowStep;
+  static constexpr int kRows = kPanelRows + Engine::kRowMultiple;
+  static constexpr int kBand = Engine::kBandRows + Engine::kRowMultiple;
 
-  std::vector<KeyGroup> groups;
+  std::vector<KeyTile> key_tiles;
   std::vector<int32_t> row_keys;
-  const Bfloat16* rows[kChunkKeys + kRowsAhead + kGroupKeys];  // Of V, by rank within a chunk.
+  const Bfloat16* rows[kChunkKeys + kRowsAhead + kTileKeys];  // Of V, by rank within a chunk.
   alignas(64) Pair query[kRows * kRowPairs];
   alignas(64) Pair weights[kBand * kRowPairs];
   alignas(64) float scores[kBand * kScoreStride];
-  alignas(64) float over[kRows * kGroupKeys];  // Scores of ranks behind the chunk.
-  alignas(64) float weight_sums[kRows * 16];   // l, in lanes.
-  float maximum[kRows];                        // m
+  alignas(64) float over[kRows * kTileKeys];  // Scores of ranks behind the chunk.
+  alignas(64) float weight_sums[kRows * 16];  // l, in lanes.
+  float maximum[kRows];                       // m
   alignas(64) Bfloat16 zeros[kMaxHeadDim];
   hwy::AlignedFreeUniquePtr<Pair[]> values;   // [head_dim / kPairDims][kValueStride]
   hwy::AlignedFreeUniquePtr<float[]> sums;    // o: [rows][head_dim]
-  hwy::AlignedFreeUniquePtr<float[]> single;  // [1 + Engine::kRowStep][head_dim]
+  hwy::AlignedFreeUniquePtr<float[]> single;  // [1 + Engine::kRowMultiple][head_dim]
 
   void Reserve(int64_t head_dim) {
     if (head_dim <= head_dim_) return;
     head_dim_ = head_dim;
     values = hwy::AllocateAligned<Pair>((head_dim + kPairDims - 1) / kPairDims * kValueStride);
     sums = hwy::AllocateAligned<float>(kRows * head_dim);
-    single = hwy::AllocateAligned<float>((1 + Engine::kRowStep) * head_dim);
+    single = hwy::AllocateAligned<float>((1 + Engine::kRowMultiple) * head_dim);
     STRUCTATTN_CHECK(values != nullptr && sums != nullptr && single != nullptr);
   }
 
@@ -63,9 +63,9 @@ struct Scratch {
   int64_t head_dim_ = 0;
 };
 
-// An Engine has: kRowStep (rows are cut into multiples of it), kBandRows, Begin() and End() around
-// the work of an item, Scores(ScoreArgs), AddValues(ValueArgs), and AddListedValues, which takes
-// values as they lie, for up to kDirectRows rows and a multiple of 32 dims.
+// An Engine has: kRowMultiple (rows are cut into multiples of it), kBandRows, Begin() and End()
+// around the work of an item, Scores(ScoreArgs), AddValues(ValueArgs), and AddListedValues, which
+// takes values as they lie, for up to kDirectRows rows and a multiple of 32 dims.
 template <class Engine>
 class Panel {
  public:
@@ -88,16 +88,16 @@ class Panel {
     rows_ = rows;
     const int bands = (rows + Engine::kBandRows - 1) / Engine::kBandRows;
     const int even = (rows + bands - 1) / bands;
-    band_rows_ = (even + Engine::kRowStep - 1) / Engine::kRowStep * Engine::kRowStep;
+    band_rows_ = (even + Engine::kRowMultiple - 1) / Engine::kRowMultiple * Engine::kRowMultiple;
     Prefetch();
     for (int row = 0; row < rows; ++row) LoadQuery(row);
     std::fill_n(s_.maximum, rows, -std::numeric_limits<float>::infinity());
     std::memset(s_.weight_sums, 0, sizeof(float) * 16 * rows);
     std::memset(s_.sums.get(), 0, sizeof(float) * rows * head_.head_dim);
     const int32_t total = RowKeys(rows - 1);
-    const KeyGroup* groups = s_.groups.data();
+    const KeyTile* key_tiles = s_.key_tiles.data();
     for (int32_t begin = 0; begin < total; begin += kChunkKeys) {
-      groups = RunChunk(begin, std::min(total - begin, kChunkKeys), groups);
+      key_tiles = RunChunk(begin, std::min(total - begin, kChunkKeys), key_tiles);
     }
     for (int row = 0; row < rows; ++row) Store(row);
   }
@@ -121,14 +121,13 @@ class Panel {
   // output.
   HWY_INLINE void Prefetch() const {  // Inline, or GCC takes it for a function without effect.
     constexpr int kLine = 64;
-    const int group_lines =
-        kGroupKeys * head_.head_dim * static_cast<int>(sizeof(Bfloat16)) / kLine;
+    const int tile_lines = kTileKeys * head_.head_dim * static_cast<int>(sizeof(Bfloat16)) / kLine;
     const int32_t keys = std::min(RowKeys(rows_ - 1), kChunkKeys);
-    for (const KeyGroup& group : s_.groups) {
-      if (group.rank >= keys) break;
-      const Pair* key = head_.Keys(group);
-      const char* value = reinterpret_cast<const char*>(head_.Values(group));
-      for (int line = 0; line < group_lines; ++line) {
+    for (const KeyTile& key_tile : s_.key_tiles) {
+      if (key_tile.rank >= keys) break;
+      const Pair* key = head_.Keys(key_tile);
+      const char* value = reinterpret_cast<const char*>(head_.Values(key_tile));
+      for (int line = 0; line < tile_lines; ++line) {
         _mm_prefetch(key + int64_t{line} * head_.block_size, _MM_HINT_T1);
         _mm_prefetch(value + line * kLine, _MM_HINT_T1);
       }
@@ -151,16 +150,16 @@ class Panel {
     }
   }
 
-  // Ranks [begin, begin + keys), which start in *group or behind it. Returns where the next chunk
-  // starts.
-  const KeyGroup* RunChunk(int32_t begin, int keys, const KeyGroup* group) {
-    const KeyGroup* next = ListValues(begin, keys, group);
+  // Ranks [begin, begin + keys), which start in *key_tile or behind it. Returns where the next
+  // chunk starts.
+  const KeyTile* RunChunk(int32_t begin, int keys, const KeyTile* key_tile) {
+    const KeyTile* next = ListValues(begin, keys, key_tile);
     // Values that only some rows see must not meet the zero weights of the others.
     bool finite = true;
     for (int n = std::max(0, RowKeys(0) - begin); n < keys && finite; ++n) {
       finite = AllFinite(s_.rows[n], head_.head_dim);
     }
-    const KeyGroup* first = group->rank < begin ? group + 1 : group;
+    const KeyTile* first = key_tile->rank < begin ? key_tile + 1 : key_tile;
     const bool in_pieces = rows_ <= band_rows_;
     if (finite && !in_pieces) PackValues(0, keys);
     for (int band = 0; band < rows_; band += band_rows_) {
@@ -182,32 +181,32 @@ class Panel {
   }
 
   // Fills rows[] with the chunk's values by rank, and those of kRowsAhead ranks behind it as far as
-  // there are any; returns the group that the next rank is in.
-  const KeyGroup* ListValues(int32_t begin, int keys, const KeyGroup* group) {
+  // there are any; returns the key tile that the next rank is in.
+  const KeyTile* ListValues(int32_t begin, int keys, const KeyTile* key_tile) {
     const int64_t head_dim = head_.head_dim;
-    // Bytes from the first value of a group to the first and the last eight.
+    // Bytes from the first value of a key tile to the first and the last eight.
     const int64_t stride = head_dim * static_cast<int64_t>(sizeof(Bfloat16));
     const __m512i low =
         _mm512_mullo_epi64(_mm512_set1_epi64(stride), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
     const __m512i high = _mm512_add_epi64(low, _mm512_set1_epi64(8 * stride));
-    const KeyGroup* const end = s_.groups.data() + s_.groups.size();
-    const KeyGroup* next = end;
-    int32_t rank = group->rank - begin;
-    for (; group != end && rank < keys + kRowsAhead; ++group) {
-      const Bfloat16* values = head_.Values(*group);
-      uint32_t visible = group->visible;
+    const KeyTile* const end = s_.key_tiles.data() + s_.key_tiles.size();
+    const KeyTile* next = end;
+    int32_t rank = key_tile->rank - begin;
+    for (; key_tile != end && rank < keys + kRowsAhead; ++key_tile) {
+      const Bfloat16* values = head_.Values(*key_tile);
+      uint32_t visible = key_tile->visible;
       for (; rank < 0; ++rank) visible &= visible - 1;
       if (visible == 0xffff) {
         const __m512i begin_of = _mm512_set1_epi64(reinterpret_cast<int64_t>(values));
         _mm512_storeu_si512(s_.rows + rank, _mm512_add_epi64(begin_of, low));
         _mm512_storeu_si512(s_.rows + rank + 8, _mm512_add_epi64(begin_of, high));
-        rank += kGroupKeys;
+        rank += kTileKeys;
         visible = 0;
       }
       for (; visible != 0; ++rank, visible &= visible - 1) {
         s_.rows[rank] = values + std::countr_zero(visible) * head_dim;
       }
-      if (next == end && rank >= keys) next = group + (rank == keys);
+      if (next == end && rank >= keys) next = key_tile + (rank == keys);
     }
     for (; rank < keys + kRowsAhead; ++rank) s_.rows[rank] = s_.zeros;
     return next;
@@ -231,25 +230,25 @@ class Panel {
   }
 
   // Scores of a band's rows and ranks [begin, begin + seen), as far as they start in this chunk.
-  void BandScores(Rows band, const KeyGroup* first, int32_t begin, int32_t seen) {
+  void BandScores(Rows band, const KeyTile* first, int32_t begin, int32_t seen) {
     const int32_t end = begin + std::min(seen, kChunkKeys);
-    const KeyGroup* last = first;
-    const KeyGroup* all = s_.groups.data() + s_.groups.size();
+    const KeyTile* last = first;
+    const KeyTile* all = s_.key_tiles.data() + s_.key_tiles.size();
     while (last != all && last->rank < end) ++last;
     for (int row = 0; row < band.count && begin > 0; ++row) {
       _mm512_storeu_ps(s_.scores + row * kScoreStride,
-                       _mm512_load_ps(s_.over + (band.begin + row) * kGroupKeys));
+                       _mm512_load_ps(s_.over + (band.begin + row) * kTileKeys));
     }
     Engine::Scores({.head = &head_,
                     .query = s_.query + int64_t{band.begin} * kRowPairs,
-                    .groups = first,
-                    .group_count = static_cast<int>(last - first),
-                    .groups_left = static_cast<int>(all - first),
+                    .key_tiles = first,
+                    .key_tile_count = static_cast<int>(last - first),
+                    .key_tiles_left = static_cast<int>(all - first),
                     .rank_begin = begin,
                     .scores = s_.scores,
                     .rows = band.count});
     for (int row = 0; row < band.count && seen > kChunkKeys; ++row) {
-      _mm512_store_ps(s_.over + (band.begin + row) * kGroupKeys,
+      _mm512_store_ps(s_.over + (band.begin + row) * kTileKeys,
                       _mm512_loadu_ps(s_.scores + row * kScoreStride + kChunkKeys));
     }
   }
@@ -368,7 +367,7 @@ template <class Engine>
 void RunItem(const AttentionItem& item) {
   thread_local const auto scratch = hwy::MakeUniqueAligned<Scratch<Engine>>();
   scratch->Reserve(item.params->kv.head_dim);
-  CollectKeys(*item.params, *item.tile, &scratch->groups, &scratch->row_keys);
+  CollectKeys(*item.params, *item.tile, &scratch->key_tiles, &scratch->row_keys);
   const int rows = item.row_end - item.row_begin;
   const int panels = (rows + kPanelRows - 1) / kPanelRows;
   Engine::Begin();

@@ -15,7 +15,7 @@
 
 #include "hwy/aligned_allocator.h"
 #include "kernels/attention/attention_kernel.h"
-#include "kernels/attention/key_groups.h"
+#include "kernels/attention/key_tiles.h"
 #include "kernels/check.h"
 #include "kernels/dtype.h"
 

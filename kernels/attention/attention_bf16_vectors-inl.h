@@ -12,8 +12,8 @@ inline constexpr int kPieceKeys = 64;
 inline constexpr int kRowsAhead = 64;
 inline constexpr int kPairDims = 16;  // Sixteen pairs fill a vector.
 // Strides between rows, skewed so that rows do not fight for the same cache sets.
-inline constexpr int kRowPairs = (kChunkKeys + 32) / 2;                // Of queries and weights.
-inline constexpr int kScoreStride = kChunkKeys + 2 * kGroupKeys;       // Of scores: one group over.
+inline constexpr int kRowPairs = (kChunkKeys + 32) / 2;          // Of queries and weights.
+inline constexpr int kScoreStride = kChunkKeys + 2 * kTileKeys;  // Of scores: one key tile over.
 inline constexpr int kValueStride = (kChunkKeys / 2 + 1) * kPairDims;  // Of columns of packed V.
 inline constexpr __mmask16 kAllLanes = 0xffff;
 
@@ -28,21 +28,21 @@ struct Head {
   int32_t block_size;
   int32_t head_dim;
 
-  const Pair* Keys(const KeyGroup& group) const {
-    return reinterpret_cast<const Pair*>(key + group.block * block_stride) + group.offset;
+  const Pair* Keys(const KeyTile& key_tile) const {
+    return reinterpret_cast<const Pair*>(key + key_tile.block * block_stride) + key_tile.offset;
   }
-  const Bfloat16* Values(const KeyGroup& group) const {
-    return value + group.block * block_stride + int64_t{group.offset} * head_dim;
+  const Bfloat16* Values(const KeyTile& key_tile) const {
+    return value + key_tile.block * block_stride + int64_t{key_tile.offset} * head_dim;
   }
 };
 
-// Rows of queries against key groups: scores[row][rank - rank_begin], rows kScoreStride apart.
+// Rows of queries against key tiles: scores[row][rank - rank_begin], rows kScoreStride apart.
 struct ScoreArgs {
   const Head* head;
   const Pair* query;  // [rows][kRowPairs]
-  const KeyGroup* groups;
-  int group_count;
-  int groups_left;  // Including those of later chunks.
+  const KeyTile* key_tiles;
+  int key_tile_count;
+  int key_tiles_left;  // Including those of later chunks.
   int32_t rank_begin;
   float* scores;
   int rows;
@@ -59,7 +59,7 @@ struct ValueArgs {
   int rows;
 };
 
-// Writes the lanes of `scores` that `visible` names, packed. Clobbers up to kGroupKeys floats.
+// Writes the lanes of `scores` that `visible` names, packed. Clobbers up to kTileKeys floats.
 inline void StoreVisible(__m512 scores, uint32_t visible, float* to) {
   if (visible != 0xffff) scores = _mm512_maskz_compress_ps(static_cast<__mmask16>(visible), scores);
   _mm512_storeu_ps(to, scores);

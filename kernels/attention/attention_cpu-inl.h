@@ -20,7 +20,7 @@
 
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
-#include "kernels/attention/key_groups.h"
+#include "kernels/attention/key_tiles.h"
 #include "kernels/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,15 +28,15 @@ namespace structattn {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using FloatTag = hn::CappedTag<float, kGroupKeys>;
+using FloatTag = hn::CappedTag<float, kTileKeys>;
 using FloatVec = hn::Vec<FloatTag>;
 inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(FloatTag()));
-inline constexpr int kVecsPerGroup = kGroupKeys / kLanes;
+inline constexpr int kVecsPerTile = kTileKeys / kLanes;
 
 // Register blocking: rows x vectors accumulators, vectors of K or V, one broadcast.
 inline constexpr bool kManyRegisters = kLanes == 16 || HWY_ARCH_ARM;
 inline constexpr int kMaxRows = 6;
-inline constexpr int kMaxGroupsAtOnce = kLanes == 16 ? 4 : 1;
+inline constexpr int kMaxTilesAtOnce = kLanes == 16 ? 4 : 1;
 inline constexpr int kMaxValueVecs = kManyRegisters ? 4 : 2;
 
 // Floats from one row of queries to the next: a constant, so that rows need no pointers of their
@@ -84,11 +84,11 @@ struct HeadView {
   int32_t block_size;
   int32_t head_dim;
 
-  const T* Keys(const KeyGroup& group) const {
-    return key + group.block * block_stride + group.offset * kKeyDims<T>;
+  const T* Keys(const KeyTile& key_tile) const {
+    return key + key_tile.block * block_stride + key_tile.offset * kKeyDims<T>;
   }
-  const T* Values(const KeyGroup& group) const {
-    return value + group.block * block_stride + int64_t{group.offset} * head_dim;
+  const T* Values(const KeyTile& key_tile) const {
+    return value + key_tile.block * block_stride + int64_t{key_tile.offset} * head_dim;
   }
 };
 
@@ -105,22 +105,22 @@ HWY_INLINE void StoreVisible(FloatVec scores, uint64_t visible, float* to) {
   hn::StoreU(scores, d, to);
 }
 
-// Rows of queries against consecutive key groups.
+// Rows of queries against consecutive key tiles.
 template <typename T>
 struct ScoreArgs {
   HeadView<T> head;
-  const float* query;      // [rows][kQueryStride], scaled.
-  const KeyGroup* groups;  // The first of them.
-  float* scores;           // [rows][stride], indexed by rank.
+  const float* query;        // [rows][kQueryStride], scaled.
+  const KeyTile* key_tiles;  // The first of them.
+  float* scores;             // [rows][stride], indexed by rank.
   int64_t stride;
 };
 
-template <int kRows, int kGroups, typename T>
-HWY_INLINE void ScoreGroupsAtOnce(const ScoreArgs<T>& args) {
+template <int kRows, int kTiles, typename T>
+HWY_INLINE void ScoreTilesAtOnce(const ScoreArgs<T>& args) {
   const FloatTag d;
-  constexpr int kVecs = kGroups * kVecsPerGroup;
-  const T* keys[kGroups];
-  for (int g = 0; g < kGroups; ++g) keys[g] = args.head.Keys(args.groups[g]);
+  constexpr int kVecs = kTiles * kVecsPerTile;
+  const T* keys[kTiles];
+  for (int g = 0; g < kTiles; ++g) keys[g] = args.head.Keys(args.key_tiles[g]);
   FloatVec sums[kRows][kVecs];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::Zero(d);
@@ -130,7 +130,7 @@ HWY_INLINE void ScoreGroupsAtOnce(const ScoreArgs<T>& args) {
     for (int part = 0; part < kKeyDims<T>; ++part, ++query) {
       FloatVec key[kVecs];
       for (int v = 0; v < kVecs; ++v) {
-        const T* from = keys[v / kVecsPerGroup] + v % kVecsPerGroup * kLanes * kKeyDims<T>;
+        const T* from = keys[v / kVecsPerTile] + v % kVecsPerTile * kLanes * kKeyDims<T>;
         key[v] = LoadKeys(d, from, part);
       }
       for (int r = 0; r < kRows; ++r) {
@@ -138,29 +138,30 @@ HWY_INLINE void ScoreGroupsAtOnce(const ScoreArgs<T>& args) {
         for (int v = 0; v < kVecs; ++v) sums[r][v] = hn::MulAdd(q, key[v], sums[r][v]);
       }
     }
-    for (int g = 0; g < kGroups; ++g) keys[g] += args.head.block_size * kKeyDims<T>;
+    for (int g = 0; g < kTiles; ++g) keys[g] += args.head.block_size * kKeyDims<T>;
   }
   for (int r = 0; r < kRows; ++r) {
     float* row = args.scores + r * args.stride;
     for (int v = 0; v < kVecs; ++v) {
-      const KeyGroup& group = args.groups[v / kVecsPerGroup];
-      const int lane = v % kVecsPerGroup * kLanes;
-      const uint32_t before = group.visible & ((1u << lane) - 1);
-      StoreVisible(sums[r][v], group.visible >> lane, row + group.rank + std::popcount(before));
+      const KeyTile& key_tile = args.key_tiles[v / kVecsPerTile];
+      const int lane = v % kVecsPerTile * kLanes;
+      const uint32_t before = key_tile.visible & ((1u << lane) - 1);
+      StoreVisible(sums[r][v], key_tile.visible >> lane,
+                   row + key_tile.rank + std::popcount(before));
     }
   }
 }
 
-// Scores of `group_count` key groups, packed by rank.
+// Scores of `key_tile_count` key tiles, packed by rank.
 template <int kRows, typename T>
-HWY_NOINLINE void ScoreGroups(ScoreArgs<T> args, int group_count) {
-  for (; group_count >= kMaxGroupsAtOnce; group_count -= kMaxGroupsAtOnce) {
-    ScoreGroupsAtOnce<kRows, kMaxGroupsAtOnce>(args);
-    args.groups += kMaxGroupsAtOnce;
+HWY_NOINLINE void ScoreTiles(ScoreArgs<T> args, int key_tile_count) {
+  for (; key_tile_count >= kMaxTilesAtOnce; key_tile_count -= kMaxTilesAtOnce) {
+    ScoreTilesAtOnce<kRows, kMaxTilesAtOnce>(args);
+    args.key_tiles += kMaxTilesAtOnce;
   }
-  for (; group_count > 0; --group_count) {
-    ScoreGroupsAtOnce<kRows, 1>(args);
-    ++args.groups;
+  for (; key_tile_count > 0; --key_tile_count) {
+    ScoreTilesAtOnce<kRows, 1>(args);
+    ++args.key_tiles;
   }
 }
 
@@ -200,7 +201,7 @@ HWY_INLINE float SoftmaxNumerators(float* scores, int32_t count) {
 template <typename T>
 struct ValueArgs {
   HeadView<T> head;
-  const KeyGroup* group;  // The one that holds rank `begin`.
+  const KeyTile* key_tile;  // The one that holds rank `begin`.
   int32_t begin;
   int32_t end;
   int32_t dim_begin;
@@ -221,11 +222,11 @@ HWY_NOINLINE void AddValues(const ValueArgs<T>& args) {
       sums[r][v] = hn::LoadU(d, args.sums + r * head_dim + args.dim_begin + v * kLanes);
     }
   }
-  const KeyGroup* group = args.group;
-  for (int32_t rank = args.begin; rank < args.end; ++group) {
-    uint32_t visible = group->visible;
-    for (int32_t skipped = group->rank; skipped < rank; ++skipped) visible &= visible - 1;
-    const T* values = args.head.Values(*group) + args.dim_begin;
+  const KeyTile* key_tile = args.key_tile;
+  for (int32_t rank = args.begin; rank < args.end; ++key_tile) {
+    uint32_t visible = key_tile->visible;
+    for (int32_t skipped = key_tile->rank; skipped < rank; ++skipped) visible &= visible - 1;
+    const T* values = args.head.Values(*key_tile) + args.dim_begin;
     for (; visible != 0 && rank < args.end; ++rank, visible &= visible - 1) {
       const T* value = values + std::countr_zero(visible) * head_dim;
       FloatVec loaded[kVecs];

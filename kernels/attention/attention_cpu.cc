@@ -21,7 +21,7 @@
 #include "hwy/highway.h"
 #include "kernels/attention/attention_cpu-inl.h"
 #include "kernels/attention/attention_kernel.h"
-#include "kernels/attention/key_groups.h"
+#include "kernels/attention/key_tiles.h"
 #include "kernels/check.h"
 #include "kernels/convert-inl.h"
 
@@ -48,7 +48,7 @@ class FloatBuffer {
 
 // What one thread keeps between items.
 struct AttentionScratch {
-  std::vector<KeyGroup> groups;
+  std::vector<KeyTile> key_tiles;
   std::vector<int32_t> row_keys;
   FloatBuffer scores;
   FloatBuffer queries;
@@ -66,8 +66,8 @@ namespace HWY_NAMESPACE {
 constexpr int kPanelRows = 8 * kMaxRows;
 constexpr int64_t kPanelScores = 64 * 1024;
 constexpr int64_t kLeastPanelRows = 2;
-// Key groups whose keys (or values) stay in the cache while all rows of a panel meet them.
-constexpr int kChunkGroups = 16;
+// Key tiles whose keys (or values) stay in the cache while all rows of a panel meet them.
+constexpr int kChunkTiles = 16;
 
 template <typename T>
 using ScoreFunction = void (*)(ScoreArgs<T>, int);
@@ -77,7 +77,7 @@ using ValueFunction = void (*)(const ValueArgs<T>&);
 // Instantiations for 1..kMaxRows rows.
 template <typename T, int... kRows>
 ScoreFunction<T> ScoreFunctionFor(int rows, std::integer_sequence<int, kRows...>) {
-  static constexpr ScoreFunction<T> kTable[] = {&ScoreGroups<kRows + 1, T>...};
+  static constexpr ScoreFunction<T> kTable[] = {&ScoreTiles<kRows + 1, T>...};
   return kTable[rows - 1];
 }
 
@@ -119,8 +119,8 @@ class Panel {
     rows_ = rows;
     bands_ = (rows + kMaxRows - 1) / kMaxRows;
     const int32_t keys = RowKeys(rows - 1);
-    group_count_ = GroupsBefore(keys);
-    stride_ = (keys + 3 * kGroupKeys - 1) / kGroupKeys * kGroupKeys;
+    key_tile_count_ = TilesBefore(keys);
+    stride_ = (keys + 3 * kTileKeys - 1) / kTileKeys * kTileKeys;
     scores_ = scratch_.scores.Get(rows * stride_);
     queries_ = scratch_.queries.Get(int64_t{rows} * kQueryStride);
     sums_ = scratch_.sums.Get(int64_t{rows} * head_.head_dim);
@@ -148,11 +148,12 @@ class Panel {
     return (token * params_.heads + head) * head_.head_dim;
   }
 
-  // The number of key groups that hold ranks below `keys`.
-  int GroupsBefore(int32_t keys) const {
-    const auto begin = scratch_.groups.begin();
-    const auto end = std::partition_point(
-        begin, scratch_.groups.end(), [keys](const KeyGroup& group) { return group.rank < keys; });
+  // The number of key tiles that hold ranks below `keys`.
+  int TilesBefore(int32_t keys) const {
+    const auto begin = scratch_.key_tiles.begin();
+    const auto end =
+        std::partition_point(begin, scratch_.key_tiles.end(),
+                             [keys](const KeyTile& key_tile) { return key_tile.rank < keys; });
     return static_cast<int>(end - begin);
   }
 
@@ -177,20 +178,20 @@ class Panel {
     }
   }
 
-  // Each band against the groups that its last row sees.
+  // Each band against the key tiles that its last row sees.
   void Scores() {
-    for (int chunk = 0; chunk < group_count_; chunk += kChunkGroups) {
+    for (int chunk = 0; chunk < key_tile_count_; chunk += kChunkTiles) {
       for (int band = 0; band < bands_; ++band) {
         const int begin = BandBegin(band);
-        const int seen = GroupsBefore(RowKeys(BandBegin(band + 1) - 1)) - chunk;
+        const int seen = TilesBefore(RowKeys(BandBegin(band + 1) - 1)) - chunk;
         if (seen <= 0) continue;
         const auto score = ScoreFunctionFor<T>(BandRows(band), kAllRows);
         score({.head = head_,
                .query = queries_ + begin * kQueryStride,
-               .groups = scratch_.groups.data() + chunk,
+               .key_tiles = scratch_.key_tiles.data() + chunk,
                .scores = scores_ + begin * stride_,
                .stride = stride_},
-              std::min(kChunkGroups, seen));
+              std::min(kChunkTiles, seen));
       }
     }
   }
@@ -198,25 +199,26 @@ class Panel {
   // The keys that all rows of a band see, chunk by chunk; then what is left of each row.
   void Values() {
     std::fill_n(sums_, int64_t{rows_} * head_.head_dim, 0.0f);
-    if (group_count_ == 0) return;
-    const KeyGroup* groups = scratch_.groups.data();
-    for (int chunk = 0; chunk < group_count_; chunk += kChunkGroups) {
-      const int next = chunk + kChunkGroups;
+    if (key_tile_count_ == 0) return;
+    const KeyTile* key_tiles = scratch_.key_tiles.data();
+    for (int chunk = 0; chunk < key_tile_count_; chunk += kChunkTiles) {
+      const int next = chunk + kChunkTiles;
       for (int band = 0; band < bands_; ++band) {
         const int begin = BandBegin(band);
         const int32_t common = RowKeys(begin);
-        const int32_t end = next < group_count_ ? std::min(groups[next].rank, common) : common;
-        AddRange({begin, BandRows(band)}, groups + chunk, {groups[chunk].rank, end});
+        const int32_t end =
+            next < key_tile_count_ ? std::min(key_tiles[next].rank, common) : common;
+        AddRange({begin, BandRows(band)}, key_tiles + chunk, {key_tiles[chunk].rank, end});
       }
     }
     for (int band = 0; band < bands_; ++band) {
       const int32_t common = RowKeys(BandBegin(band));
-      const KeyGroup* group =
-          std::partition_point(groups, groups + group_count_,
-                               [common](const KeyGroup& g) { return g.rank <= common; }) -
+      const KeyTile* key_tile =
+          std::partition_point(key_tiles, key_tiles + key_tile_count_,
+                               [common](const KeyTile& g) { return g.rank <= common; }) -
           1;
       for (int row = BandBegin(band); row < BandBegin(band + 1); ++row) {
-        AddRange({row, 1}, group, {common, RowKeys(row)});
+        AddRange({row, 1}, key_tile, {common, RowKeys(row)});
       }
     }
   }
@@ -226,8 +228,9 @@ class Panel {
     int count;
   };
 
-  // Adds the values of ranks [ranks.begin, ranks.end), which start in `group`, to some rows' sums.
-  void AddRange(Rows rows, const KeyGroup* group, KeyInterval ranks) {
+  // Adds the values of ranks [ranks.begin, ranks.end), which start in `key_tile`, to some rows'
+  // sums.
+  void AddRange(Rows rows, const KeyTile* key_tile, KeyInterval ranks) {
     if (ranks.begin >= ranks.end) return;
     const int vecs = head_.head_dim / kLanes;
     const int parts = (vecs + kMaxValueVecs - 1) / kMaxValueVecs;
@@ -236,7 +239,7 @@ class Panel {
       const int count = vecs * (part + 1) / parts - first;
       ValueFunctionFor<T>(rows.count,
                           count)({.head = head_,
-                                  .group = group,
+                                  .key_tile = key_tile,
                                   .begin = ranks.begin,
                                   .end = ranks.end,
                                   .dim_begin = first * kLanes,
@@ -283,7 +286,7 @@ class Panel {
   int row_begin_ = 0;
   int rows_ = 0;
   int bands_ = 0;
-  int group_count_ = 0;       // Key groups that the panel's last row sees.
+  int key_tile_count_ = 0;    // Key tiles that the panel's last row sees.
   int64_t stride_ = 0;        // Floats of one row of scores.
   float* scores_ = nullptr;   // [rows][stride], by rank; numerators after the softmax.
   float* queries_ = nullptr;  // [rows][kQueryStride], scaled.
@@ -293,7 +296,7 @@ class Panel {
 
 template <typename T>
 void RunItem(const AttentionItem& item, AttentionScratch& scratch) {
-  CollectKeys(*item.params, *item.tile, &scratch.groups, &scratch.row_keys);
+  CollectKeys(*item.params, *item.tile, &scratch.key_tiles, &scratch.row_keys);
   const int rows = item.row_end - item.row_begin;
   const int64_t keys = std::max(scratch.row_keys.back(), 1);
   const int most =
@@ -384,10 +387,10 @@ void AttentionCpu(ThreadPool& pool, const AttentionParams& params) {
   AttentionCpuWith(BestBf16AttentionKernel(params.kv.head_dim), pool, params);
 }
 
-AttentionTile AttentionCpuTile(DType dtype, int head_dim) {
+RowBand AttentionCpuBand(DType dtype, int head_dim) {
   const AttentionKernel* kernel = BestBf16AttentionKernel(head_dim);
-  if (dtype == DType::kBfloat16 && kernel != nullptr) return kernel->tile;
-  return {.rows = HWY_STATIC_DISPATCH(kMaxRows), .row_step = 1};
+  if (dtype == DType::kBfloat16 && kernel != nullptr) return kernel->band;
+  return {.rows = HWY_STATIC_DISPATCH(kMaxRows), .row_multiple = 1};
 }
 
 std::string_view AttentionCpuName() {

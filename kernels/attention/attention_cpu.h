@@ -21,7 +21,7 @@ void AttentionCpuWith(const AttentionKernel* bf16_kernel, ThreadPool& pool,
 const AttentionKernel* BestBf16AttentionKernel(int head_dim);
 
 // The tile of the kernel that AttentionCpu takes.
-AttentionTile AttentionCpuTile(DType dtype, int head_dim);
+RowBand AttentionCpuBand(DType dtype, int head_dim);
 
 // "cpu/", the instruction set chosen for this machine, and "+" what bfloat16 KV gets instead.
 std::string_view AttentionCpuName();

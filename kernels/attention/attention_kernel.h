@@ -20,16 +20,16 @@ struct AttentionItem {
   int row_end;
 };
 
-// What causality is rounded to: up to `rows` rows meet the key groups that the last of them sees.
-struct AttentionTile {
+// What causality is rounded to: up to `rows` rows meet the key tiles that the last of them sees.
+struct RowBand {
   int rows;
-  int row_step;  // Rows cost as much as the next multiple of this.
+  int row_multiple;  // Rows cost as much as the next multiple of this.
 };
 
 // A kernel for bfloat16 KV. Queries and the softmax's weights are rounded to bfloat16.
 struct AttentionKernel {
   std::string_view name;  // "AVX512_BF16"
-  AttentionTile tile;
+  RowBand band;
   // Whether it takes heads of this many dims.
   bool (*supports)(int head_dim);
   void (*run)(const AttentionItem& item);

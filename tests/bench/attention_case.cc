@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "kernels/attention/attention_cpu.h"
-#include "kernels/attention/key_groups.h"
+#include "kernels/attention/key_tiles.h"
 #include "kernels/check.h"
 
 namespace structattn {
@@ -163,20 +163,20 @@ int64_t AttentionCase::VisiblePairs() const {
 }
 
 int64_t AttentionCase::TilePairs() const {
-  const AttentionTile tile_size = AttentionCpuTile(problem_.dtype, problem_.head_dim);
+  const RowBand band = AttentionCpuBand(problem_.dtype, problem_.head_dim);
   const AttentionParams params = Params();
-  std::vector<KeyGroup> groups;
+  std::vector<KeyTile> key_tiles;
   std::vector<int32_t> row_keys;
   int64_t pairs = 0;
   for (const QueryTile& tile : work_.tiles) {
-    CollectKeys(params, tile, &groups, &row_keys);
-    for (int row = 0; row < tile.query_count; row += tile_size.rows) {
-      const int end = std::min(row + tile_size.rows, tile.query_count);
-      const int rows = (end - row + tile_size.row_step - 1) / tile_size.row_step;
+    CollectKeys(params, tile, &key_tiles, &row_keys);
+    for (int row = 0; row < tile.query_count; row += band.rows) {
+      const int end = std::min(row + band.rows, tile.query_count);
+      const int rows = (end - row + band.row_multiple - 1) / band.row_multiple;
       const auto seen = std::partition_point(
-          groups.begin(), groups.end(),
-          [&](const KeyGroup& group) { return group.rank < row_keys[end - 1]; });
-      pairs += (seen - groups.begin()) * kGroupKeys * rows * tile_size.row_step;
+          key_tiles.begin(), key_tiles.end(),
+          [&](const KeyTile& key_tile) { return key_tile.rank < row_keys[end - 1]; });
+      pairs += (seen - key_tiles.begin()) * kTileKeys * rows * band.row_multiple;
     }
   }
   return pairs;

@@ -1,40 +1,40 @@
-// Cuts a tile's key intervals behind the last key that a row sees and at groups of sixteen slots,
-// through the block table. Called by attention_cpu.cc. The only place of the CPU kernel that reads
-// intervals.
-#include "kernels/attention/key_groups.h"
+// Cuts a tile's key intervals behind the last key that a row sees and at key tiles of sixteen
+// slots, through the block table. Called by attention_cpu.cc. The only place of the CPU kernel that
+// reads intervals.
+#include "kernels/attention/key_tiles.h"
 
 #include <algorithm>
 
 namespace structattn {
 namespace {
 
-// Slots [begin, end) of a group, 0 <= begin < end <= kGroupKeys.
+// Slots [begin, end) of a key tile, 0 <= begin < end <= kTileKeys.
 uint32_t SlotBits(int32_t begin, int32_t end) { return (1u << end) - (1u << begin); }
 
 }  // namespace
 
 void CollectKeys(const AttentionParams& params, const QueryTile& tile,
-                 std::vector<KeyGroup>* groups, std::vector<int32_t>* row_keys) {
+                 std::vector<KeyTile>* key_tiles, std::vector<int32_t>* row_keys) {
   const int32_t* table = params.block_tables + int64_t{tile.sequence} * params.block_table_stride;
-  groups->clear();
+  key_tiles->clear();
   row_keys->resize(tile.query_count);
   const int32_t keys = tile.keys();
   int32_t rank = 0;
-  int32_t last_start = -1;  // First slot of the last group.
+  int32_t last_start = -1;  // First slot of the last key tile.
   for (int32_t n = tile.interval_begin; n < tile.interval_end && rank < keys; ++n) {
     const KeyInterval interval = params.intervals[n];
     const int32_t interval_end = std::min(interval.end, interval.begin + (keys - rank));
     for (int32_t slot = interval.begin; slot < interval_end;) {
-      const int32_t start = slot / kGroupKeys * kGroupKeys;
-      const int32_t end = std::min(interval_end, start + kGroupKeys);
+      const int32_t start = slot / kTileKeys * kTileKeys;
+      const int32_t end = std::min(interval_end, start + kTileKeys);
       if (start != last_start) {
-        groups->push_back({.block = table[start / params.kv.block_size],
-                           .offset = start % params.kv.block_size,
-                           .rank = rank,
-                           .visible = 0});
+        key_tiles->push_back({.block = table[start / params.kv.block_size],
+                              .offset = start % params.kv.block_size,
+                              .rank = rank,
+                              .visible = 0});
         last_start = start;
       }
-      groups->back().visible |= SlotBits(slot - start, end - start);
+      key_tiles->back().visible |= SlotBits(slot - start, end - start);
       rank += end - slot;
       slot = end;
     }
