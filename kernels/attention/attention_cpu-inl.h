@@ -62,17 +62,17 @@ inline constexpr int kKeyDims = 1;
 template <>
 inline constexpr int kKeyDims<Bfloat16> = 2;
 
-// Dim `part` of kKeyDims of kLanes keys.
+// Dim `pair_dim` (below kKeyDims) of kLanes keys.
 template <typename T>
-HWY_INLINE FloatVec LoadKeys(FloatTag d, const T* from, int /*part*/) {
+HWY_INLINE FloatVec LoadKeys(FloatTag d, const T* from, int /*pair_dim*/) {
   return LoadFloat(d, from);
 }
 
-HWY_INLINE FloatVec LoadKeys(FloatTag d, const Bfloat16* from, int part) {
+HWY_INLINE FloatVec LoadKeys(FloatTag d, const Bfloat16* from, int pair_dim) {
   const hn::RebindToUnsigned<FloatTag> d32;
   const auto pairs = hn::LoadU(d32, reinterpret_cast<const uint32_t*>(from));
   return hn::BitCast(
-      d, part == 0 ? hn::ShiftLeft<16>(pairs) : hn::And(pairs, hn::Set(d32, 0xffff0000u)));
+      d, pair_dim == 0 ? hn::ShiftLeft<16>(pairs) : hn::And(pairs, hn::Set(d32, 0xffff0000u)));
 }
 
 // One KV head of a layer: the pointers are moved to the head within block 0.
@@ -127,11 +127,11 @@ HWY_INLINE void ScoreTilesAtOnce(const ScoreArgs<T>& args) {
   }
   const float* HWY_RESTRICT query = args.query;
   for (int32_t dim = 0; dim < args.head.head_dim; dim += kKeyDims<T>) {
-    for (int part = 0; part < kKeyDims<T>; ++part, ++query) {
+    for (int pair_dim = 0; pair_dim < kKeyDims<T>; ++pair_dim, ++query) {
       FloatVec key[kVecs];
       for (int v = 0; v < kVecs; ++v) {
         const T* from = keys[v / kVecsPerTile] + v % kVecsPerTile * kLanes * kKeyDims<T>;
-        key[v] = LoadKeys(d, from, part);
+        key[v] = LoadKeys(d, from, pair_dim);
       }
       for (int r = 0; r < kRows; ++r) {
         const FloatVec q = hn::Set(d, query[r * kQueryStride]);

@@ -233,10 +233,10 @@ class Panel {
   void AddRange(Rows rows, const KeyTile* key_tile, KeyInterval ranks) {
     if (ranks.begin >= ranks.end) return;
     const int vecs = head_.head_dim / kLanes;
-    const int parts = (vecs + kMaxValueVecs - 1) / kMaxValueVecs;
-    for (int part = 0; part < parts; ++part) {
-      const int first = vecs * part / parts;
-      const int count = vecs * (part + 1) / parts - first;
+    const int passes = (vecs + kMaxValueVecs - 1) / kMaxValueVecs;
+    for (int pass = 0; pass < passes; ++pass) {
+      const int first = vecs * pass / passes;
+      const int count = vecs * (pass + 1) / passes - first;
       ValueFunctionFor<T>(rows.count,
                           count)({.head = head_,
                                   .key_tile = key_tile,
@@ -336,14 +336,14 @@ HWY_EXPORT(TargetName);
 
 namespace {
 
-// A part of a tile has no fewer rows: each part reads all its keys.
-constexpr int64_t kRowsOfPart = 24;
+// A slice of a tile has no fewer rows: each slice reads all its keys.
+constexpr int64_t kLeastSliceRows = 24;
 
-// How many parts a tile is cut into, if it has the rows, so that all threads end together where
+// How many slices a tile is cut into, if it has the rows, so that all threads end together where
 // there are few tiles. No bit depends on it.
-int64_t MostParts(const ThreadPool& pool, const AttentionParams& params) {
+int64_t MostSlices(const ThreadPool& pool, const AttentionParams& params) {
   constexpr int64_t kItemsPerThread = 6;
-  const int64_t most = int64_t{kCpuTileRows} * params.heads / params.kv.kv_heads / kRowsOfPart;
+  const int64_t most = int64_t{kCpuTileRows} * params.heads / params.kv.kv_heads / kLeastSliceRows;
   const int64_t items = int64_t{params.tile_count} * params.kv.kv_heads;
   const int64_t wanted = pool.threads() == 1 ? 1 : pool.threads() * kItemsPerThread;
   return std::clamp<int64_t>((wanted + items - 1) / items, 1, most);
@@ -367,19 +367,19 @@ void AttentionCpuWith(const AttentionKernel* bf16_kernel, ThreadPool& pool,
   // Late tiles of a long prompt cost most: they go first, so that no thread ends alone with one.
   // The heads of a tile follow each other, as their queries and outputs lie side by side.
   const int64_t kv_heads = params.kv.kv_heads;
-  const int64_t most_parts = MostParts(pool, params);
-  pool.ParallelFor(params.tile_count * kv_heads * most_parts, [&](int64_t index) {
-    const int64_t part = index % most_parts;
-    const int64_t i = index / most_parts;
+  const int64_t most_slices = MostSlices(pool, params);
+  pool.ParallelFor(params.tile_count * kv_heads * most_slices, [&](int64_t index) {
+    const int64_t slice = index % most_slices;
+    const int64_t i = index / most_slices;
     const QueryTile& tile = params.tiles[params.tile_count - 1 - i / kv_heads];
     const int64_t rows = int64_t{tile.query_count} * params.heads / kv_heads;
-    const int64_t parts = std::clamp<int64_t>(rows / kRowsOfPart, 1, most_parts);
-    if (part >= parts) return;
+    const int64_t slices = std::clamp<int64_t>(rows / kLeastSliceRows, 1, most_slices);
+    if (slice >= slices) return;
     run({.params = &params,
          .tile = &tile,
          .kv_head = static_cast<int>(i % kv_heads),
-         .row_begin = static_cast<int>(rows * part / parts),
-         .row_end = static_cast<int>(rows * (part + 1) / parts)});
+         .row_begin = static_cast<int>(rows * slice / slices),
+         .row_end = static_cast<int>(rows * (slice + 1) / slices)});
   });
 }
 

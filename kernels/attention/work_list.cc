@@ -47,7 +47,7 @@ class KeyCounter {
   int32_t passed_ = 0;  // Keys of those before it.
 };
 
-// Copies the part of `source` before `bound` behind the work-list's intervals; where it lies then.
+// Copies what `source` has before `bound` behind the work-list's intervals; where it lies then.
 IntervalRange CopyIntervals(std::span<const KeyInterval> source, int32_t bound,
                             std::vector<KeyInterval>* target) {
   const int32_t begin = static_cast<int32_t>(target->size());
@@ -122,7 +122,7 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
   while (begin < queries.query_end) {
     const int owner = visible.Owner(run->group);
     const bool sees_itself = structure.rule().Sees(owner, run->group);
-    int32_t end = begin;  // Of the part with one rule row, which may span several runs.
+    int32_t end = begin;  // Of the queries with one rule row, which may span several runs.
     for (; run != runs.end() && end < queries.query_end && visible.Owner(run->group) == owner &&
            structure.rule().Sees(owner, run->group) == sees_itself;
          ++run) {

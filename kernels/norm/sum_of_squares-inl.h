@@ -20,7 +20,7 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // Sum j of 16 takes the elements with index = j mod 16, in order; then halves are folded. Vectors
-// of fewer than 16 lanes walk the row once per part, so that the order is the same for all.
+// of fewer than 16 lanes walk the row several times, so that the order is the same for all.
 // Products and sums are rounded separately because not every instruction set fuses them.
 HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
   constexpr int64_t kSums = 16;
@@ -28,13 +28,13 @@ HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t whole = count / kSums * kSums;
   HWY_ALIGN float sums[kSums];
-  for (int64_t part = 0; part < kSums; part += lanes) {
+  for (int64_t first = 0; first < kSums; first += lanes) {
     auto sum = hn::Zero(d);
-    for (int64_t i = part; i < whole; i += kSums) {
+    for (int64_t i = first; i < whole; i += kSums) {
       const auto value = hn::LoadU(d, x + i);
       sum = hn::Add(sum, hn::Mul(value, value));
     }
-    hn::Store(sum, d, sums + part);
+    hn::Store(sum, d, sums + first);
   }
   for (int64_t i = whole; i < count; ++i) sums[i - whole] += x[i] * x[i];
   for (int64_t half = kSums / 2; half > 0; half /= 2) {

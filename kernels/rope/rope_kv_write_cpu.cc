@@ -63,7 +63,7 @@ HWY_INLINE void ConvertHead(const float* from, int32_t head_dim, T* to) {
   }
 }
 
-// One key into slot `offset` of its head's part of a block, transposed as KvLayerView shows.
+// One key into slot `offset` of its head's share of a block, transposed as KvLayerView shows.
 template <typename T>
 HWY_INLINE void WriteKey(const T* key, const KvLayerView& kv, T* head, int64_t offset) {
   for (int32_t i = 0; i < kv.head_dim; ++i) head[i * kv.block_size + offset] = key[i];

@@ -15,10 +15,10 @@ struct RopeKvWriteKernelParams {
 };
 
 // What one thread works on; two vectors of one head of one token.
-struct HeadPart {
+struct HeadSlice {
   int head;   // q, then k, then v.
   int dim;    // Of the first vector; the second is head_dim / 2 further.
-  bool used;  // Lanes past a head, and heads past the last, only take part in the shuffles.
+  bool used;  // Lanes past a head, and heads past the last, only join in the shuffles.
 };
 
 template <typename T>
@@ -41,38 +41,38 @@ struct RopeKvWriteKernel {
     const RopeKvWriteParams& p = params.op;
     const int64_t token = BlockX();
     const int thread = BlockY() * kThreads + ThreadIndex();
-    HeadPart part = {.head = thread / params.lanes_per_head,
-                     .dim = thread % params.lanes_per_head * kWidth,
-                     .used = false};
+    HeadSlice slice = {.head = thread / params.lanes_per_head,
+                       .dim = thread % params.lanes_per_head * kWidth,
+                       .used = false};
     const int half = p.kv.head_dim / 2;
-    part.used = part.head < AllHeads(p) && part.dim < half;
+    slice.used = slice.head < AllHeads(p) && slice.dim < half;
 
     float first[kWidth] = {};
     float second[kWidth] = {};
-    if (part.used) {
-      const float* input = p.qkv + (token * AllHeads(p) + part.head) * p.kv.head_dim + part.dim;
+    if (slice.used) {
+      const float* input = p.qkv + (token * AllHeads(p) + slice.head) * p.kv.head_dim + slice.dim;
       LoadFloats(input, first);
       LoadFloats(input + half, second);
     }
     if (p.query_norm != nullptr || p.key_norm != nullptr) {
-      Normalize(params, part, first, second);
+      Normalize(params, slice, first, second);
     }
-    if (!part.used) return;
-    if (part.head < p.heads + p.kv.kv_heads) Rotate(p, token * half + part.dim, first, second);
-    if (part.head < p.heads) {
-      float* query = p.query + (token * p.heads + part.head) * p.kv.head_dim + part.dim;
+    if (!slice.used) return;
+    if (slice.head < p.heads + p.kv.kv_heads) Rotate(p, token * half + slice.dim, first, second);
+    if (slice.head < p.heads) {
+      float* query = p.query + (token * p.heads + slice.head) * p.kv.head_dim + slice.dim;
       StoreFloats(query, first);
       StoreFloats(query + half, second);
       return;
     }
     if (LoadGlobal(p.slots + token) < 0) return;  // A row that only fills a recorded step.
-    T* kept = CachePlace(p, token, part.head - p.heads) + part.dim;
+    T* kept = CachePlace(p, token, slice.head - p.heads) + slice.dim;
     StoreFloats(kept, first);
     StoreFloats(kept + half, second);
   }
 
-  // All lanes take part. A head without norm, of v or of a model with only one of the two, stays.
-  static __device__ void Normalize(const Params& params, const HeadPart& part,
+  // All lanes call it. A head without norm, of v or of a model with only one of the two, stays.
+  static __device__ void Normalize(const Params& params, const HeadSlice& slice,
                                    float (&first)[kWidth], float (&second)[kWidth]) {
     const RopeKvWriteParams& p = params.op;
     float squares = 0.0f;
@@ -81,16 +81,16 @@ struct RopeKvWriteKernel {
     for (int lanes = params.lanes_per_head / 2; lanes > 0; lanes /= 2) {
       squares += ShuffleXor(squares, lanes);
     }
-    const float* norm = part.head < p.heads                   ? p.query_norm
-                        : part.head < p.heads + p.kv.kv_heads ? p.key_norm
-                                                              : nullptr;
-    if (!part.used || norm == nullptr) return;
+    const float* norm = slice.head < p.heads                   ? p.query_norm
+                        : slice.head < p.heads + p.kv.kv_heads ? p.key_norm
+                                                               : nullptr;
+    if (!slice.used || norm == nullptr) return;
     const float scale = 1.0f / sqrtf(squares / static_cast<float>(p.kv.head_dim) + p.epsilon);
     float weights[kWidth];
-    LoadFloats(norm + part.dim, weights);
+    LoadFloats(norm + slice.dim, weights);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) first[i] = first[i] * scale * weights[i];
-    LoadFloats(norm + p.kv.head_dim / 2 + part.dim, weights);
+    LoadFloats(norm + p.kv.head_dim / 2 + slice.dim, weights);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) second[i] = second[i] * scale * weights[i];
   }

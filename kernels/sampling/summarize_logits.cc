@@ -71,12 +71,12 @@ HWY_INLINE void AddChunk(const float* x, float largest, double* sums) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto shift = hn::Set(d, largest);
   HWY_ALIGN float chunk[kSums];
-  for (int64_t part = 0; part < kSums; part += lanes) {
+  for (int64_t first = 0; first < kSums; first += lanes) {
     auto sum = hn::Zero(d);
-    for (int64_t i = part; i < kChunk; i += kSums) {
+    for (int64_t i = first; i < kChunk; i += kSums) {
       sum = hn::Add(sum, ExpNegative(d, hn::Sub(hn::LoadU(d, x + i), shift)));
     }
-    hn::Store(sum, d, chunk + part);
+    hn::Store(sum, d, chunk + first);
   }
   for (int64_t j = 0; j < kSums; ++j) sums[j] += chunk[j];
 }
@@ -92,7 +92,7 @@ HWY_INLINE double LogSumExp(const float* x, int64_t count, float largest) {
     AddChunk(rest, largest, sums);
   }
   double sum = 0.0;
-  for (const double part : sums) sum += part;
+  for (const double lane : sums) sum += lane;
   return largest + std::log(sum);
 }
 
