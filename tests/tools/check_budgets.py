@@ -1,7 +1,6 @@
 """Checks the budgets of size: files, functions, parameters, the share of tests, and repeated blocks.
 
-Called by .ci/run and checks_test.py, with PyPI `lizard` as the parser; prints one line per violation
-and exits 1 if there is any:
+PyPI's `lizard` is the parser. Prints one line per violation and exits 1 if there is any:
     python check_budgets.py [ROOT]
 Data that a script made (unicode tables) is marked by the words "Made by" in its first five lines, and
 only its length is not counted.

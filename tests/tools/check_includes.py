@@ -1,6 +1,6 @@
 """Checks the arrows of the architecture: client -> proto <- rpc -> engine -> model -> kernels.
 
-Called by .ci/run and checks_test.py; prints one line per violation and exits 1 if there is any:
+Prints one line per violation and exits 1 if there is any:
     python check_includes.py [ROOT]
 Skipping downwards is fine; nothing points up, and folders have no include cycle. Never looks at
 tests/, which may include anything.

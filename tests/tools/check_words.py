@@ -1,7 +1,7 @@
 """Checks that the tree speaks of the project alone: no unfinished work, no machine's own paths, no
 hosts but the ones listed, nothing at the top level that does not belong there.
 
-Called by .ci/run and checks_test.py; prints one line per violation and exits 1 if there is any:
+Prints one line per violation and exits 1 if there is any:
     python check_words.py [ROOT]
 Never looks at data files (JSON, JSONL, text samples), where any word may occur.
 """
@@ -42,13 +42,17 @@ def violations_of(path: str, text: str) -> list[str]:
     return found
 
 
+def is_data(path: str) -> bool:
+    return path.endswith(DATA_SUFFIXES) and not path.endswith(NAMED_LIKE_CODE)
+
+
 def violations(root: pathlib.Path) -> list[str]:
     paths = tree.files(root)
     found = [f"{top}: does not belong to the top level"
              for top in sorted({path.split("/")[0] for path in paths})
              if not top.startswith(".") and top not in TOP_LEVEL]
     for path in paths:
-        if not path.endswith(DATA_SUFFIXES) or path.endswith(NAMED_LIKE_CODE):
+        if not is_data(path):
             found += violations_of(path, tree.text(root, path))
     return found
 

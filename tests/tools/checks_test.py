@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import check_banned_words
 import check_budgets
 import check_includes
 import check_words
@@ -88,6 +89,24 @@ def test_finds_word(plant, line):
 @pytest.mark.parametrize("line", ["$root/home/x", "the root/work split", "https://example.com/a"])
 def test_allows_word(plant, line):
     assert check_words.violations(plant("server/a.cc", f"{line}\n")) == []
+
+
+@pytest.mark.parametrize("path, line, instead", [
+    ("kernels/linear_qu" "ads-inl.h", "", "quantized dot product"),
+    ("server/a.cc", "ReleaseRes" "ting(pool);", "paused"),
+    ("docs/a.md", "The window; cal" "led by the stream.", "what it promises, not who calls it"),
+])
+def test_finds_banned_word(plant, path, line, instead):
+    found = check_banned_words.violations(plant(path, f"ok\n{line}\n"))
+    assert len(found) == 1 and found[0].startswith(path) and found[0].endswith(f": {instead}")
+
+
+@pytest.mark.parametrize("path, line", [
+    ("server/a.cc", "an interesting quadratic form; the rest"),
+    ("tests/golden/a.jsonl", "tells no" "body"),
+])
+def test_allows_other_word(plant, path, line):
+    assert check_banned_words.violations(plant(path, f"{line}\n")) == []
 
 
 def test_finds_stranger_at_the_top_level(plant):

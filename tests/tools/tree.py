@@ -1,4 +1,4 @@
-"""The files of the project, as git knows them. Called by the checks beside it; never writes."""
+"""The files of the project, as git knows them: what the checks beside it look at. Never writes."""
 
 import pathlib
 import subprocess
