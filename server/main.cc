@@ -53,7 +53,7 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadLogged(const ServerOptions& opt
        {"architecture", model.config.architecture},
        {"parameters", model.parameters},
        {"dtype", Name(model.dtype)},
-       {"weights", model.weights},
+       {"weight_format", model.weight_format},
        {"kernel", model.kernel},
        {"kv_capacity_tokens", (*served)->engine->kv_capacity_tokens()},
        {"load_ms", absl::ToDoubleMilliseconds(absl::Now() - begin)}});

@@ -52,7 +52,7 @@ PromptInput GetPrompt(const GenerateOptions& options) {
 // Whether there may be several continuations, whose pieces would mix.
 bool IsMany(const v1::GenerateRequest& request) {
   if (request.has_fusion()) return false;
-  return request.generate_in_size() > 1 || request.n() > 1;
+  return request.branches_size() > 1 || request.n() > 1;
 }
 
 void PrintPiece(const v1::Chunk& chunk) {

@@ -91,12 +91,12 @@ Request StartRequest(const CommonOptions& common, const RequestOptions& options,
 void FillBranches(const RequestOptions& options, v1::GenerateRequest* request) {
   const size_t cues = options.branch_cues.size();
   if (cues > 1 && cues != options.branches.size()) {
-    throw PromptError("generate_in", std::to_string(cues) + " cues for " +
-                                         std::to_string(options.branches.size()) +
-                                         " branches; one for all or one for each is needed");
+    throw PromptError("branches", std::to_string(cues) + " cues for " +
+                                      std::to_string(options.branches.size()) +
+                                      " branches; one for all or one for each is needed");
   }
   for (size_t i = 0; i < options.branches.size(); ++i) {
-    v1::Branch* branch = request->add_generate_in();
+    v1::Branch* branch = request->add_branches();
     branch->set_group(options.branches[i]);
     if (cues > 0) branch->set_branch_cue(options.branch_cues[cues == 1 ? 0 : i]);
   }
@@ -107,7 +107,7 @@ void FillFusion(const RequestOptions& options, v1::GenerateRequest* request) {
   if (options.fusion.empty()) return;
   v1::Fusion* fusion = request->mutable_fusion();
   fusion->set_method(ParseFusionMethod(options.fusion, "fusion.method"));
-  fusion->set_source(options.branches.empty() ? v1::FUSION_SOURCE_OWN_PROMPTS
+  fusion->set_source(options.branches.empty() ? v1::FUSION_SOURCE_PER_PARAPHRASE_PROMPTS
                                               : v1::FUSION_SOURCE_BRANCHES);
   fusion->mutable_weights()->Assign(options.weights.begin(), options.weights.end());
   if (options.confidence_samples) {

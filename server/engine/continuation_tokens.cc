@@ -135,7 +135,7 @@ absl::StatusOr<std::vector<Branch>> EncodeBranches(std::span<const BranchText> t
                                                    const PromptLimits& limits) {
   std::vector<Branch> branches;
   for (size_t i = 0; i < texts.size(); ++i) {
-    const std::string field = absl::StrCat("generate_in[", i, "]");
+    const std::string field = absl::StrCat("branches[", i, "]");
     const int32_t group = texts[i].group;
     STRUCTATTN_RETURN_IF_ERROR(
         CheckNamedGroup(absl::StrCat(field, ".group"), group, prompt.structure.rule()));

@@ -25,7 +25,7 @@ struct BranchText {
   std::string cue;
 };
 
-// Encodes each cue alone. Errors are FieldErrors below "generate_in[i]": a group that the rule does
+// Encodes each cue alone. Errors are FieldErrors below "branches[i]": a group that the rule does
 // not allow, one without a prompt token and without a cue, a cue that the context has no room for.
 absl::StatusOr<std::vector<Branch>> EncodeBranches(std::span<const BranchText> texts,
                                                    const EncodedPrompt& prompt,

@@ -32,7 +32,7 @@ std::unique_ptr<Model> MakeModel(Checkpoint& checkpoint, const LoadOptions& opti
   transformer->Load(checkpoint, options.progress);
   return std::make_unique<Model>(Model{.config = config,
                                        .dtype = dtype,
-                                       .weights = transformer->weights().format,
+                                       .weight_format = transformer->weights().format,
                                        .linear_bytes = transformer->weights().linear_bytes,
                                        .device = device,
                                        .digest = checkpoint.digest(),

@@ -31,9 +31,9 @@ struct LoadOptions {
 
 struct Model {
   ModelConfig config;
-  DType dtype;               // Of activations, KV, and weights that are not quantised.
-  std::string weights;       // TransformerWeights::format.
-  int64_t linear_bytes = 0;  // TransformerWeights::linear_bytes.
+  DType dtype;                // Of activations, KV, and weights that are not quantised.
+  std::string weight_format;  // TransformerWeights::format.
+  int64_t linear_bytes = 0;   // TransformerWeights::linear_bytes.
   DeviceKind device;
   std::string digest;  // Checkpoint::digest().
   std::string kernel;  // AttentionKernelName().

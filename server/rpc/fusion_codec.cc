@@ -25,22 +25,23 @@ bool IsWeighted(v1::FusionMethod method) {
 absl::Status CheckSource(const v1::GenerateRequest& request) {
   switch (request.fusion().source()) {
     case v1::FUSION_SOURCE_UNSPECIFIED:
-    case v1::FUSION_SOURCE_OWN_PROMPTS:
-      if (request.generate_in().empty()) return absl::OkStatus();
-      return InvalidField("generate_in", "FUSION_SOURCE_MISMATCH",
-                          absl::StrCat(request.generate_in_size(),
-                                       " branches given, but fusion.source says OWN_PROMPTS; "
-                                       "branches need BRANCHES"));
+    case v1::FUSION_SOURCE_PER_PARAPHRASE_PROMPTS:
+      if (request.branches().empty()) return absl::OkStatus();
+      return InvalidField(
+          "branches", "FUSION_SOURCE_MISMATCH",
+          absl::StrCat(request.branches_size(),
+                       " branches given, but fusion.source says PER_PARAPHRASE_PROMPTS; "
+                       "branches need BRANCHES"));
     case v1::FUSION_SOURCE_BRANCHES:
-      if (request.generate_in().empty()) {
-        return InvalidField("generate_in", "FUSION_SOURCE_MISMATCH",
+      if (request.branches().empty()) {
+        return InvalidField("branches", "FUSION_SOURCE_MISMATCH",
                             "empty, but fusion.source says BRANCHES; at least one is needed");
       }
-      return CheckCount("generate_in", request.generate_in_size(), kMaxMembers);
+      return CheckCount("branches", request.branches_size(), kMaxMembers);
     default:
       return InvalidField("fusion.source", "UNKNOWN_ENUM_VALUE",
                           absl::StrCat(static_cast<int>(request.fusion().source()),
-                                       " is none of OWN_PROMPTS, BRANCHES"));
+                                       " is none of PER_PARAPHRASE_PROMPTS, BRANCHES"));
   }
 }
 

@@ -189,18 +189,18 @@ struct SampleCounts {
 };
 
 absl::StatusOr<SampleCounts> DecodeSampleCounts(const v1::GenerateRequest& request) {
-  const int branches = request.generate_in_size();
-  STRUCTATTN_RETURN_IF_ERROR(CheckCount("generate_in", branches, kMaxBranches));
+  const int branches = request.branches_size();
+  STRUCTATTN_RETURN_IF_ERROR(CheckCount("branches", branches, kMaxBranches));
   if (branches > 0 && request.generated_group() != 0) {
-    return InvalidField("generated_group", "GROUP_GIVEN_TWICE",
-                        absl::StrCat(request.generated_group(),
-                                     " given beside generate_in, which names the groups"));
+    return InvalidField(
+        "generated_group", "GROUP_GIVEN_TWICE",
+        absl::StrCat(request.generated_group(), " given beside branches, which names the groups"));
   }
   for (int i = 0; i < branches; ++i) {
-    const size_t bytes = request.generate_in(i).branch_cue().size();
+    const size_t bytes = request.branches(i).branch_cue().size();
     if (bytes <= kMaxBranchCueBytes) continue;
     return InvalidField(
-        absl::StrCat("generate_in[", i, "].branch_cue"), "BRANCH_CUE_TOO_LONG",
+        absl::StrCat("branches[", i, "].branch_cue"), "BRANCH_CUE_TOO_LONG",
         absl::StrCat(bytes, " bytes; at most ", kMaxBranchCueBytes, " are allowed"));
   }
   const int32_t n = request.has_n() ? request.n() : 1;
@@ -230,7 +230,7 @@ struct EncodedQuestion {
 
 std::vector<BranchText> BranchTexts(const v1::GenerateRequest& request) {
   std::vector<BranchText> texts;
-  for (const v1::Branch& branch : request.generate_in()) {
+  for (const v1::Branch& branch : request.branches()) {
     texts.push_back({.group = branch.group(), .cue = branch.branch_cue()});
   }
   return texts;
@@ -246,7 +246,7 @@ absl::StatusOr<EncodedQuestion> EncodeQuestion(const v1::GenerateRequest& reques
     return EncodedQuestion{.prompt = std::move(own.prompt), .branches = std::move(own.members)};
   }
   std::optional<int32_t> generated_group;
-  if (request.generate_in().empty()) generated_group = request.generated_group();
+  if (request.branches().empty()) generated_group = request.generated_group();
   STRUCTATTN_ASSIGN_OR_RETURN(EncodedPrompt encoded, EncodePrompt(prompt, generated_group,
                                                                   *model.tokenizer, prompt_limits));
   STRUCTATTN_ASSIGN_OR_RETURN(

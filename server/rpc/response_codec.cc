@@ -73,7 +73,7 @@ v1::Provenance EncodeProvenance(const ServedModel& served, const Structure& stru
   provenance.set_model_digest(served.model->digest);
   provenance.set_structure_digest(StructureDigest(structure));
   provenance.set_dtype(std::string(Name(served.model->dtype)));
-  provenance.set_weights(served.model->weights);
+  provenance.set_weight_format(served.model->weight_format);
   provenance.set_device(DeviceName(served.model->device));
   provenance.set_kernel(served.model->kernel);
   provenance.set_seed(seed);
@@ -160,7 +160,7 @@ v1::Model EncodeModel(const ServedModel& served) {
   encoded.set_architecture(model.config.architecture);
   encoded.set_digest(model.digest);
   encoded.set_dtype(std::string(Name(model.dtype)));
-  encoded.set_weights(model.weights);
+  encoded.set_weight_format(model.weight_format);
   encoded.set_device(DeviceName(model.device));
   encoded.set_context_length(static_cast<int32_t>(model.config.context_length));
   encoded.set_vocabulary_size(static_cast<int32_t>(model.config.vocab_size));

@@ -102,7 +102,7 @@ absl::StatusOr<int32_t> DecodeEchoBegin(int32_t start, int32_t prompt_tokens) {
   const int32_t begin = start == 0 ? 1 : start;
   if (begin >= 1 && begin < prompt_tokens) return begin;
   return InvalidField(
-      "echo_start", "VALUE_OUT_OF_RANGE",
+      "prompt_logprobs_start", "VALUE_OUT_OF_RANGE",
       absl::StrCat(start, " is not in 0..", prompt_tokens - 1,
                    prompt_tokens == 1 ? ": one token, and the first has no score" : ""));
 }
@@ -111,12 +111,12 @@ absl::StatusOr<int32_t> DecodeEchoBegin(int32_t start, int32_t prompt_tokens) {
 absl::Status AddReads(const v1::ScoreRequest& request, ScoredPrompt* scored,
                       v1::ScoreResponse* reply) {
   const EncodedPrompt& prompt = scored->prompt;
-  if (request.has_echo_start()) {
-    STRUCTATTN_ASSIGN_OR_RETURN(scored->echo_begin,
-                                DecodeEchoBegin(request.echo_start(), prompt.structure.size()));
-    reply->set_echo_begin(*scored->echo_begin);
-    reply->mutable_echo()->mutable_token_ids()->Add(prompt.token_ids.begin() + *scored->echo_begin,
-                                                    prompt.token_ids.end());
+  if (request.has_prompt_logprobs_start()) {
+    STRUCTATTN_ASSIGN_OR_RETURN(scored->echo_begin, DecodeEchoBegin(request.prompt_logprobs_start(),
+                                                                    prompt.structure.size()));
+    reply->set_prompt_logprobs_start(*scored->echo_begin);
+    reply->mutable_prompt_scores()->mutable_token_ids()->Add(
+        prompt.token_ids.begin() + *scored->echo_begin, prompt.token_ids.end());
   }
   if (request.has_read_outs()) {
     STRUCTATTN_ASSIGN_OR_RETURN(scored->read_outs,
@@ -203,9 +203,10 @@ absl::StatusOr<DecodedScore> DecodeScoreRequest(const v1::ScoreRequest& request,
                                                 const RequestLimits& limits) {
   const Model& model = *served.model;
   STRUCTATTN_ASSIGN_OR_RETURN(RequestEnvelope envelope, DecodeEnvelope(request));
-  if (request.continuations().empty() && !request.has_echo_start() && !request.has_read_outs()) {
+  if (request.continuations().empty() && !request.has_prompt_logprobs_start() &&
+      !request.has_read_outs()) {
     return InvalidField("continuations", "NOTHING_TO_SCORE",
-                        "empty; one of continuations, echo_start, read_outs is needed");
+                        "empty; one of continuations, prompt_logprobs_start, read_outs is needed");
   }
   if (request.has_read_outs()) {
     STRUCTATTN_RETURN_IF_ERROR(CheckCandidates(request.read_outs(), model.config.vocab_size));
@@ -248,7 +249,7 @@ void FillScores(const ScoreEvent& event, std::span<const EncodedContinuations::P
     score->set_is_greedy(IsGreedy(score->tokens()));
   }
   const PromptScores& first = event.prompts.front();
-  if (reply->has_echo()) Fill(first.echo, reply->mutable_echo());
+  if (reply->has_prompt_scores()) Fill(first.echo, reply->mutable_prompt_scores());
   for (int i = 0; i < reply->read_outs_size(); ++i) {
     const ReadOut& read = first.read_outs[i];
     v1::ReadOut* read_out = reply->mutable_read_outs(i);

@@ -85,7 +85,7 @@ def test_json_has_every_field_always(cli, server, encoder):
     assert set(answer["usage"]) == {"prompt_tokens", "cached_tokens", "generated_tokens"}
     assert set(answer["timings_ms"]) == {"queue", "prefill", "decode"}
     assert set(answer["provenance"]) == {"model", "model_digest", "structure_digest", "dtype",
-                                         "weights", "device", "kernel", "seed", "version"}
+                                         "weight_format", "device", "kernel", "seed", "version"}
     expected = reference.encode_prompt(PROMPT, encoder)
     assert answer["prompt_token_ids"] == expected.token_ids
     assert answer["group_ids"] == expected.groups
@@ -95,7 +95,7 @@ def test_json_has_every_field_always(cli, server, encoder):
     assert answer["usage"]["prompt_tokens"] == len(expected.token_ids)
     assert answer["finish_reason"] == "length"
     assert answer["provenance"]["dtype"] == "float32"
-    assert answer["provenance"]["weights"] == "float32"
+    assert answer["provenance"]["weight_format"] == "float32"
 
 
 def test_no_cache_and_cache_salt_keep_a_request_apart(cli, server):

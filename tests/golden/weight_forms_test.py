@@ -24,7 +24,7 @@ def run(bin_dir, path, scratch, *flags):
     finally:
         assert server.stop() == 0
     assert len(results) == len(lines)
-    return [(result["token_ids"], result["logprobs"]) for result in results], loaded["weights"]
+    return [(result["token_ids"], result["logprobs"]) for result in results], loaded["weight_format"]
 
 
 @pytest.mark.models
@@ -52,7 +52,7 @@ def test_int8_is_near_the_model_that_it_rounds(cli, server, start_server, tmp_pa
         scores.append(cases.read_jsonl(answered)[0]["scores"][0]["token_logprobs"])
         answered.unlink()
     loaded, = rounded.log_events("model_loaded")
-    assert loaded["weights"] == "int8"
+    assert loaded["weight_format"] == "int8"
     differences = [abs(a - b) for a, b in zip(*scores, strict=True)]
     # Random weights make logits that are far apart; a wrong scale or code would move them by several.
     assert 0 < sum(differences) / len(differences) < 0.3, differences

@@ -207,7 +207,7 @@ void AddEnvelopeCases(Cases* cases) {
 }
 
 v1::Branch* AddBranch(Request* request, int group, const std::string& cue = "") {
-  v1::Branch* branch = request->add_generate_in();
+  v1::Branch* branch = request->add_branches();
   branch->set_group(group);
   branch->set_branch_cue(cue);
   return branch;
@@ -219,32 +219,32 @@ void AddContinuationCases(Cases* cases) {
                       AddBranch(r, 1);
                       AddBranch(r, 64, "x");
                     },
-                    "generate_in[1].group", "GROUP_OUT_OF_RANGE", "64 is not in 0..63"});
+                    "branches[1].group", "GROUP_OUT_OF_RANGE", "64 is not in 0..63"});
   cases->push_back({"BranchGroupWithoutRow",
                     [](Request* r) {
                       SelfTable(r, 3);
                       AddBranch(r, 5, "x");
                     },
-                    "rule.table.visible", "TABLE_TOO_SMALL", "generate_in[0].group uses group 5"});
+                    "rule.table.visible", "TABLE_TOO_SMALL", "branches[0].group uses group 5"});
   cases->push_back({"BranchWithoutToken", [](Request* r) { AddBranch(r, 7); },
-                    "generate_in[0].branch_cue", "BRANCH_CUE_MISSING", "no token of group 7"});
+                    "branches[0].branch_cue", "BRANCH_CUE_MISSING", "no token of group 7"});
   cases->push_back({"BranchCueTooLong",
                     [](Request* r) { AddBranch(r, 1, std::string(16385, 'x')); },
-                    "generate_in[0].branch_cue", "BRANCH_CUE_TOO_LONG", "at most 16384"});
+                    "branches[0].branch_cue", "BRANCH_CUE_TOO_LONG", "at most 16384"});
   cases->push_back({"BranchPastTheContext",
                     [](Request* r) { AddBranch(r, 1, std::string(kTestContextLength, 'x')); },
-                    "generate_in[0].branch_cue", "PROMPT_TOO_LONG", "context length is 4096"});
+                    "branches[0].branch_cue", "PROMPT_TOO_LONG", "context length is 4096"});
   cases->push_back({"BranchesAndGeneratedGroup",
                     [](Request* r) {
                       AddBranch(r, 1);
                       r->set_generated_group(1);
                     },
-                    "generated_group", "GROUP_GIVEN_TWICE", "generate_in"});
+                    "generated_group", "GROUP_GIVEN_TWICE", "branches"});
   cases->push_back({"TooManyBranches",
                     [](Request* r) {
                       for (int i = 0; i < 65; ++i) AddBranch(r, 1);
                     },
-                    "generate_in", "TOO_MANY_ENTRIES", "at most 64"});
+                    "branches", "TOO_MANY_ENTRIES", "at most 64"});
   cases->push_back({"NoSamples", [](Request* r) { r->set_n(0); }, "n", "VALUE_OUT_OF_RANGE",
                     "0 is not in 1..64"});
   cases->push_back({"TooManySamples", [](Request* r) { r->set_n(65); }, "n", "VALUE_OUT_OF_RANGE",
@@ -321,7 +321,7 @@ void AddFusionCases(Cases* cases) {
   cases->push_back(
       {"FusionSourceUnknown",
        [](Request* r) { FusionOf(r, v1::FUSION_METHOD_AVG)->set_source(v1::FusionSource(5)); },
-       "fusion.source", "UNKNOWN_ENUM_VALUE", "5 is none of OWN_PROMPTS"});
+       "fusion.source", "UNKNOWN_ENUM_VALUE", "5 is none of PER_PARAPHRASE_PROMPTS"});
   cases->push_back({"FusionOfSamples",
                     [](Request* r) {
                       FusionOf(r, v1::FUSION_METHOD_AVG);
@@ -345,18 +345,18 @@ void AddFusionCases(Cases* cases) {
                       FusionOf(r, v1::FUSION_METHOD_AVG);
                       AddBranch(r, 1);
                     },
-                    "generate_in", "FUSION_SOURCE_MISMATCH", "branches need BRANCHES"});
+                    "branches", "FUSION_SOURCE_MISMATCH", "branches need BRANCHES"});
   cases->push_back({"FusionOfNoBranches",
                     [](Request* r) {
                       FusionOf(r, v1::FUSION_METHOD_AVG)->set_source(v1::FUSION_SOURCE_BRANCHES);
                     },
-                    "generate_in", "FUSION_SOURCE_MISMATCH", "at least one is needed"});
+                    "branches", "FUSION_SOURCE_MISMATCH", "at least one is needed"});
   cases->push_back({"FusionOfTooManyBranches",
                     [](Request* r) {
                       FusionOf(r, v1::FUSION_METHOD_AVG)->set_source(v1::FUSION_SOURCE_BRANCHES);
                       for (int i = 0; i < 64; ++i) AddBranch(r, 1);
                     },
-                    "generate_in", "TOO_MANY_ENTRIES", "at most 63"});
+                    "branches", "TOO_MANY_ENTRIES", "at most 63"});
   cases->push_back({"ConfidenceOfTooManyContinuations",
                     [](Request* r) {
                       FusionOf(r)->set_source(v1::FUSION_SOURCE_BRANCHES);

@@ -19,7 +19,7 @@ v1::ScoreRequest Scored(int i) {
   for (int c = 0; c <= i % 4; ++c) {
     request.add_continuations()->set_text(std::string(1 + c + i % 5, static_cast<char>('a' + i)));
   }
-  if (i % 3 == 0) request.set_echo_start(2);
+  if (i % 3 == 0) request.set_prompt_logprobs_start(2);
   return request;
 }
 
@@ -115,7 +115,7 @@ TEST(BatchWork, StoppedScoresAreErrors) {
 v1::GenerateRequest Branched() {
   v1::GenerateRequest request = GoodRequest(5);
   for (const int group : {2, 1}) {
-    v1::Branch* branch = request.add_generate_in();
+    v1::Branch* branch = request.add_branches();
     branch->set_group(group);
     branch->set_branch_cue("so");
   }

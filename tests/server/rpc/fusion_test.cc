@@ -74,9 +74,9 @@ TEST(Fusion, OfBranchesUnderTheStructure) {
   InProcessServer server;
   v1::GenerateRequest request = FusedRequest(v1::FUSION_METHOD_AVG);
   request.mutable_fusion()->set_source(v1::FUSION_SOURCE_BRANCHES);
-  request.add_generate_in()->set_group(2);
-  request.add_generate_in()->set_group(9);
-  request.mutable_generate_in(1)->set_branch_cue("say: ");
+  request.add_branches()->set_group(2);
+  request.add_branches()->set_group(9);
+  request.mutable_branches(1)->set_branch_cue("say: ");
   ExpectFused(request, RunGenerate(server.inference(), request), {0.5, 0.5});
 }
 

@@ -52,7 +52,7 @@ absl::StatusOr<std::unique_ptr<ServedModel>> InProcessServer::Load(const ModelSo
   fake::FakeModel fake(kTestContextLength);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
   fake.model->digest = "d1";
-  fake.model->weights = "fake weights";
+  fake.model->weight_format = "fake weights";
   fake.model->kernel = "fake";
   fake.model->dtype = DType::kFloat32;
   fake.model->device = DeviceKind::kCpu;

@@ -38,7 +38,7 @@ TEST(Generate, StreamsStartedThenChunksThenFinished) {
   EXPECT_EQ(started.provenance().model_digest(), "d1");
   EXPECT_EQ(started.provenance().structure_digest().size(), 64u);
   EXPECT_EQ(started.provenance().dtype(), "float32");
-  EXPECT_EQ(started.provenance().weights(), "fake weights");
+  EXPECT_EQ(started.provenance().weight_format(), "fake weights");
   EXPECT_EQ(started.provenance().device(), "cpu");
   EXPECT_EQ(started.provenance().kernel(), "fake");
   EXPECT_EQ(started.provenance().version(), STRUCTATTN_VERSION);

@@ -44,7 +44,7 @@ void ExpectScored(const v1::ScoreRequest& request, const v1::ScoreResponse& resp
     EXPECT_EQ(score.logprob(), sum);
     EXPECT_EQ(score.is_greedy(), greedy);
   }
-  EXPECT_THAT(response.echo().logprobs(), ElementsAreArray(expected.echo.logprobs));
+  EXPECT_THAT(response.prompt_scores().logprobs(), ElementsAreArray(expected.echo.logprobs));
 }
 
 v1::ScoreRequest GoodScore() {
@@ -59,7 +59,7 @@ v1::ScoreRequest GoodScore() {
 TEST(Score, AnswersWithWhatTheDefinitionSays) {
   InProcessServer server;
   v1::ScoreRequest request = GoodScore();
-  request.set_echo_start(4);
+  request.set_prompt_logprobs_start(4);
   request.mutable_read_outs()->set_group_ends(true);
   request.mutable_read_outs()->set_top_logprobs(2);
   request.mutable_read_outs()->add_candidate_token_ids(3);
@@ -72,7 +72,7 @@ TEST(Score, AnswersWithWhatTheDefinitionSays) {
     return response;
   };
   const v1::ScoreResponse cold = score();
-  EXPECT_EQ(cold.echo_begin(), 4);
+  EXPECT_EQ(cold.prompt_logprobs_start(), 4);
   EXPECT_EQ(cold.usage().prompt_tokens(), 31);
   EXPECT_EQ(cold.usage().cached_tokens(), 0);
   ASSERT_EQ(cold.read_outs_size(), 3);
@@ -80,7 +80,7 @@ TEST(Score, AnswersWithWhatTheDefinitionSays) {
     EXPECT_EQ(read_out.candidate_logprobs_size(), 1);
     EXPECT_EQ(read_out.top_logprobs().entries_size(), 2);
   }
-  request.clear_echo_start();
+  request.clear_prompt_logprobs_start();
   request.clear_read_outs();
   const v1::ScoreResponse warm = score();  // Now only the last prompt token's logits are wanted.
   EXPECT_GT(warm.usage().cached_tokens(), 0);
@@ -147,10 +147,10 @@ TEST(Generate, StreamsManyContinuationsByIndex) {
   request.mutable_sampling()->set_temperature(0.8f);
   request.mutable_sampling()->set_seed(5);
   request.set_n(3);
-  request.add_generate_in()->set_group(2);
-  request.add_generate_in()->set_group(1);
-  request.add_generate_in()->set_group(9);
-  request.mutable_generate_in(2)->set_branch_cue("say: ");
+  request.add_branches()->set_group(2);
+  request.add_branches()->set_group(1);
+  request.add_branches()->set_group(9);
+  request.mutable_branches(2)->set_branch_cue("say: ");
   const StreamResult result = RunGenerate(server.inference(), request);
   ASSERT_TRUE(result.status.ok()) << result.status.error_message();
   std::map<int, fake::Recorded> answers;
@@ -175,7 +175,7 @@ TEST(Generate, StreamsManyContinuationsByIndex) {
         fake::ExpectedResult(*decoded, kTestContextLength, index / 3, index % 3);
     EXPECT_EQ(answer.token_ids, expected.token_ids);
     EXPECT_EQ(answer.text, expected.text);
-    EXPECT_EQ(answer.group, request.generate_in(index / 3).group());
+    EXPECT_EQ(answer.group, request.branches(index / 3).group());
     EXPECT_EQ(ends[index], 1);
     EXPECT_EQ(result.finished().continuations(index).index(), index);
   }

@@ -29,7 +29,7 @@ v1::ScoreRequest GoodScore() {
   cue->set_text("c ");
   request.add_continuations()->set_text("yes");
   request.add_continuations()->set_text("n");
-  request.set_echo_start(0);
+  request.set_prompt_logprobs_start(0);
   request.mutable_read_outs()->set_group_ends(true);
   request.mutable_read_outs()->add_candidate_token_ids(5);
   return request;
@@ -75,7 +75,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadScore{"Nothing",
                  [](Request* r) {
                    r->clear_continuations();
-                   r->clear_echo_start();
+                   r->clear_prompt_logprobs_start();
                    r->clear_read_outs();
                  },
                  "continuations", "NOTHING_TO_SCORE", "one of continuations"},
@@ -126,13 +126,13 @@ INSTANTIATE_TEST_SUITE_P(
                  "continuations", "CONTINUATIONS_TOO_LARGE", "at most 1048576"},
         BadScore{"GroupOutOfRange", [](Request* r) { r->set_generated_group(-1); },
                  "generated_group", "GROUP_OUT_OF_RANGE", "0..63"},
-        BadScore{"EchoPastThePrompt", [](Request* r) { r->set_echo_start(3); }, "echo_start",
-                 "VALUE_OUT_OF_RANGE", "3 is not in 0..2"},
-        BadScore{"EchoNegative", [](Request* r) { r->set_echo_start(-1); }, "echo_start",
-                 "VALUE_OUT_OF_RANGE", "0..2"},
+        BadScore{"EchoPastThePrompt", [](Request* r) { r->set_prompt_logprobs_start(3); },
+                 "prompt_logprobs_start", "VALUE_OUT_OF_RANGE", "3 is not in 0..2"},
+        BadScore{"EchoNegative", [](Request* r) { r->set_prompt_logprobs_start(-1); },
+                 "prompt_logprobs_start", "VALUE_OUT_OF_RANGE", "0..2"},
         BadScore{"EchoOfOneToken",
                  [](Request* r) { r->mutable_prompt()->mutable_segments(0)->set_text(""); },
-                 "echo_start", "VALUE_OUT_OF_RANGE", "the first has no score"},
+                 "prompt_logprobs_start", "VALUE_OUT_OF_RANGE", "the first has no score"},
         BadScore{"ReadOutPastThePrompt",
                  [](Request* r) { r->mutable_read_outs()->add_token_indices(3); },
                  "read_outs.token_indices[0]", "VALUE_OUT_OF_RANGE", "0..2"},
@@ -161,8 +161,8 @@ TEST(DecodeScoreRequest, SaysBeforehandWhatIsScored) {
   ASSERT_EQ(reply.scores_size(), 2);
   EXPECT_EQ(reply.scores(0).tokens().token_ids_size(), 4);  // " yes": the space has moved.
   EXPECT_EQ(reply.scores(1).tokens().token_ids_size(), 2);
-  EXPECT_EQ(reply.echo_begin(), 1);
-  EXPECT_EQ(reply.echo().token_ids_size(), 2);
+  EXPECT_EQ(reply.prompt_logprobs_start(), 1);
+  EXPECT_EQ(reply.prompt_scores().token_ids_size(), 2);
   ASSERT_EQ(reply.read_outs_size(), 2);
   EXPECT_EQ(reply.read_outs(0).token_index(), 1);
   EXPECT_EQ(reply.read_outs(0).group(), 1);
