@@ -87,6 +87,7 @@ struct FlashAttentionKernel {
       const KeySplit* split = p.splits + work.item;
       work.tile = LoadTile(p.generated + LoadGlobal(&split->tile_begin));
       work.rows = LoadGlobal(&split->tile_count) * work.ratio;
+      // fault: stale_split
       work.rank_begin = LoadGlobal(&split->rank_begin);
       work.rank_end = min(work.tile.keys(), work.rank_begin + kSplitKeys);
       common = work.rank_end;
@@ -97,6 +98,7 @@ struct FlashAttentionKernel {
       work.rank_end = work.tile.keys();
       common = work.tile.KeysOfRow(0);
     }
+    // fault: edge_tile_unmasked, one_tile_too_many
     work.full_tiles = (common - work.rank_begin) / Layout::kKeys;
     work.key_tiles = (work.rank_end - work.rank_begin + Layout::kKeys - 1) / Layout::kKeys;
     return work;
@@ -107,12 +109,14 @@ struct FlashAttentionKernel {
     const int token = r / work.ratio;
     const int head = work.kv_head * work.ratio + r - token * work.ratio;
     int64_t batch_row = work.tile.row_begin + token;
+    // fault: causal_bound_off_by_one
     int seen = work.tile.KeysOfRow(token);
     int partial = 0;
     if constexpr (kSplit) {
       const QueryTile* tile = p.generated + LoadGlobal(&p.splits[work.item].tile_begin) + token;
       batch_row = LoadGlobal(&tile->row_begin);
       seen = work.rank_end;
+      // fault: splits_in_one_place
       partial = LoadGlobal(&tile->partial_begin) + work.rank_begin / kSplitKeys;
     }
     return {.query = (batch_row * p.heads + head) * kDims,
@@ -147,19 +151,23 @@ struct FlashAttentionKernel {
                                        KeyCursor& cursor) {
     if (ThreadIndex() >= Layout::kKeys) return;
     const int rank = work.rank_begin + t * Layout::kKeys + ThreadIndex();
+    // fault: rank_past_the_end, wrong_head
     const int row = rank < work.rank_end ? cursor.RowOf(p.kv, work.kv_head, rank) : -1;
     StoreShared<int>(RowTable(t) + ThreadIndex() * int{sizeof(int)}, row);
   }
 
   static __device__ int RowTable(int t) {
+    // fault: stale_rows
     return kRowOffset + t % 2 * Layout::kKeys * int{sizeof(int)};
   }
+  // fault: one_stage_of_keys, one_stage_of_values
   static __device__ int KeyTile(int t) { return kKeyOffset + t % 2 * Layout::kBytes; }
   static __device__ int ValueTile(int t) { return kValueOffset + t % 2 * Layout::kBytes; }
 
   // Starts to copy tile t of `cache` (the layer's keys or values) to shared offset `to`, as one
   // group. Sixteen bytes a thread and turn; threads next to each other copy chunks of one key.
   static __device__ void CopyTile(const void* cache, const Work& work, int t, int to) {
+    // fault: copies_past_the_last_tile
     if (t < work.key_tiles) {
       const int table = RowTable(t);
 #pragma unroll
@@ -167,6 +175,7 @@ struct FlashAttentionKernel {
         const Chunk chunk = FindChunk(n);
         const int row = LoadShared<int>(table + chunk.key * int{sizeof(int)});
         const char* from = static_cast<const char*>(cache) + chunk.index * 16;
+        // fault: rest_not_filled, no_zero_fill
         CopyAsync16(to + Layout::Offset(chunk.key, chunk.index),
                     from + int64_t{row} * (kDims * int{sizeof(T)}), row >= 0);
       }
@@ -205,8 +214,9 @@ struct FlashAttentionKernel {
                                   State& state) {
     const bool has_rows = WarpIndex() * 16 * kBands < work.rows;
     ScoreFragments<kBands> scores;
+    // fault: keys_not_waited_for, no_barrier_for_keys
     WaitCopies<1>();
-    BlockBarrier();  // Keys of t are there for all; nobody reads those of t - 1 any more.
+    BlockBarrier();  // All threads see the keys of t; none reads those of t - 1 any more.
     CopyTile(p.kv.key, work, t + 1, KeyTile(t + 1));
     if (has_rows) {
       Scores<T>(state.query, KeyTile(t), scores);
@@ -215,9 +225,11 @@ struct FlashAttentionKernel {
       }
       UpdateSoftmax<kMasked>(p.scale * kLog2E, scores, state.softmax, state.output);
     }
+    // fault: values_not_waited_for, no_barrier_for_values
     WaitCopies<1>();
-    BlockBarrier();  // Likewise the values.
+    BlockBarrier();  // All threads see the values of t; none reads those of t - 1 any more.
     CopyTile(p.kv.value, work, t + 1, ValueTile(t + 1));
+    // fault: rows_not_looked_up
     if (t + 2 < work.key_tiles) FindCacheRows(p, work, t + 2, cursor);
     if (has_rows) AddValues<T>(scores, ValueTile(t), state.output);
   }
@@ -227,14 +239,17 @@ struct FlashAttentionKernel {
     const int column = 2 * (LaneIndex() % 4);
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
+      // fault: no_guard_for_rows_that_see_nothing, sum_after_a_branch
       const float sum = QuadSum(state.softmax.sum[i]);
       const float inverse = sum > 0.0f ? 1.0f / sum : 0.0f;
       const Row row = LaneRow(p, work, i);
+      // fault: rows_that_are_none_stored
       if (!row.exists()) continue;
       T* to = static_cast<T*>(p.output) + row.query + column;
 #pragma unroll
       for (int n = 0; n < kDims / 8; ++n) {
         const float(&c)[4] = state.output.c[i / 2][n];
+        // fault: store_past_the_end
         StoreGlobal(reinterpret_cast<uint32_t*>(to + n * 8),
                     NarrowPair<T>(c[i % 2 * 2] * inverse, c[i % 2 * 2 + 1] * inverse));
       }
@@ -266,6 +281,7 @@ struct FlashAttentionKernel {
     KeyCursor cursor(p, work.tile);
     FindCacheRows(p, work, 0, cursor);
     FindCacheRows(p, work, 1, cursor);
+    // fault: no_barrier_for_rows
     BlockBarrier();
     CopyTile(p.kv.key, work, 0, KeyTile(0));
     CopyTile(p.kv.value, work, 0, ValueTile(0));

@@ -36,6 +36,7 @@ __device__ inline void MaskScores(const int (&seen)[2 * kBands], int begin,
     for (int n = 0; n < 8; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
+        // fault: mask_off_by_one
         if (n * 8 + column + i % 2 >= seen[2 * band + i / 2]) scores.c[band][n][i] = -INFINITY;
       }
     }
@@ -50,6 +51,7 @@ __device__ inline float QuadMax(float value) {
 
 __device__ inline float QuadSum(float value) {
   value += ShuffleXor(value, 1);
+  // fault: sum_of_two_lanes_only
   return value + ShuffleXor(value, 2);
 }
 
@@ -81,6 +83,7 @@ __device__ inline void UpdateSoftmax(float factor, ScoreFragments<kBands>& score
       }
     }
     state.sum[row] = sum;
+    // fault: fragment_past_the_end, output_not_rescaled
 #pragma unroll
     for (int n = 0; n < kDims / 8; ++n) {
       output.c[row / 2][n][first] *= keep;

@@ -19,10 +19,12 @@ struct TileLayout {
   static constexpr int kKeys = 64;
   static constexpr int kChunks = kDims / 8;
   static constexpr bool kSwizzled = kDims % 64 == 0;
+  // fault: no_padding
   static constexpr int kRowBytes = (kSwizzled ? kChunks : kChunks | 1) * 16;
   static constexpr int kBytes = kKeys * kRowBytes;
 
   static __device__ int Offset(int key, int chunk) {
+    // fault: no_swizzle
     return key * kRowBytes + (kSwizzled ? chunk ^ (key & 7) : chunk) * 16;
   }
   // Offset(key, chunk + 2 * pairs), from Offset(key, chunk) with an even chunk or the one after it.
@@ -67,6 +69,7 @@ __device__ inline void Scores(const QueryFragments<kDims, kBands>& query, int ke
       LoadMatrices(offset + n * 8 * Layout::kRowBytes, b);
 #pragma unroll
       for (int band = 0; band < kBands; ++band) {
+        // fault: key_fragments_swapped
         MultiplyAccumulate<T>(scores.c[band][n], query.a[band][k], b[0], b[1]);
         MultiplyAccumulate<T>(scores.c[band][n + 1], query.a[band][k], b[2], b[3]);
       }
@@ -81,6 +84,7 @@ __device__ inline void WeightFragment(const ScoreFragments<kBands>& weights, int
   const float(&low)[4] = weights.c[band][2 * k];
   const float(&high)[4] = weights.c[band][2 * k + 1];
   a[0] = NarrowPair<T>(low[0], low[1]);
+  // fault: weight_fragments_swapped
   a[1] = NarrowPair<T>(low[2], low[3]);
   a[2] = NarrowPair<T>(high[0], high[1]);
   a[3] = NarrowPair<T>(high[2], high[3]);
@@ -102,9 +106,11 @@ __device__ inline void AddValues(const ScoreFragments<kBands>& weights, int valu
 #pragma unroll
     for (int n = 0; n < kDims / 8; n += 2) {
       uint32_t b[4];
+      // fault: values_not_transposed
       LoadMatricesTransposed(values + Layout::Plus(first, n / 2) + k * 16 * Layout::kRowBytes, b);
 #pragma unroll
       for (int band = 0; band < kBands; ++band) {
+        // fault: value_fragments_swapped
         MultiplyAccumulate<T>(output.c[band][n], a[band], b[0], b[1]);
         MultiplyAccumulate<T>(output.c[band][n + 1], a[band], b[2], b[3]);
       }

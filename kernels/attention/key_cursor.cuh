@@ -34,6 +34,7 @@ class KeyCursor {
     while (rank >= end_rank_) {
       const int begin = LoadGlobal(&next_->begin);
       const int length = LoadGlobal(&next_->end) - begin;
+      // fault: interval_bound_off_by_one
       shift_ = begin - end_rank_;
       end_rank_ += length;
       ++next_;
@@ -41,6 +42,7 @@ class KeyCursor {
     const int key = rank + shift_;
     const int block = key / kv.block_size;
     const int offset = key - block * kv.block_size;
+    // fault: block_table_past_the_end
     return (LoadGlobal(blocks_ + block) * kv.kv_heads + kv_head) * kv.block_size + offset;
   }
 

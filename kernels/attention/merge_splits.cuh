@@ -38,6 +38,7 @@ struct MergeSplitsKernel {
     for (int s = 0; s < splits; ++s) largest = fmaxf(largest, LoadGlobal(partial + s * stride));
     float sum = 0.0f;
     FloatPair output[kPairs] = {};
+    // fault: merge_without_the_last_split, merge_of_the_first_split_only, merge_weight_wrong
     for (int s = 0; s < splits; ++s) {
       const float* from = partial + s * stride;
       const float weight = Exp2(LoadGlobal(from) - largest);

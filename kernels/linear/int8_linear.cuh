@@ -84,6 +84,7 @@ struct Int8LinearKernel {
       const char* chunk = from;
 #pragma unroll
       for (int row = 0; row < kCount; row += kStep) {
+        // fault: int8_columns_past_the_end, int8_rows_past_the_end, int8_rest_not_filled
         CopyAsync16(to + first + row * Layout::kRowBytes, chunk, left > 0 && row < rows);
         chunk += kStep * row_bytes;
       }
@@ -114,10 +115,12 @@ struct Int8LinearKernel {
   }
 
   static __device__ int StageOffset(int stage) { return stage * kStageBytes; }
+  // fault: int8_one_span_of_scales
   static __device__ int SpanOffset(int t) { return kScaleOffset + t / kSpanTiles % 2 * kSpanBytes; }
 
   // Starts to copy tile t into its stage, as one group.
   static __device__ void CopyTile(int t, int stage, Work& work) {
+    // fault: int8_copies_past_the_last_tile
     if (t < work.tiles) {
       work.codes.template Copy<kOutputs>(StageOffset(stage));
       work.inputs.template Copy<kRows>(StageOffset(stage) + kCodeBytes);
@@ -132,6 +135,7 @@ struct Int8LinearKernel {
     for (int i = 0; i < kHeld; ++i) {
       const int group = t * kTileGroups + i;
       held[i] = 0;
+      // fault: int8_scales_past_the_end
       if (group < work.scale_groups) held[i] = LoadGlobal(work.scales + group).bits;
     }
   }
@@ -176,6 +180,7 @@ struct Int8LinearKernel {
 #pragma unroll
       for (int i = 0; i < 2 * kBands; ++i) {
         const int64_t output = first_output + i * 8;
+        // fault: int8_outputs_past_the_end
         if (row >= p.rows || output >= p.outputs) continue;
         float* to = p.output + row * p.outputs + output;
         const float sum = sums.c[i / 2][n / 2][i % 2 * 2 + n % 2];
@@ -197,8 +202,10 @@ struct Int8LinearKernel {
     for (int t = 0; t < work.tiles; ++t) {
       if (t % kSpanTiles == 0) {
         StoreScales(t, held);
+        // fault: int8_stale_scales
         LoadScales(work, t + kSpanTiles, held);
       }
+      // fault: int8_tile_not_waited_for, int8_no_barrier, int8_copy_over_the_tile_in_use
       WaitCopies<kStages - 2>();
       BlockBarrier();  // Tile t is there for all; nobody reads tile t - 1 any more.
       CopyTile(t + kStages - 1, free_stage, work);
@@ -246,6 +253,7 @@ struct Int8LinearFloatKernel {
         sum = fmaf(x[i], static_cast<float>(four.values[i]) * scale, sum);
       }
     }
+    // fault: int8_sum_of_some_lanes_only
 #pragma unroll
     for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) sum += ShuffleXor(sum, lanes);
     if (output >= p.outputs || column != 0) return;

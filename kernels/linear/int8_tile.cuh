@@ -23,6 +23,7 @@ struct CodeLayout {
   static constexpr int kRowBytes = kTileColumns;
   static constexpr int kChunks = kRowBytes / 16;
   static __device__ int Offset(int row, int chunk) {
+    // fault: int8_codes_not_swizzled
     return row * kRowBytes + (chunk ^ (row & 2)) * 16;
   }
 };
@@ -30,6 +31,7 @@ struct InputLayout {
   static constexpr int kRowBytes = kTileColumns * 2;
   static constexpr int kChunks = kRowBytes / 16;
   static __device__ int Offset(int row, int chunk) {
+    // fault: int8_inputs_not_swizzled
     return row * kRowBytes + (chunk ^ (row & 1) * 4) * 16;
   }
 };
@@ -42,6 +44,7 @@ __device__ inline void ExpandCodes(uint32_t codes, uint32_t (&pairs)[2]) {
     // which stands for -128, is 128 or 256.
     const uint32_t first = PermuteBytes(codes, 0x43u, 0x4140u);
     const uint32_t second = PermuteBytes(codes, 0x43u, 0x4342u);
+    // fault: int8_sign_of_codes_lost
     pairs[0] = SubtractPairs<T>(first & 0xff7fff7fu, first & 0xff80ff80u);
     pairs[1] = SubtractPairs<T>(second & 0xff7fff7fu, second & 0xff80ff80u);
   } else {
@@ -70,6 +73,7 @@ __device__ inline void LoadCodes(int offset, CodeFragments<kBands>& codes) {
     ExpandCodes<T>(words.y, second);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+      // fault: int8_code_fragments_swapped
       codes.a[i / 2][0][half * 2 + i % 2] = first[half];
       codes.a[i / 2][1][half * 2 + i % 2] = second[half];
     }
@@ -102,6 +106,7 @@ __device__ inline void AddTile(const LanePlaces& at, const uint32_t (&scales)[2 
     float scale[2 * kBands];
 #pragma unroll
     for (int i = 0; i < 2 * kBands; ++i) {
+      // fault: int8_wrong_scale_group
       scale[i] = Widen(Float16{static_cast<uint16_t>(scales[i] >> group * 16)});
     }
     const int inputs = at.inputs ^ group * (2 * kInt8GroupInputs);
@@ -110,12 +115,14 @@ __device__ inline void AddTile(const LanePlaces& at, const uint32_t (&scales)[2 
       const uint4 x = LoadShared<uint4>(inputs + n * 8 * InputLayout::kRowBytes);
 #pragma unroll
       for (int band = 0; band < kBands; ++band) {
+        // fault: int8_sum_not_of_one_group, int8_input_fragments_swapped
         float sum[4] = {};
         MultiplyAccumulate<T>(sum, codes.a[band][0], x.x, x.y);
         MultiplyAccumulate<T>(sum, codes.a[band][1], x.z, x.w);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float& total = sums.c[band][n][i];
+          // fault: int8_scale_of_the_other_output
           total = fmaf(scale[2 * band + i / 2], sum[i], total);
         }
       }

@@ -1,8 +1,9 @@
 """The test of the tests: kernels with one fault each must fail on the emulator.
 
-Each fault is a textual change of one kernel source. The changed source is built into a shared
-library that simt_faults loads in place of the kernel; its quick tests must then fail, and name what
-is expected of them. Run by pytest; needs the C++ compiler and simt_faults, else it is skipped.
+A comment `// fault: NAME, NAME` in a kernel source marks the place of these faults: the lines below
+it. Each fault changes the text there. The changed source is built into a shared library that
+simt_faults loads in place of the kernel; its quick tests must then fail, and name what is expected of
+them. The tests need the C++ compiler and simt_faults, else they are skipped.
 """
 
 import concurrent.futures
@@ -52,7 +53,7 @@ INT8_LINEAR = Op("tests/simt/faulty_int8_linear.cc", "*Int8LinearEdgeTest.*:*Int
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """`old`, which `file` has once, becomes `new`; the output then matches `finds`."""
+    """`old`, which the fault's place in `file` has once, becomes `new`; the output then matches `finds`."""
     name: str
     file: str
     old: str
@@ -63,28 +64,31 @@ class Fault:
     def op(self) -> Op:
         return INT8_LINEAR if "/linear/" in self.file else ATTENTION
 
+    def apply(self, source: str) -> str:
+        """The file's text with the fault; an error if the marker or `old` is not there exactly once."""
+        markers = [m for m in MARKER.finditer(source) if self.name in m[1].split(", ")]
+        assert len(markers) == 1, f"{self.file} has {len(markers)} markers for {self.name}"
+        begin = markers[0].end()
+        place = "".join(source[begin:].splitlines(keepends=True)[:PLACE_LINES])
+        count = place.count(self.old)
+        assert count == 1, f"the place of {self.name} has {count} times: {self.old}"
+        return source[:begin] + place.replace(self.old, self.new) + source[begin + len(place):]
+
+
+MARKER = re.compile(r"^ *// fault: (.*)\n", re.MULTILINE)
+PLACE_LINES = 6  # Below a marker.
 
 FAULTS = [
     Fault("keys_not_waited_for", FLASH,
-          "WaitCopies<1>();\n"
-          "    BlockBarrier();  // Keys",
-          "WaitCopies<2>();\n"
-          "    BlockBarrier();  // Keys", PENDING),
+          "WaitCopies<1>", "WaitCopies<2>", PENDING),
     Fault("values_not_waited_for", FLASH,
-          "WaitCopies<1>();\n"
-          "    BlockBarrier();  // Likewise",
-          "WaitCopies<2>();\n"
-          "    BlockBarrier();  // Likewise", PENDING),
+          "WaitCopies<1>", "WaitCopies<2>", PENDING),
     Fault("no_barrier_for_keys", FLASH,
-          "BlockBarrier();  // Keys",
-          "// Keys", RACE),
+          "BlockBarrier();", "", RACE),
     Fault("no_barrier_for_values", FLASH,
-          "BlockBarrier();  // Likewise",
-          "// Likewise", RACE),
+          "BlockBarrier();", "", RACE),
     Fault("no_barrier_for_rows", FLASH,
-          "    BlockBarrier();\n"
-          "    CopyTile",
-          "    CopyTile", RACE),
+          "BlockBarrier();", "", RACE),
     Fault("one_stage_of_keys", FLASH,
           "return kKeyOffset + t % 2 *",
           "return kKeyOffset + 0 *", RACE),
@@ -104,8 +108,7 @@ FAULTS = [
           "row >= 0);",
           "true);", BOUNDS),
     Fault("rest_not_filled", FLASH,
-          "        CopyAsync16(",
-          "        if (row >= 0) CopyAsync16(", UNINITIALIZED),
+          "CopyAsync16(", "if (row >= 0) CopyAsync16(", UNINITIALIZED),
     Fault("copies_past_the_last_tile", FLASH,
           "if (t < work.key_tiles) {",
           "if (t <= work.key_tiles) {", AT_EXIT),
@@ -128,9 +131,7 @@ FAULTS = [
           "+ work.rank_begin / kSplitKeys;",
           ";", GLOBAL_RACE),
     Fault("rows_that_are_none_stored", FLASH,
-          "if (!row.exists()) continue;\n"
-          "      T* to",
-          "T* to", GLOBAL_RACE),
+          "if (!row.exists()) continue;", "", GLOBAL_RACE),
     Fault("store_past_the_end", FLASH,
           "reinterpret_cast<uint32_t*>(to + n * 8)",
           "reinterpret_cast<uint32_t*>(to + n * 8 + 8)", BOUNDS),
@@ -138,11 +139,8 @@ FAULTS = [
           "const float inverse = sum > 0.0f ? 1.0f / sum : 0.0f;",
           "const float inverse = 1.0f / sum;", VALUES),
     Fault("sum_after_a_branch", FLASH,
-          "      const float sum = QuadSum(state.softmax.sum[i]);\n"
-          "      const float inverse",
-          "      if (!LaneRow(p, work, i).exists()) continue;\n"
-          "      const float sum = QuadSum(state.softmax.sum[i]);\n"
-          "      const float inverse", DIVERGENT),
+          "const float sum =",
+          "if (!LaneRow(p, work, i).exists()) continue; const float sum =", DIVERGENT),
     Fault("no_swizzle", TILE,
           "(kSwizzled ? chunk ^ (key & 7) : chunk) * 16",
           "chunk * 16", CONFLICT),
@@ -150,11 +148,9 @@ FAULTS = [
           "kChunks | 1)",
           "kChunks)", CONFLICT),
     Fault("key_fragments_swapped", TILE,
-          "MultiplyAccumulate<T>(scores.c[band][n], query.a[band][k], b[0], b[1]);",
-          "MultiplyAccumulate<T>(scores.c[band][n], query.a[band][k], b[1], b[0]);", VALUES),
+          "b[0], b[1]", "b[1], b[0]", VALUES),
     Fault("value_fragments_swapped", TILE,
-          "MultiplyAccumulate<T>(output.c[band][n], a[band], b[0], b[1]);",
-          "MultiplyAccumulate<T>(output.c[band][n], a[band], b[2], b[3]);", VALUES),
+          "b[0], b[1]", "b[2], b[3]", VALUES),
     Fault("weight_fragments_swapped", TILE,
           "a[1] = NarrowPair<T>(low[2], low[3]);\n"
           "  a[2] = NarrowPair<T>(high[0], high[1]);",
@@ -194,8 +190,7 @@ FAULTS = [
           "WaitCopies<kStages - 2>();",
           "WaitCopies<kStages - 1>();", PENDING),
     Fault("int8_no_barrier", INT8,
-          "BlockBarrier();  // Tile t",
-          "// Tile t", f"{RACE}|{PENDING}"),
+          "BlockBarrier();", "", f"{RACE}|{PENDING}"),
     Fault("int8_copy_over_the_tile_in_use", INT8,
           "CopyTile(t + kStages - 1, free_stage, work);",
           "CopyTile(t + kStages - 1, stage, work);", RACE),
@@ -209,8 +204,7 @@ FAULTS = [
           "left > 0 && row < rows",
           "left > 0", BOUNDS),
     Fault("int8_rest_not_filled", INT8,
-          "        CopyAsync16(to",
-          "        if (left > 0 && row < rows) CopyAsync16(to", UNINITIALIZED),
+          "CopyAsync16(to", "if (left > 0 && row < rows) CopyAsync16(to", UNINITIALIZED),
     Fault("int8_one_span_of_scales", INT8,
           "t / kSpanTiles % 2 * kSpanBytes",
           "0 * kSpanBytes", RACE),
@@ -265,12 +259,10 @@ def build(op: Op, fault: Fault | None, folder: pathlib.Path) -> pathlib.Path:
     """The library with the fault, or without any; an error if it does not apply or compile."""
     folder.mkdir()
     if fault:
-        source = (ROOT / fault.file).read_text(encoding="utf-8")
-        count = source.count(fault.old)
-        assert count == 1, f"{fault.file} has {count} times: {fault.old}"
         changed = folder / fault.file
         changed.parent.mkdir(parents=True)
-        changed.write_text(source.replace(fault.old, fault.new), encoding="utf-8")
+        changed.write_text(fault.apply((ROOT / fault.file).read_text(encoding="utf-8")),
+                           encoding="utf-8")
     library = folder / "kernels.so"
     # Bsymbolic: the program has kernels of the same names, which must not take their place.
     command = ["g++", "-std=c++20", "-O1", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-fno-gnu-unique",
@@ -300,6 +292,29 @@ def runs(tmp_path_factory):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         yield {name: pool.submit(run, op, fault, folder / pathlib.PurePath(name).stem)
                for name, op, fault in asked}
+
+
+def test_markers_and_faults_are_the_same():
+    marked = [(str(path.relative_to(ROOT)), name)
+              for path in sorted((ROOT / "kernels").glob("**/*.cu*"))
+              for marker in MARKER.finditer(path.read_text(encoding="utf-8"))
+              for name in marker[1].split(", ")]
+    assert sorted(marked) == sorted((fault.file, fault.name) for fault in FAULTS)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault_has_its_place(fault):
+    source = (ROOT / fault.file).read_text(encoding="utf-8")
+    assert fault.apply(source) != source
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_marker_that_is_not_there_once_is_refused(times):
+    fault = Fault("some_fault", "", "a + b", "a - b", VALUES)
+    marked = "  // fault: other, some_fault\n  return a + b;\n"
+    assert fault.apply(marked) == marked.replace("a + b", "a - b")
+    with pytest.raises(AssertionError):
+        fault.apply(times * marked)
 
 
 @pytest.mark.parametrize("op", [ATTENTION, INT8_LINEAR], ids=lambda op: op.source)
