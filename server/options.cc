@@ -169,11 +169,11 @@ LoadOptions MakeLoadOptions(const Flags& flags) {
       {"cpu", LoadOptions::Device::kCpu},
       {"cuda", LoadOptions::Device::kCuda},
       {"emulated", LoadOptions::Device::kEmulated}};
-  static const std::map<std::string, WeightForm> forms = {{"stored", WeightForm::kStored},
-                                                          {"expanded", WeightForm::kExpanded},
-                                                          {"int8", WeightForm::kInt8}};
+  static const std::map<std::string, Quantization> forms = {{"stored", Quantization::kStored},
+                                                            {"expanded", Quantization::kNone},
+                                                            {"int8", Quantization::kInt8}};
   LoadOptions load;
-  load.weights = forms.at(flags.weights);
+  load.quantization = forms.at(flags.weights);
   const auto dtype = dtypes.find(flags.dtype);
   if (dtype != dtypes.end()) load.dtype = dtype->second;
   load.device = devices.at(flags.device);

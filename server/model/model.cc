@@ -25,7 +25,7 @@ std::unique_ptr<Model> MakeModel(Checkpoint& checkpoint, const LoadOptions& opti
   auto transformer =
       std::make_unique<Transformer>(config,
                                     TransformerOptions{.dtype = dtype,
-                                                       .weights = options.weights,
+                                                       .quantization = options.quantization,
                                                        .device = device,
                                                        .step_graphs = options.cuda_graphs},
                                     std::make_unique<ThreadPool>(options.threads));

@@ -13,8 +13,8 @@
 #include "kernels/context.h"
 #include "server/model/decoder.h"
 #include "server/model/model_config.h"
+#include "server/model/quantization.h"
 #include "server/model/tokenizer/tokenizer.h"
-#include "server/model/weight_form.h"
 
 namespace structattn {
 
@@ -22,7 +22,7 @@ struct LoadOptions {
   std::optional<DType> dtype;                           // Absent: the checkpoint's own.
   enum class Device { kAuto, kCpu, kCuda, kEmulated };  // kEmulated: programs of the tests only.
   Device device = Device::kAuto;
-  WeightForm weights = WeightForm::kStored;
+  Quantization quantization = Quantization::kStored;
   bool cuda_graphs = false;  // TransformerOptions::step_graphs.
   int threads = 1;           // CPU threads, >= 1.
   // Called now and then while loading with the share done, in [0, 1]. May be empty.

@@ -19,9 +19,9 @@
 #include "server/model/decoder.h"
 #include "server/model/linear_layer.h"
 #include "server/model/model_config.h"
+#include "server/model/quantization.h"
 #include "server/model/step_graphs.h"
 #include "server/model/step_inputs.h"
-#include "server/model/weight_form.h"
 
 namespace structattn {
 
@@ -48,7 +48,7 @@ struct TransformerWeights {
 // How a model is run.
 struct TransformerOptions {
   DType dtype = DType::kFloat32;
-  WeightForm weights = WeightForm::kStored;
+  Quantization quantization = Quantization::kStored;
   DeviceKind device = DeviceKind::kCpu;
   bool step_graphs = false;  // Not on CPU: record decoding steps and run them again (StepGraphs).
 };

@@ -26,7 +26,10 @@ class WeightLoader {
  public:
   WeightLoader(const Checkpoint& checkpoint, const TransformerOptions& options,
                const KernelContext& context)
-      : checkpoint_(checkpoint), dtype_(options.dtype), form_(options.weights), context_(context) {
+      : checkpoint_(checkpoint),
+        dtype_(options.dtype),
+        quantization_(options.quantization),
+        context_(context) {
     if (!on_cpu()) upload_.emplace(context.device);
   }
 
@@ -53,8 +56,8 @@ class WeightLoader {
   // Of tied embeddings: the CPU packs a copy, other devices multiply with the table itself.
   LinearLayer Output(const std::string& name, const at::Tensor& tied_embedding) {
     const bool shared = !on_cpu() && tied_embedding.defined();
-    if (shared &&
-        !(form_ == WeightForm::kInt8 && FitsInt8(tied_embedding.size(0), tied_embedding.size(1)))) {
+    if (shared && !(quantization_ == Quantization::kInt8 &&
+                    FitsInt8(tied_embedding.size(0), tied_embedding.size(1)))) {
       formats_.emplace(Name(dtype_));
       linear_bytes_ += static_cast<int64_t>(tied_embedding.nbytes());
       return LinearLayer(tied_embedding, {});
@@ -82,7 +85,7 @@ class WeightLoader {
       views.push_back(matrices.back().view);
       outputs += views.back().rows;
     }
-    if (form_ == WeightForm::kInt8 && FitsInt8(outputs, views.front().columns)) {
+    if (quantization_ == Quantization::kInt8 && FitsInt8(outputs, views.front().columns)) {
       formats_.emplace("int8");
       Int8Matrix weight = MakeInt8Matrix(views, *context_.pool, *upload_);
       linear_bytes_ += weight.bytes();
@@ -120,7 +123,7 @@ class WeightLoader {
 
   LoadedRows Load(const std::string& name) {
     if (std::optional<BlockMatrix> blocks = LoadBlocks(name)) {
-      formats_.emplace(form_ == WeightForm::kInt8 ? "int8" : Name(blocks->view.format));
+      formats_.emplace(quantization_ == Quantization::kInt8 ? "int8" : Name(blocks->view.format));
       return {.plain = {}, .blocks = std::move(blocks)};
     }
     formats_.emplace(Name(dtype_));
@@ -129,9 +132,9 @@ class WeightLoader {
 
   // Absent where the form wants numbers.
   std::optional<BlockMatrix> LoadBlocks(const std::string& name) {
-    if (form_ == WeightForm::kExpanded) return std::nullopt;
+    if (quantization_ == Quantization::kNone) return std::nullopt;
     std::optional<BlockMatrix> stored = checkpoint_.ReadBlocks(name);
-    if (form_ == WeightForm::kStored) return stored;
+    if (quantization_ == Quantization::kStored) return stored;
     if (stored.has_value() && stored->view.format == BlockFormat::kQ8_0) return stored;
     return QuantizeRows(checkpoint_.Read(name, context_.pool).view, *context_.pool);
   }
@@ -164,7 +167,7 @@ class WeightLoader {
 
   const Checkpoint& checkpoint_;
   const DType dtype_;
-  const WeightForm form_;
+  const Quantization quantization_;
   const KernelContext& context_;
   std::optional<WeightUpload> upload_;  // Not on CPU.
   WeightArena arena_;                   // On CPU.

@@ -81,11 +81,11 @@ double Seconds(Clock::time_point begin, Clock::time_point end) {
 
 class StepBench {
  public:
-  StepBench(const std::string& path, DType dtype, int threads, WeightForm weights)
+  StepBench(const std::string& path, DType dtype, int threads, Quantization quantization)
       : pool_(threads) {
     LoadOptions load;
     load.dtype = dtype;
-    load.weights = weights;
+    load.quantization = quantization;
     load.device = LoadOptions::Device::kCpu;
     load.threads = threads;
     absl::StatusOr<std::unique_ptr<ServedModel>> served =
@@ -215,7 +215,7 @@ void AnswerCommands(StepBench& bench) {
 }  // namespace structattn
 
 int main(int argc, char** argv) {
-  using structattn::WeightForm;
+  using structattn::Quantization;
   if (argc < 4 || argc > 5) {
     std::fprintf(stderr, "step_bench MODEL_PATH bfloat16|float32 THREADS [stored|expanded|int8]\n");
     return 2;
@@ -223,9 +223,9 @@ int main(int argc, char** argv) {
   const structattn::DType dtype = std::string(argv[2]) == "float32" ? structattn::DType::kFloat32
                                                                     : structattn::DType::kBfloat16;
   const std::string form = argc > 4 ? argv[4] : "stored";
-  const WeightForm weights = form == "int8"       ? WeightForm::kInt8
-                             : form == "expanded" ? WeightForm::kExpanded
-                                                  : WeightForm::kStored;
-  structattn::StepBench bench(argv[1], dtype, std::atoi(argv[3]), weights);
+  const Quantization quantization = form == "int8"       ? Quantization::kInt8
+                                    : form == "expanded" ? Quantization::kNone
+                                                         : Quantization::kStored;
+  structattn::StepBench bench(argv[1], dtype, std::atoi(argv[3]), quantization);
   structattn::AnswerCommands(bench);
 }

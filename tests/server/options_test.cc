@@ -31,7 +31,7 @@ TEST(ParseOptions, Defaults) {
   EXPECT_EQ(options.rpc.model_root, "");
   EXPECT_EQ(options.rpc.limits.max_prompt_bytes, 1 << 20);
   EXPECT_FALSE(options.load.dtype.has_value());
-  EXPECT_EQ(options.load.weights, WeightForm::kStored);
+  EXPECT_EQ(options.load.quantization, Quantization::kStored);
   EXPECT_EQ(options.load.device, LoadOptions::Device::kAuto);
   EXPECT_FALSE(options.load.cuda_graphs);
   EXPECT_GE(options.load.threads, 1);
@@ -84,7 +84,7 @@ TEST(ParseOptions, EveryFlagArrives) {
   EXPECT_EQ(options.rpc.model_root, "/");
   EXPECT_EQ(options.rpc.limits.max_prompt_bytes, 7);
   EXPECT_EQ(options.load.dtype, DType::kFloat16);
-  EXPECT_EQ(options.load.weights, WeightForm::kInt8);
+  EXPECT_EQ(options.load.quantization, Quantization::kInt8);
   EXPECT_EQ(options.load.device, LoadOptions::Device::kCpu);
   EXPECT_TRUE(options.load.cuda_graphs);
   EXPECT_EQ(options.load.threads, 3);

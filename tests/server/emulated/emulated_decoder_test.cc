@@ -252,7 +252,7 @@ struct Case {
   ModelConfig (*shape)();
   double score_rms;
   bool step_graphs = false;
-  WeightForm weights = WeightForm::kExpanded;
+  Quantization quantization = Quantization::kNone;
 };
 
 void PrintTo(const Case& shape, std::ostream* out) { *out << shape.name; }
@@ -264,13 +264,14 @@ class EmulatedDecoderTest : public testing::TestWithParam<Case> {
 
 TEST_P(EmulatedDecoderTest, TwentyMixedRequestsAgreeWithTheCpuAtEveryStep) {
   const ModelConfig config = GetParam().shape();
-  const WeightForm weights = GetParam().weights;
-  const Outcome cpu = Serve({config, {.dtype = DType::kBfloat16, .weights = weights}, {}});
+  const Quantization quantization = GetParam().quantization;
+  const Outcome cpu =
+      Serve({config, {.dtype = DType::kBfloat16, .quantization = quantization}, {}});
   const Script script = ScriptOf(cpu);
   simt::SetSeed(kSeed);
   const Outcome emulated = Serve({config,
                                   {.dtype = DType::kBfloat16,
-                                   .weights = weights,
+                                   .quantization = quantization,
                                    .device = DeviceKind::kEmulated,
                                    .step_graphs = GetParam().step_graphs},
                                   script});
@@ -290,15 +291,16 @@ TEST_P(EmulatedDecoderTest, TwentyMixedRequestsAgreeWithTheCpuAtEveryStep) {
 
   // Both sides are equally far from the same model in float32 (float64's stand-in, 2^16 times as
   // fine as what is compared): the emulated one does not live off a generous tolerance.
-  const Outcome exact = Serve({config, {.dtype = DType::kFloat32, .weights = weights}, script});
+  const Outcome exact =
+      Serve({config, {.dtype = DType::kFloat32, .quantization = quantization}, script});
   const double cpu_error = MeanDifference(cpu, exact);
   const double emulated_error = MeanDifference(emulated, exact);
   std::printf("mean error: CPU %.5f, emulated %.5f\n", cpu_error, emulated_error);
   EXPECT_LE(emulated_error, 1.25 * cpu_error);
 
   // And the tolerance is one that a lost mask would break.
-  const Outcome unmasked =
-      Serve({config, {.dtype = DType::kBfloat16, .weights = weights}, script, /*causal=*/true});
+  const Outcome unmasked = Serve(
+      {config, {.dtype = DType::kBfloat16, .quantization = quantization}, script, /*causal=*/true});
   EXPECT_GT(Compare(cpu, unmasked, GetParam().score_rms).worst_share, 3.0);
 }
 
@@ -319,8 +321,8 @@ TEST(EmulatedMemoryTest, AReadBeyondATensorIsReported) {
 INSTANTIATE_TEST_SUITE_P(
     Shapes, EmulatedDecoderTest,
     testing::Values(Case{"Llama", &LlamaShape, kLlamaScoreRms, false},
-                    Case{"LlamaInt8", &LlamaShape, kLlamaScoreRms, false, WeightForm::kInt8},
-                    Case{"Qwen3Int8", &Qwen3Shape, kQwen3ScoreRms, true, WeightForm::kInt8},
+                    Case{"LlamaInt8", &LlamaShape, kLlamaScoreRms, false, Quantization::kInt8},
+                    Case{"Qwen3Int8", &Qwen3Shape, kQwen3ScoreRms, true, Quantization::kInt8},
                     Case{"LlamaGraphs", &LlamaShape, kLlamaScoreRms, true},
                     Case{"Qwen3", &Qwen3Shape, kQwen3ScoreRms, false},
                     Case{"Qwen3Graphs", &Qwen3Shape, kQwen3ScoreRms, true}),

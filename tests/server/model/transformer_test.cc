@@ -54,13 +54,13 @@ using Logits = std::vector<float>;  // One row per token of a sequence, end to e
 
 struct Variant {
   DType dtype;
-  WeightForm weights;
+  Quantization quantization;
 };
 
 std::string NameOf(const Variant& variant) {
-  const char* const form = variant.weights == WeightForm::kInt8     ? "_int8"
-                           : variant.weights == WeightForm::kStored ? "_stored"
-                                                                    : "";
+  const char* const form = variant.quantization == Quantization::kInt8     ? "_int8"
+                           : variant.quantization == Quantization::kStored ? "_stored"
+                                                                           : "";
   return std::string(Name(variant.dtype)) + form;
 }
 
@@ -99,7 +99,7 @@ class BlockCheckpoint : public RandomCheckpoint {
 class TransformerTest : public testing::TestWithParam<Variant> {
  protected:
   void Open(int threads) {
-    if (GetParam().weights == WeightForm::kStored) {
+    if (GetParam().quantization == Quantization::kStored) {
       Open(threads, GetParam(), BlockCheckpoint(SmallConfig()));
     } else {
       Open(threads, GetParam(), RandomCheckpoint(SmallConfig()));
@@ -109,7 +109,7 @@ class TransformerTest : public testing::TestWithParam<Variant> {
   void Open(int threads, Variant variant, const Checkpoint& checkpoint) {
     const ModelConfig& config = checkpoint.config();
     transformer_ = std::make_unique<Transformer>(
-        config, TransformerOptions{.dtype = variant.dtype, .weights = variant.weights},
+        config, TransformerOptions{.dtype = variant.dtype, .quantization = variant.quantization},
         std::make_unique<ThreadPool>(threads));
     transformer_->Load(checkpoint, {});
     kv_ = *AllocateKvCache({.layers = config.layers,
@@ -251,35 +251,35 @@ TEST_P(TransformerTest, InvisibleTokensChangeNoBitAndVisibleOnesDo) {
 }
 
 INSTANTIATE_TEST_SUITE_P(DTypes, TransformerTest,
-                         testing::Values(Variant{DType::kFloat32, WeightForm::kExpanded},
-                                         Variant{DType::kBfloat16, WeightForm::kExpanded},
-                                         Variant{DType::kFloat16, WeightForm::kExpanded},
-                                         Variant{DType::kFloat32, WeightForm::kInt8},
-                                         Variant{DType::kBfloat16, WeightForm::kInt8},
-                                         Variant{DType::kBfloat16, WeightForm::kStored}),
+                         testing::Values(Variant{DType::kFloat32, Quantization::kNone},
+                                         Variant{DType::kBfloat16, Quantization::kNone},
+                                         Variant{DType::kFloat16, Quantization::kNone},
+                                         Variant{DType::kFloat32, Quantization::kInt8},
+                                         Variant{DType::kBfloat16, Quantization::kInt8},
+                                         Variant{DType::kBfloat16, Quantization::kStored}),
                          [](const auto& info) { return NameOf(info.param); });
 
-class WeightFormsTest : public TransformerTest {};
+class QuantizationTest : public TransformerTest {};
 
 // In float32, blocks mean the very numbers that expanding them gives.
-TEST_P(WeightFormsTest, StoredBlocksGiveTheBitsOfTheExpandedModel) {
+TEST_P(QuantizationTest, StoredBlocksGiveTheBitsOfTheExpandedModel) {
   const BlockCheckpoint checkpoint(SmallConfig());
-  Open(2, {DType::kFloat32, WeightForm::kExpanded}, checkpoint);
+  Open(2, {DType::kFloat32, Quantization::kNone}, checkpoint);
   EXPECT_EQ(transformer_->weights().format, "float32");
   const int64_t expanded_bytes = transformer_->weights().linear_bytes;
   const Logits expanded = RunInChunks(MakeSequence(lengths_, 1), {});
-  Open(2, {DType::kFloat32, WeightForm::kStored}, checkpoint);
+  Open(2, {DType::kFloat32, Quantization::kStored}, checkpoint);
   EXPECT_EQ(transformer_->weights().format, "Q8_0+float32");
   EXPECT_LT(transformer_->weights().linear_bytes, expanded_bytes);
   EXPECT_TRUE(SameBits(RunInChunks(MakeSequence(lengths_, 1), {}), expanded));
 }
 
-TEST_P(WeightFormsTest, Int8IsNearTheModelThatWasRounded) {
+TEST_P(QuantizationTest, Int8IsNearTheModelThatWasRounded) {
   const BlockCheckpoint checkpoint(SmallConfig());
-  Open(2, {GetParam().dtype, WeightForm::kInt8}, checkpoint);
+  Open(2, {GetParam().dtype, Quantization::kInt8}, checkpoint);
   EXPECT_EQ(transformer_->weights().format, "int8");
   const Logits rounded = RunInChunks(MakeSequence(lengths_, 1), {});
-  Open(2, {GetParam().dtype, WeightForm::kExpanded}, RandomCheckpoint(SmallConfig()));
+  Open(2, {GetParam().dtype, Quantization::kNone}, RandomCheckpoint(SmallConfig()));
   const Logits plain = RunInChunks(MakeSequence(lengths_, 1), {});
   double difference = 0.0;
   double magnitude = 0.0;
@@ -291,8 +291,8 @@ TEST_P(WeightFormsTest, Int8IsNearTheModelThatWasRounded) {
   EXPECT_LT(difference, 0.03 * magnitude);  // A code is within 1/254 of its block's largest.
 }
 
-INSTANTIATE_TEST_SUITE_P(Forms, WeightFormsTest,
-                         testing::Values(Variant{DType::kFloat32, WeightForm::kStored}),
+INSTANTIATE_TEST_SUITE_P(Forms, QuantizationTest,
+                         testing::Values(Variant{DType::kFloat32, Quantization::kStored}),
                          [](const auto& info) { return NameOf(info.param); });
 
 }  // namespace
