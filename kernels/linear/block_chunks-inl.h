@@ -20,9 +20,9 @@ inline To BitCastLanes(From from) {
 }
 
 // A chunk of a panel with two vectors of outputs. Every operation rounds (nothing is contracted),
-// and adding a negated minimum is subtracting it: scales and shifts are what LayoutOf says, bit for
-// bit.
-template <BlockFormat kFormat, class Lanes>
+// and adding a negated minimum is subtracting it: scales and shifts are what QuantLayoutOf says,
+// bit for bit.
+template <QuantFormat kFormat, class Lanes>
 class BlockChunks {
  protected:
   using Ints = typename Lanes::Ints;
@@ -31,7 +31,7 @@ class BlockChunks {
 
   static constexpr int kLanes = Lanes::kLanes;
   static constexpr int kOutputs = 2 * kLanes;
-  static constexpr BlockLayout kBlock = LayoutOf(kFormat);
+  static constexpr QuantBlockLayout kBlock = QuantLayoutOf(kFormat);
   static constexpr BlockPanelLayout kAt = PanelLayoutOf(kFormat, kOutputs);
 
   struct Place {
@@ -40,7 +40,7 @@ class BlockChunks {
   };
   static Place Find(const void* panel, int64_t chunk) {
     const uint8_t* const block =
-        static_cast<const uint8_t*>(panel) + chunk / kBlock.chunks * kAt.block_bytes;
+        static_cast<const uint8_t*>(panel) + chunk / kBlock.chunks * kAt.quant_block_bytes;
     return {block, block + kAt.chunks + chunk % kBlock.chunks * kAt.chunk_bytes};
   }
 
@@ -54,7 +54,7 @@ class BlockChunks {
     if constexpr (!kBlock.has_group_scales()) return scale;
     const uint8_t* const bytes = at.chunk + group * kOutputs + output;
     const Ints factor =
-        kFormat == BlockFormat::kQ6_K ? Lanes::SignedBytes(bytes) : Lanes::Bytes(bytes);
+        kFormat == QuantFormat::kQ6_K ? Lanes::SignedBytes(bytes) : Lanes::Bytes(bytes);
     return scale * __builtin_convertvector(factor, Floats);
   }
 
@@ -98,12 +98,12 @@ class BlockChunks {
 
 // Maker::Of<kFormat>() of each format.
 template <class Maker>
-const BlockKernel& BlockKernelFor(BlockFormat format) {
+const BlockKernel& BlockKernelFor(QuantFormat format) {
   static constexpr BlockKernel kKernels[] = {
-      Maker::template Of<BlockFormat::kQ4_0>(), Maker::template Of<BlockFormat::kQ4_1>(),
-      Maker::template Of<BlockFormat::kQ5_0>(), Maker::template Of<BlockFormat::kQ5_1>(),
-      Maker::template Of<BlockFormat::kQ8_0>(), Maker::template Of<BlockFormat::kQ4_K>(),
-      Maker::template Of<BlockFormat::kQ5_K>(), Maker::template Of<BlockFormat::kQ6_K>()};
+      Maker::template Of<QuantFormat::kQ4_0>(), Maker::template Of<QuantFormat::kQ4_1>(),
+      Maker::template Of<QuantFormat::kQ5_0>(), Maker::template Of<QuantFormat::kQ5_1>(),
+      Maker::template Of<QuantFormat::kQ8_0>(), Maker::template Of<QuantFormat::kQ4_K>(),
+      Maker::template Of<QuantFormat::kQ5_K>(), Maker::template Of<QuantFormat::kQ6_K>()};
   return kKernels[static_cast<int>(format)];
 }
 

@@ -22,7 +22,7 @@
 
 #include <cstdint>
 
-#include "kernels/linear/block_format.h"
+#include "kernels/quant/quant_format.h"
 
 namespace structattn {
 
@@ -35,11 +35,11 @@ struct BlockPanelLayout {
   int64_t sixth_bits;
   int64_t codes;
   int64_t chunk_bytes;
-  int64_t block_bytes;
+  int64_t quant_block_bytes;
 };
 
-constexpr BlockPanelLayout PanelLayoutOf(BlockFormat format, int64_t panel_outputs) {
-  const BlockLayout block = LayoutOf(format);
+constexpr BlockPanelLayout PanelLayoutOf(QuantFormat format, int64_t panel_outputs) {
+  const QuantBlockLayout block = QuantLayoutOf(format);
   const int64_t halves = 2 * panel_outputs;
   const int64_t words = 4 * panel_outputs;
   BlockPanelLayout at = {};
@@ -50,7 +50,7 @@ constexpr BlockPanelLayout PanelLayoutOf(BlockFormat format, int64_t panel_outpu
   at.sixth_bits = at.fifth_bits + (block.code_bits == 5 || block.code_bits == 6 ? words : 0);
   at.codes = at.sixth_bits + (block.code_bits == 6 ? words : 0);
   at.chunk_bytes = at.codes + (block.code_bits == 8 ? 32 : 16) * panel_outputs;
-  at.block_bytes = at.chunks + block.chunks * at.chunk_bytes;
+  at.quant_block_bytes = at.chunks + block.chunks * at.chunk_bytes;
   return at;
 }
 

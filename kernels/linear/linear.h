@@ -14,9 +14,9 @@
 
 #include "kernels/context.h"
 #include "kernels/dtype.h"
-#include "kernels/linear/block_format.h"
-#include "kernels/linear/matrix_view.h"
 #include "kernels/linear/weight_arena.h"
+#include "kernels/matrix_view.h"
+#include "kernels/quant/quant_format.h"
 
 namespace structattn {
 
@@ -43,9 +43,9 @@ class PackedWeight {
   // Likewise for matrices in blocks, all of one format, which stay in as few bits: the target's
   // dtype is that of the inputs. The kernel multiplies by the values that the format means: with
   // bfloat16 inputs as linear_quads-inl.h says, with others as floats.
-  static PackedWeight PackBlocks(std::span<const BlockMatrixView> views, const PackTarget& target);
+  static PackedWeight PackBlocks(std::span<const QuantMatrixView> views, const PackTarget& target);
   static PackedWeight PackBlocksFor(const LinearKernel& kernel,
-                                    std::span<const BlockMatrixView> views,
+                                    std::span<const QuantMatrixView> views,
                                     const PackTarget& target);
 
   PackedWeight() = default;
@@ -53,7 +53,7 @@ class PackedWeight {
   PackedWeight& operator=(PackedWeight&&) = default;
 
   DType dtype() const;                                           // Of the inputs.
-  std::optional<BlockFormat> format() const { return format_; }  // Absent: weights are of dtype().
+  std::optional<QuantFormat> format() const { return format_; }  // Absent: weights are of dtype().
   const LinearKernel& kernel() const { return *kernel_; }
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
@@ -64,7 +64,7 @@ class PackedWeight {
   std::shared_ptr<void> data_;  // 64-byte aligned, in the arena.
   int64_t bytes_ = 0;
   const LinearKernel* kernel_ = nullptr;
-  std::optional<BlockFormat> format_;
+  std::optional<QuantFormat> format_;
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
 };

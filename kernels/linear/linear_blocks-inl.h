@@ -1,14 +1,14 @@
 // Expands panels of blocks (block_panel.h) to the floats that an engine multiplies. Included after
 // block_chunks-inl.h and before linear-inl.h, under their conditions.
 //
-// A value is what LayoutOf says, bit for bit the float that GGML's reference gives.
+// A value is what QuantLayoutOf says, bit for bit the float that GGML's reference gives.
 
 namespace structattn {
 namespace {
 
 // Chunks expanded in registers; what becomes of a step is the caller's: take(step, half of the
 // panel, floats).
-template <BlockFormat kFormat, class Lanes>
+template <QuantFormat kFormat, class Lanes>
 class ChunkExpander : BlockChunks<kFormat, Lanes> {
   using Base = BlockChunks<kFormat, Lanes>;
   using Ints = typename Base::Ints;
@@ -102,7 +102,7 @@ class ChunkExpander : BlockChunks<kFormat, Lanes> {
 };
 
 // The UnpackChunks of a format.
-template <BlockFormat kFormat, class Lanes>
+template <QuantFormat kFormat, class Lanes>
 void UnpackTo(const void* panel, int64_t first, int64_t count, float* cells) {
   const auto store = [cells](int64_t step, int half, const auto& values)
       __attribute__((always_inline)) {
@@ -112,7 +112,7 @@ void UnpackTo(const void* panel, int64_t first, int64_t count, float* cells) {
 }
 
 // The MultiplyChunks of a format: no step is stored, each is multiplied where it was expanded.
-template <BlockFormat kFormat, class Format, int kRows>
+template <QuantFormat kFormat, class Format, int kRows>
 void MultiplyRows(const void* panel, int64_t first, int64_t count, const FewRows& rows) {
   using Vector = typename Format::Vector;
   const auto* const staged = static_cast<const typename Format::Unit*>(rows.staged);
@@ -140,7 +140,7 @@ void MultiplyRows(const void* panel, int64_t first, int64_t count, const FewRows
 // For BlockKernelFor.
 template <class Format>
 struct FloatBlocks {
-  template <BlockFormat kFormat>
+  template <QuantFormat kFormat>
   static constexpr BlockKernel Of() {
     return {.unpack = UnpackTo<kFormat, typename Format::Lanes>,
             .multiply = {MultiplyRows<kFormat, Format, 1>, MultiplyRows<kFormat, Format, 2>,

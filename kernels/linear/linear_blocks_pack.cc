@@ -13,8 +13,8 @@ namespace structattn {
 namespace {
 
 // The blocks of row `row` of the stacked views; null past the last one.
-const char* FindRow(std::span<const BlockMatrixView> views, int64_t row) {
-  for (const BlockMatrixView& view : views) {
+const char* FindRow(std::span<const QuantMatrixView> views, int64_t row) {
+  for (const QuantMatrixView& view : views) {
     if (row < view.rows) return static_cast<const char*>(view.data) + row * view.row_bytes();
     row -= view.rows;
   }
@@ -24,15 +24,15 @@ const char* FindRow(std::span<const BlockMatrixView> views, int64_t row) {
 // Places one output's parts of a block among its neighbours'.
 class BlockWriter {
  public:
-  BlockWriter(BlockFormat format, const LinearKernel& kernel)
-      : block_(LayoutOf(format)),
+  BlockWriter(QuantFormat format, const LinearKernel& kernel)
+      : block_(QuantLayoutOf(format)),
         at_(PanelLayoutOf(format, kernel.panel_outputs)),
         outputs_(kernel.panel_outputs),
         quads_(kernel.quads) {}
 
-  int64_t block_bytes() const { return at_.block_bytes; }
+  int64_t quant_block_bytes() const { return at_.quant_block_bytes; }
 
-  void Write(const BlockParts& parts, int64_t output, uint8_t* to) const {
+  void Write(const QuantBlockParts& parts, int64_t output, uint8_t* to) const {
     PutHalf(parts.scale, to, output);
     if (block_.has_shift) PutHalf(parts.shift, to + at_.shifts, output);
     for (int chunk = 0; chunk < block_.chunks; ++chunk) {
@@ -99,7 +99,7 @@ class BlockWriter {
     if (block_.code_bits == 6) PutPlane(codes, 5, chunk + at_.sixth_bits, output);
   }
 
-  const BlockLayout block_;
+  const QuantBlockLayout block_;
   const BlockPanelLayout at_;
   const int64_t outputs_;
   const bool quads_;
@@ -107,13 +107,13 @@ class BlockWriter {
 
 }  // namespace
 
-PackedWeight PackedWeight::PackBlocks(std::span<const BlockMatrixView> views,
+PackedWeight PackedWeight::PackBlocks(std::span<const QuantMatrixView> views,
                                       const PackTarget& target) {
   return PackBlocksFor(BestBlockKernel(target.dtype), views, target);
 }
 
 PackedWeight PackedWeight::PackBlocksFor(const LinearKernel& kernel,
-                                         std::span<const BlockMatrixView> views,
+                                         std::span<const QuantMatrixView> views,
                                          const PackTarget& target) {
   STRUCTATTN_CHECK(!views.empty() && views[0].columns > 0 && target.dtype == kernel.dtype);
   STRUCTATTN_CHECK(kernel.run_blocks != nullptr);
@@ -121,15 +121,15 @@ PackedWeight PackedWeight::PackBlocksFor(const LinearKernel& kernel,
   weight.kernel_ = &kernel;
   weight.format_ = views[0].format;
   weight.inputs_ = views[0].columns;
-  for (const BlockMatrixView& view : views) {
+  for (const QuantMatrixView& view : views) {
     STRUCTATTN_CHECK(view.columns == weight.inputs_ && view.format == weight.format_);
     weight.outputs_ += view.rows;
   }
   const BlockWriter writer(views[0].format, kernel);
-  const int64_t blocks = views[0].row_blocks();
-  const int64_t stored_bytes = StoredBytes(views[0].format);
+  const int64_t blocks = views[0].row_quant_blocks();
+  const int64_t stored_bytes = QuantBlockBytes(views[0].format);
   const int64_t panels = (weight.outputs_ + kernel.panel_outputs - 1) / kernel.panel_outputs;
-  const int64_t panel_bytes = blocks * writer.block_bytes();
+  const int64_t panel_bytes = blocks * writer.quant_block_bytes();
   weight.bytes_ = panels * panel_bytes;
   weight.data_ = target.arena.Allocate(weight.bytes_);
   auto* data = static_cast<uint8_t*>(weight.data_.get());
@@ -137,9 +137,11 @@ PackedWeight PackedWeight::PackBlocksFor(const LinearKernel& kernel,
     for (int output = 0; output < kernel.panel_outputs; ++output) {
       const char* row = FindRow(views, panel * kernel.panel_outputs + output);
       for (int64_t block = 0; block < blocks; ++block) {
-        const BlockParts parts =
-            row == nullptr ? BlockParts{} : ReadBlock(*weight.format_, row + block * stored_bytes);
-        writer.Write(parts, output, data + panel * panel_bytes + block * writer.block_bytes());
+        const QuantBlockParts parts =
+            row == nullptr ? QuantBlockParts{}
+                           : ReadQuantBlock(*weight.format_, row + block * stored_bytes);
+        writer.Write(parts, output,
+                     data + panel * panel_bytes + block * writer.quant_block_bytes());
       }
     }
   });

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "kernels/dtype.h"
-#include "kernels/linear/block_format.h"
+#include "kernels/quant/quant_format.h"
 
 namespace structattn {
 
@@ -66,7 +66,7 @@ struct LinearKernel {
   int item_rows;          // Of one item, at most; a multiple of 32.
   void (*run)(const LinearItem& item);                    // Of panels of numbers, or null.
   void (*run_blocks)(const LinearItem& item);             // Of panels of blocks, or null.
-  const BlockKernel& (*find_blocks)(BlockFormat format);  // Or null, likewise.
+  const BlockKernel& (*find_blocks)(QuantFormat format);  // Or null, likewise.
 };
 
 // The kernels of each instruction set that this CPU supports (empty if it does not), the best of a

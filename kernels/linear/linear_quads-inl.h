@@ -69,7 +69,7 @@ void StageChunk(const Bfloat16* inputs, int64_t count, FixedChunk<Engine>& to) {
 }
 
 // Rows of one panel of a format.
-template <BlockFormat kFormat, class Engine, int kRows>
+template <QuantFormat kFormat, class Engine, int kRows>
 class QuadRows : BlockChunks<kFormat, typename Engine::Lanes> {
   using Base = BlockChunks<kFormat, typename Engine::Lanes>;
   using Floats = typename Base::Floats;
@@ -267,7 +267,7 @@ void RunQuadItem(const LinearItem& item) {
 // For BlockKernelFor.
 template <class Engine>
 struct QuadBlocks {
-  template <BlockFormat kFormat>
+  template <QuantFormat kFormat>
   static constexpr BlockKernel Of() {
     static_assert(Engine::kMaxRows == 2 || Engine::kMaxRows == 4);
     BlockKernel kernel = {};

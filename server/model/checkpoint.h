@@ -51,7 +51,7 @@ class Checkpoint {
 
   // The same tensor in the blocks in which it is stored; absent where it is stored as plain
   // numbers.
-  virtual std::optional<BlockMatrix> ReadBlocks(std::string_view /*name*/) const {
+  virtual std::optional<QuantMatrix> ReadQuantized(std::string_view /*name*/) const {
     return std::nullopt;
   }
 

@@ -1,5 +1,5 @@
 // GGML's numbers and names of tensor types, and whole runs of blocks expanded to float: see
-// dequantize.h. What a block means is in kernels/linear/block_format.
+// dequantize.h. What a block means is in kernels/quant/quant_format.
 #include "server/model/dequantize.h"
 
 #include <iterator>
@@ -13,17 +13,18 @@ constexpr GgmlEncoding Plain(uint32_t type, std::string_view name, DType dtype) 
   return {type, name, 1, static_cast<int64_t>(ByteSize(dtype)), dtype, std::nullopt};
 }
 
-constexpr GgmlEncoding Blocks(uint32_t type, BlockFormat format) {
-  return {type, Name(format), LayoutOf(format).inputs(), StoredBytes(format), std::nullopt, format};
+constexpr GgmlEncoding Blocks(uint32_t type, QuantFormat format) {
+  return {type,         Name(format), QuantLayoutOf(format).inputs(), QuantBlockBytes(format),
+          std::nullopt, format};
 }
 
 constexpr GgmlEncoding kEncodings[] = {
     Plain(0, "F32", DType::kFloat32),    Plain(1, "F16", DType::kFloat16),
-    Plain(30, "BF16", DType::kBfloat16), Blocks(2, BlockFormat::kQ4_0),
-    Blocks(3, BlockFormat::kQ4_1),       Blocks(6, BlockFormat::kQ5_0),
-    Blocks(7, BlockFormat::kQ5_1),       Blocks(8, BlockFormat::kQ8_0),
-    Blocks(12, BlockFormat::kQ4_K),      Blocks(13, BlockFormat::kQ5_K),
-    Blocks(14, BlockFormat::kQ6_K),
+    Plain(30, "BF16", DType::kBfloat16), Blocks(2, QuantFormat::kQ4_0),
+    Blocks(3, QuantFormat::kQ4_1),       Blocks(6, QuantFormat::kQ5_0),
+    Blocks(7, QuantFormat::kQ5_1),       Blocks(8, QuantFormat::kQ8_0),
+    Blocks(12, QuantFormat::kQ4_K),      Blocks(13, QuantFormat::kQ5_K),
+    Blocks(14, QuantFormat::kQ6_K),
 };
 
 // Indexed by type; empty where GGML has none (any more).
@@ -61,12 +62,13 @@ std::string SupportedGgmlTypes() {
 
 void Dequantize(const GgmlEncoding& encoding, std::string_view blocks, std::span<float> output) {
   const auto elements = static_cast<int64_t>(output.size());
-  STRUCTATTN_CHECK(encoding.blocks.has_value() && elements % encoding.block_elements == 0);
+  STRUCTATTN_CHECK(encoding.quant_format.has_value() &&
+                   elements % encoding.quant_block_values == 0);
   STRUCTATTN_CHECK(static_cast<int64_t>(blocks.size()) ==
-                   elements / encoding.block_elements * encoding.block_bytes);
-  for (int64_t block = 0; block < elements / encoding.block_elements; ++block) {
-    ExpandBlock(*encoding.blocks, blocks.data() + block * encoding.block_bytes,
-                output.data() + block * encoding.block_elements);
+                   elements / encoding.quant_block_values * encoding.quant_block_bytes);
+  for (int64_t block = 0; block < elements / encoding.quant_block_values; ++block) {
+    DequantizeBlock(*encoding.quant_format, blocks.data() + block * encoding.quant_block_bytes,
+                    output.data() + block * encoding.quant_block_values);
   }
 }
 

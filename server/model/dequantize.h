@@ -12,19 +12,19 @@
 #include <string_view>
 
 #include "kernels/dtype.h"
-#include "kernels/linear/block_format.h"
+#include "kernels/quant/quant_format.h"
 
 namespace structattn {
 
-// How GGML stores a tensor: blocks of `block_elements` values in `block_bytes` bytes.
+// How GGML stores a tensor: blocks of `quant_block_values` values in `quant_block_bytes` bytes.
 struct GgmlEncoding {
   uint32_t type;  // The number in a GGUF file.
   std::string_view name;
-  int64_t block_elements;
-  int64_t block_bytes;
+  int64_t quant_block_values;
+  int64_t quant_block_bytes;
   // Plain encodings (F32, F16, BF16); absent for quantised ones.
   std::optional<DType> plain;
-  std::optional<BlockFormat> blocks;  // Of the quantised ones.
+  std::optional<QuantFormat> quant_format;  // Of the quantised ones.
 };
 
 // Null for a type that is not supported.
@@ -36,8 +36,8 @@ std::string GgmlTypeName(uint32_t type);
 // The supported names, comma-separated, for messages.
 std::string SupportedGgmlTypes();
 
-// Expands whole blocks of a quantised encoding. output.size() is a multiple of block_elements, and
-// `blocks` holds exactly as many blocks; it needs no alignment.
+// Expands whole blocks of a quantised encoding. output.size() is a multiple of quant_block_values,
+// and `blocks` holds exactly as many blocks; it needs no alignment.
 void Dequantize(const GgmlEncoding& encoding, std::string_view blocks, std::span<float> output);
 
 }  // namespace structattn

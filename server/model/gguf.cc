@@ -154,12 +154,12 @@ absl::StatusOr<GgufTensor> TakeTensor(Cursor& cursor) {
     return Refuse("encoding ", GgmlTypeName(type), ": supported are ", SupportedGgmlTypes());
   }
   const GgmlEncoding& encoding = *tensor.encoding;
-  if (tensor.dimensions[0] % encoding.block_elements != 0) {
+  if (tensor.dimensions[0] % encoding.quant_block_values != 0) {
     return Refuse("rows of ", tensor.dimensions[0], " elements are not whole ", encoding.name,
-                  " blocks of ", encoding.block_elements);
+                  " blocks of ", encoding.quant_block_values);
   }
-  int64_t bytes = elements / encoding.block_elements;
-  if (__builtin_mul_overflow(bytes, encoding.block_bytes, &bytes)) {
+  int64_t bytes = elements / encoding.quant_block_values;
+  if (__builtin_mul_overflow(bytes, encoding.quant_block_bytes, &bytes)) {
     return Refuse("its shape is too large");
   }
   tensor.begin = offset;

@@ -50,7 +50,7 @@ class GgufCheckpoint final : public Checkpoint {
 
   const ModelConfig& config() const override { return config_; }
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return std::move(tokenizer_); }
-  std::optional<BlockMatrix> ReadBlocks(std::string_view name) const override;
+  std::optional<QuantMatrix> ReadQuantized(std::string_view name) const override;
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return parameters_; }
   int64_t tensor_bytes() const override { return tensor_bytes_; }
@@ -151,7 +151,7 @@ LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool)
   const int64_t rows = column ? spec.columns : spec.rows;
   const int64_t columns = column ? 1 : spec.columns;
   const DType dtype = encoding.plain.value_or(DType::kFloat32);
-  const int64_t source_bytes = columns / encoding.block_elements * encoding.block_bytes;
+  const int64_t source_bytes = columns / encoding.quant_block_values * encoding.quant_block_bytes;
   const int64_t target_bytes = columns * static_cast<int64_t>(ByteSize(dtype));
   LoadedMatrix matrix;
   matrix.owned = std::make_unique_for_overwrite<std::byte[]>(rows * target_bytes);
@@ -181,24 +181,25 @@ LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool)
   return matrix;
 }
 
-std::optional<BlockMatrix> GgufCheckpoint::ReadBlocks(std::string_view name) const {
+std::optional<QuantMatrix> GgufCheckpoint::ReadQuantized(std::string_view name) const {
   const auto found = located_.find(name);
   STRUCTATTN_CHECK(found != located_.end());
   const auto& [spec, stored, permuted] = found->second;
-  if (!stored->encoding->blocks.has_value()) return std::nullopt;
+  if (!stored->encoding->quant_format.has_value()) return std::nullopt;
   const std::string_view bytes = Bytes(*stored);
-  BlockMatrix blocks;
-  blocks.view = {bytes.data(), *stored->encoding->blocks, spec.rows, spec.columns};
+  QuantMatrix quantized;
+  quantized.view = {bytes.data(), *stored->encoding->quant_format, spec.rows, spec.columns};
   if (permuted) {
-    const auto row_bytes = static_cast<size_t>(blocks.view.row_bytes());
-    blocks.owned = std::make_unique_for_overwrite<std::byte[]>(bytes.size());
+    const auto row_bytes = static_cast<size_t>(quantized.view.row_bytes());
+    quantized.owned = std::make_unique_for_overwrite<std::byte[]>(bytes.size());
     for (int64_t row = 0; row < spec.rows; ++row) {
       const int64_t from = StoredRow(row, config_.head_dim);
-      std::memcpy(blocks.owned.get() + row * row_bytes, bytes.data() + from * row_bytes, row_bytes);
+      std::memcpy(quantized.owned.get() + row * row_bytes, bytes.data() + from * row_bytes,
+                  row_bytes);
     }
-    blocks.view.data = blocks.owned.get();
+    quantized.view.data = quantized.owned.get();
   }
-  return blocks;
+  return quantized;
 }
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenMapped(MappedFile file) {

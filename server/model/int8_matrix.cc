@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "kernels/check.h"
-#include "kernels/linear/block_format.h"
 #include "kernels/linear/int8_linear.h"
+#include "kernels/quant/quant_format.h"
 
 namespace structattn {
 namespace {
@@ -22,13 +22,13 @@ struct HostInt8 {
   std::vector<Float16> scales;
 };
 
-HostInt8 Split(const BlockMatrixView& matrix) {
-  const int64_t blocks = matrix.rows * matrix.row_blocks();
+HostInt8 Split(const QuantMatrixView& matrix) {
+  const int64_t blocks = matrix.rows * matrix.row_quant_blocks();
   HostInt8 split;
   split.codes.resize(blocks * kInt8GroupInputs);
   split.scales.resize(blocks);
   const char* from = static_cast<const char*>(matrix.data);
-  for (int64_t block = 0; block < blocks; ++block, from += StoredBytes(matrix.format)) {
+  for (int64_t block = 0; block < blocks; ++block, from += QuantBlockBytes(matrix.format)) {
     std::memcpy(&split.scales[block], from, kScaleBytes);
     std::memcpy(&split.codes[block * kInt8GroupInputs], from + kScaleBytes, kInt8GroupInputs);
   }
@@ -49,7 +49,7 @@ Int8Matrix MakeInt8Matrix(std::span<const MatrixView> parts, ThreadPool& pool,
   std::vector<MatrixView> codes;
   std::vector<MatrixView> scales;
   for (const MatrixView& part : parts) {
-    const BlockMatrix quantized = QuantizeRows(part, pool);
+    const QuantMatrix quantized = QuantizeRows(part, pool);
     split.push_back(Split(quantized.view));
     // Pairs of codes travel as one 16-bit element, unchanged.
     codes.push_back({split.back().codes.data(), DType::kFloat16, part.rows, inputs / 2});

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/linear/matrix_view.h"
+#include "kernels/matrix_view.h"
 #include "kernels/thread_pool.h"
 #include "server/model/weight_upload.h"
 

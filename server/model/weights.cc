@@ -114,41 +114,42 @@ class WeightLoader {
   // One matrix, in the form in which it is packed.
   struct LoadedRows {
     LoadedMatrix plain;
-    std::optional<BlockMatrix> blocks;  // Instead.
+    std::optional<QuantMatrix> quantized;  // Instead.
 
-    std::optional<BlockFormat> format() const {
-      return blocks.has_value() ? std::optional(blocks->view.format) : std::nullopt;
+    std::optional<QuantFormat> format() const {
+      return quantized.has_value() ? std::optional(quantized->view.format) : std::nullopt;
     }
   };
 
   LoadedRows Load(const std::string& name) {
-    if (std::optional<BlockMatrix> blocks = LoadBlocks(name)) {
-      formats_.emplace(quantization_ == Quantization::kInt8 ? "int8" : Name(blocks->view.format));
-      return {.plain = {}, .blocks = std::move(blocks)};
+    if (std::optional<QuantMatrix> quantized = LoadQuantized(name)) {
+      formats_.emplace(quantization_ == Quantization::kInt8 ? "int8"
+                                                            : Name(quantized->view.format));
+      return {.plain = {}, .quantized = std::move(quantized)};
     }
     formats_.emplace(Name(dtype_));
-    return {.plain = checkpoint_.Read(name, context_.pool), .blocks = std::nullopt};
+    return {.plain = checkpoint_.Read(name, context_.pool), .quantized = std::nullopt};
   }
 
   // Absent where the form wants numbers.
-  std::optional<BlockMatrix> LoadBlocks(const std::string& name) {
+  std::optional<QuantMatrix> LoadQuantized(const std::string& name) {
     if (quantization_ == Quantization::kNone) return std::nullopt;
-    std::optional<BlockMatrix> stored = checkpoint_.ReadBlocks(name);
+    std::optional<QuantMatrix> stored = checkpoint_.ReadQuantized(name);
     if (quantization_ == Quantization::kStored) return stored;
-    if (stored.has_value() && stored->view.format == BlockFormat::kQ8_0) return stored;
+    if (stored.has_value() && stored->view.format == QuantFormat::kQ8_0) return stored;
     return QuantizeRows(checkpoint_.Read(name, context_.pool).view, *context_.pool);
   }
 
   // `rows` of one format.
   PackedWeight PackPart(std::span<const LoadedRows> rows) {
     std::vector<MatrixView> plain;
-    std::vector<BlockMatrixView> blocks;
+    std::vector<QuantMatrixView> quantized;
     for (const LoadedRows& row : rows) {
       plain.push_back(row.plain.view);
-      if (row.blocks.has_value()) blocks.push_back(row.blocks->view);
+      if (row.quantized.has_value()) quantized.push_back(row.quantized->view);
     }
-    if (blocks.empty()) return PackedWeight::Pack(plain, PackHere());
-    return PackedWeight::PackBlocks(blocks, PackHere());
+    if (quantized.empty()) return PackedWeight::Pack(plain, PackHere());
+    return PackedWeight::PackBlocks(quantized, PackHere());
   }
 
   PackTarget PackHere() { return {.dtype = dtype_, .pool = *context_.pool, .arena = arena_}; }

@@ -170,8 +170,8 @@ std::vector<float> Values(int64_t count, uint32_t state) {
 }
 
 // Blocks of random codes with scales of 2^-6.
-std::vector<char> Blocks(BlockFormat format, int64_t count, uint32_t state) {
-  const int64_t bytes = StoredBytes(format);
+std::vector<char> Blocks(QuantFormat format, int64_t count, uint32_t state) {
+  const int64_t bytes = QuantBlockBytes(format);
   std::vector<char> blocks(count * bytes);
   for (char& byte : blocks) {
     state = state * 1664525u + 1013904223u;
@@ -180,23 +180,24 @@ std::vector<char> Blocks(BlockFormat format, int64_t count, uint32_t state) {
   const Float16 half = FromFloat<Float16>(0x1p-6f);
   for (int64_t i = 0; i < count; ++i) {
     char* const at = blocks.data() + i * bytes;
-    std::memcpy(format == BlockFormat::kQ6_K ? at + 208 : at, &half, sizeof(half));
-    if (LayoutOf(format).has_shift) std::memcpy(at + 2, &half, sizeof(half));
+    std::memcpy(format == QuantFormat::kQ6_K ? at + 208 : at, &half, sizeof(half));
+    if (QuantLayoutOf(format).has_shift) std::memcpy(at + 2, &half, sizeof(half));
   }
   return blocks;
 }
 
-std::vector<float> Expand(const BlockMatrixView& view) {
-  const int inputs = LayoutOf(view.format).inputs();
+std::vector<float> Expand(const QuantMatrixView& view) {
+  const int inputs = QuantLayoutOf(view.format).inputs();
   std::vector<float> values(view.rows * view.columns);
   for (int64_t i = 0; i < view.rows * view.columns / inputs; ++i) {
-    ExpandBlock(view.format, static_cast<const char*>(view.data) + i * StoredBytes(view.format),
-                values.data() + i * inputs);
+    DequantizeBlock(view.format,
+                    static_cast<const char*>(view.data) + i * QuantBlockBytes(view.format),
+                    values.data() + i * inputs);
   }
   return values;
 }
 
-using Format = std::optional<BlockFormat>;
+using Format = std::optional<QuantFormat>;
 
 // Of blocks, inputs are rounded down to whole ones. `source` of the first layer only.
 Matrix PackMatrix(MatrixShape shape, Format format, int layer, const PackTarget& target,
@@ -207,11 +208,11 @@ Matrix PackMatrix(MatrixShape shape, Format format, int layer, const PackTarget&
     return {shape, PackedWeight::PackFor(kernel, {&view, 1}, target),
             TypedBuffer(kernel.dtype, layer == 0 ? values : std::vector<float>())};
   }
-  const int inputs = LayoutOf(*format).inputs();
+  const int inputs = QuantLayoutOf(*format).inputs();
   shape.inputs = shape.inputs / inputs * inputs;
   const std::vector<char> blocks =
       Blocks(*format, shape.outputs * shape.inputs / inputs, 12345u + layer);
-  const BlockMatrixView view = {blocks.data(), *format, shape.outputs, shape.inputs};
+  const QuantMatrixView view = {blocks.data(), *format, shape.outputs, shape.inputs};
   return {shape, PackedWeight::PackBlocksFor(kernel, {&view, 1}, target),
           TypedBuffer(DType::kFloat32, layer == 0 ? Expand(view) : std::vector<float>())};
 }
@@ -300,8 +301,8 @@ int main(int argc, char** argv) {
         std::vector<structattn::Format> formats;
         if (kernel.run != nullptr) formats.push_back(std::nullopt);
         if (kernel.run_blocks != nullptr) {
-          formats.insert(formats.end(), std::begin(structattn::kBlockFormats),
-                         std::end(structattn::kBlockFormats));
+          formats.insert(formats.end(), std::begin(structattn::kQuantFormats),
+                         std::end(structattn::kQuantFormats));
         }
         for (const structattn::Format format : formats) {
           if (structattn::LabelOf(model, kernel, format).find(only) == std::string::npos) continue;

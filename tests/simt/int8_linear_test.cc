@@ -307,10 +307,11 @@ TEST(SimtInt8LinearWorkTest, CodesAreReadOnceAndBanksDoNotConflict) {
     const std::vector<simt::LaunchCounts> launches = simt::TakeLaunches();
     ASSERT_EQ(launches.size(), std::size(simt::kSeeds));
     const simt::LaunchCounts& counts = launches[0];
-    const int64_t row_blocks = (one.rows + one.rows_of_block - 1) / one.rows_of_block;
+    const int64_t row_quant_blocks = (one.rows + one.rows_of_block - 1) / one.rows_of_block;
     EXPECT_EQ(counts.copies * 16,
-              row_blocks * 256 * 320 + 256 / one.outputs_of_block * one.rows * 320 * 2);
-    EXPECT_EQ(counts.global_loaded_bytes - counts.copies * 16, row_blocks * 256 * 320 / 32 * 2);
+              row_quant_blocks * 256 * 320 + 256 / one.outputs_of_block * one.rows * 320 * 2);
+    EXPECT_EQ(counts.global_loaded_bytes - counts.copies * 16,
+              row_quant_blocks * 256 * 320 / 32 * 2);
     EXPECT_EQ(counts.global_stored_bytes, one.rows * 256 * 4);
     for (const simt::Wavefronts& wavefronts :
          {counts.shared_load_wavefronts, counts.shared_store_wavefronts, counts.copy_wavefronts}) {

@@ -25,9 +25,9 @@ namespace {
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 // Random bytes for codes and group scales, tame halves for d and m: subnormal ones among them.
-std::vector<char> RandomBlocks(BlockFormat format, int64_t count, uint32_t seed) {
+std::vector<char> RandomBlocks(QuantFormat format, int64_t count, uint32_t seed) {
   std::mt19937 random(seed);
-  const int64_t bytes = StoredBytes(format);
+  const int64_t bytes = QuantBlockBytes(format);
   std::vector<char> blocks(count * bytes);
   for (char& byte : blocks) byte = static_cast<char>(random());
   const auto put_half = [&](char* at) {
@@ -38,8 +38,8 @@ std::vector<char> RandomBlocks(BlockFormat format, int64_t count, uint32_t seed)
   };
   for (int64_t block = 0; block < count; ++block) {
     char* const at = blocks.data() + block * bytes;
-    put_half(format == BlockFormat::kQ6_K ? at + 208 : at);
-    if (LayoutOf(format).has_shift) put_half(at + 2);
+    put_half(format == QuantFormat::kQ6_K ? at + 208 : at);
+    if (QuantLayoutOf(format).has_shift) put_half(at + 2);
   }
   return blocks;
 }
@@ -51,7 +51,7 @@ struct Shape {
   int64_t blocks;  // Along the inputs.
 };
 
-using Case = std::tuple<const LinearKernel*, BlockFormat>;
+using Case = std::tuple<const LinearKernel*, QuantFormat>;
 
 std::string NameOf(const testing::TestParamInfo<Case>& info) {
   const auto& [kernel, format] = info.param;
@@ -86,8 +86,8 @@ struct ChunkWeights {
   float scales[2];              // Of each half.
   float shift;
 
-  ChunkWeights(BlockFormat format, const BlockParts& parts, int chunk) {
-    const BlockLayout layout = LayoutOf(format);
+  ChunkWeights(QuantFormat format, const QuantBlockParts& parts, int chunk) {
+    const QuantBlockLayout layout = QuantLayoutOf(format);
     for (int i = 0; i < kChunkInputs; ++i) {
       const uint8_t code = parts.codes[chunk * kChunkInputs + i];
       codes[i] = layout.code_bits == 8 ? static_cast<int8_t>(code) : code - layout.offset;
@@ -101,23 +101,23 @@ struct ChunkWeights {
       const uint8_t scale =
           parts
               .group_scales[chunk * layout.groups_per_chunk + half * (layout.groups_per_chunk - 1)];
-      scales[half] = d * (format == BlockFormat::kQ6_K ? static_cast<int8_t>(scale) : scale);
+      scales[half] = d * (format == QuantFormat::kQ6_K ? static_cast<int8_t>(scale) : scale);
     }
     shift = -(m * parts.minima[chunk]);
   }
 };
 
 // One output by that definition.
-float InIntegers(const BlockMatrixView& view, int64_t output, const TypedBuffer& input,
+float InIntegers(const QuantMatrixView& view, int64_t output, const TypedBuffer& input,
                  int64_t row) {
-  const BlockLayout layout = LayoutOf(view.format);
+  const QuantBlockLayout layout = QuantLayoutOf(view.format);
   float sum = 0.0f;
   for (int64_t begin = 0; begin < view.columns; begin += kChunkInputs) {
     const int64_t end = std::min<int64_t>(begin + kChunkInputs, view.columns);
     const FixedInputs x(input, row * view.columns + begin, row * view.columns + end);
     const char* const block = static_cast<const char*>(view.data) + output * view.row_bytes() +
-                              begin / layout.inputs() * StoredBytes(view.format);
-    const ChunkWeights w(view.format, ReadBlock(view.format, block),
+                              begin / layout.inputs() * QuantBlockBytes(view.format);
+    const ChunkWeights w(view.format, ReadQuantBlock(view.format, block),
                          static_cast<int>(begin % layout.inputs() / kChunkInputs));
     int64_t totals[2] = {};
     int64_t inputs = 0;
@@ -137,24 +137,24 @@ float InIntegers(const BlockMatrixView& view, int64_t output, const TypedBuffer&
 class LinearBlocksTest : public testing::TestWithParam<Case> {
  protected:
   const LinearKernel& kernel() const { return *std::get<0>(GetParam()); }
-  BlockFormat format() const { return std::get<1>(GetParam()); }
-  int64_t BlockInputs() const { return LayoutOf(format()).inputs(); }
+  QuantFormat format() const { return std::get<1>(GetParam()); }
+  int64_t BlockInputs() const { return QuantLayoutOf(format()).inputs(); }
 
-  BlockMatrixView View(const std::vector<char>& blocks, const Shape& shape) const {
+  QuantMatrixView View(const std::vector<char>& blocks, const Shape& shape) const {
     return {blocks.data(), format(), shape.outputs, shape.blocks * BlockInputs()};
   }
 
   PackedWeight Pack(const std::vector<char>& blocks, const Shape& shape) {
-    const BlockMatrixView view = View(blocks, shape);
+    const QuantMatrixView view = View(blocks, shape);
     return PackedWeight::PackBlocksFor(kernel(), {&view, 1}, {kernel().dtype, pool_, arena_});
   }
 
   std::vector<float> Expand(const std::vector<char>& blocks) const {
-    const int64_t count = static_cast<int64_t>(blocks.size()) / StoredBytes(format());
+    const int64_t count = static_cast<int64_t>(blocks.size()) / QuantBlockBytes(format());
     std::vector<float> values(count * BlockInputs());
     for (int64_t i = 0; i < count; ++i) {
-      ExpandBlock(format(), blocks.data() + i * StoredBytes(format()),
-                  values.data() + i * BlockInputs());
+      DequantizeBlock(format(), blocks.data() + i * QuantBlockBytes(format()),
+                      values.data() + i * BlockInputs());
     }
     return values;
   }
@@ -223,7 +223,7 @@ TEST_P(LinearBlocksTest, HasTheBitsOfItsDefinition) {
                           {40, 70, 3},
                           {97, 33, 2},
                           {100, 600, 2},
-                          {2, 1100, LayoutOf(format()).chunks == 1 ? 37 : 5}};
+                          {2, 1100, QuantLayoutOf(format()).chunks == 1 ? 37 : 5}};
   uint32_t seed = 1;
   for (const Shape& shape : shapes) {
     const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, seed++);
@@ -237,7 +237,7 @@ TEST_P(LinearBlocksTest, HasTheBitsOfItsDefinition) {
 }
 
 TEST_P(LinearBlocksTest, BitsDependOnTheRowAlone) {
-  const Shape shape = {100, 210, LayoutOf(format()).chunks == 1 ? 37 : 5};
+  const Shape shape = {100, 210, QuantLayoutOf(format()).chunks == 1 ? 37 : 5};
   const int64_t inputs = shape.blocks * BlockInputs();
   const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 51);
   const TypedBuffer input(kernel().dtype, RandomNormal(shape.rows * inputs, 52));
@@ -283,7 +283,7 @@ TEST_P(LinearBlocksTest, StacksViewsAndWritesBesideOthers) {
   const std::vector<char> second = RandomBlocks(format(), part.outputs * part.blocks, 62);
   std::vector<char> joined = first;
   joined.insert(joined.end(), second.begin(), second.end());
-  const BlockMatrixView views[] = {View(first, part), View(second, part)};
+  const QuantMatrixView views[] = {View(first, part), View(second, part)};
   const PackedWeight stacked =
       PackedWeight::PackBlocksFor(kernel(), views, {kernel().dtype, pool_, arena_});
   const Shape whole = {part.rows, 2 * part.outputs, part.blocks};
@@ -347,7 +347,7 @@ TEST_P(IntegerBlocksTest, IsNearTheExactProduct) {
 }
 
 TEST_P(IntegerBlocksTest, OnlyItsOwnChunkMakesARowNan) {
-  const Shape shape = {3, 33, LayoutOf(format()).chunks == 1 ? 9 : 2};
+  const Shape shape = {3, 33, QuantLayoutOf(format()).chunks == 1 ? 9 : 2};
   const int64_t inputs = shape.blocks * BlockInputs();
   const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 75);
   for (const float poison : {kNan, std::numeric_limits<float>::infinity()}) {
@@ -363,12 +363,12 @@ TEST_P(IntegerBlocksTest, OnlyItsOwnChunkMakesARowNan) {
 
 INSTANTIATE_TEST_SUITE_P(Kernels, IntegerBlocksTest,
                          testing::Combine(testing::ValuesIn(IntegerKernelsUnderTest()),
-                                          testing::ValuesIn(kBlockFormats)),
+                                          testing::ValuesIn(kQuantFormats)),
                          NameOf);
 
 INSTANTIATE_TEST_SUITE_P(Kernels, LinearBlocksTest,
                          testing::Combine(testing::ValuesIn(BlockKernelsUnderTest()),
-                                          testing::ValuesIn(kBlockFormats)),
+                                          testing::ValuesIn(kQuantFormats)),
                          NameOf);
 
 // Every code of every format, at scales that are normal, subnormal, zero, infinite and NaN.
@@ -379,8 +379,8 @@ TEST_P(LinearBlocksTest, ExpandsEveryScaleLikeTheReference) {
   for (const uint16_t half : halves) {
     std::vector<char> blocks = RandomBlocks(format(), shape.outputs, half);
     for (int64_t n = 0; n < shape.outputs; ++n) {
-      char* const at = blocks.data() + n * StoredBytes(format());
-      std::memcpy(format() == BlockFormat::kQ6_K ? at + 208 : at, &half, sizeof(half));
+      char* const at = blocks.data() + n * QuantBlockBytes(format());
+      std::memcpy(format() == QuantFormat::kQ6_K ? at + 208 : at, &half, sizeof(half));
     }
     for (const int64_t k : {int64_t{0}, BlockInputs() - 1}) {
       std::vector<float> one(BlockInputs(), 0.0f);
@@ -405,7 +405,7 @@ TEST(QuantizeRowsTest, MultipliesRowsThatEndWithinABlock) {
   const int64_t columns = 75;
   for (const LinearKernel* kernel : BlockKernelsUnderTest()) {
     const TypedBuffer values(DType::kFloat32, RandomNormal(outputs * columns, 81));
-    const BlockMatrix matrix =
+    const QuantMatrix matrix =
         QuantizeRows({values.data(), DType::kFloat32, outputs, columns}, pool);
     const PackTarget target = {kernel->dtype, pool, arena};
     const PackedWeight weight = PackedWeight::PackBlocksFor(*kernel, {&matrix.view, 1}, target);
@@ -437,13 +437,13 @@ TEST(QuantizeRowsTest, RoundsToTheNearestMultipleOfTheScale) {
   const int64_t columns = 75;  // The last block has 21 values that are not there.
   for (const DType dtype : {DType::kFloat32, DType::kBfloat16, DType::kFloat16}) {
     const TypedBuffer values(dtype, RandomNormal(rows * columns, 71));
-    const BlockMatrix matrix = QuantizeRows({values.data(), dtype, rows, columns}, pool);
+    const QuantMatrix matrix = QuantizeRows({values.data(), dtype, rows, columns}, pool);
     ASSERT_EQ(matrix.view.columns, columns);
-    ASSERT_EQ(matrix.view.row_blocks(), 3);
+    ASSERT_EQ(matrix.view.row_quant_blocks(), 3);
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t begin = 0; begin < 96; begin += 32) {
         float got[32];
-        ExpandBlock(BlockFormat::kQ8_0, matrix.owned.get() + (row * 3 + begin / 32) * 34, got);
+        DequantizeBlock(QuantFormat::kQ8_0, matrix.owned.get() + (row * 3 + begin / 32) * 34, got);
         float largest = 0.0f;
         for (int64_t k = begin; k < std::min(begin + 32, columns); ++k) {
           largest = std::max(largest, std::abs(values.Get(row * columns + k)));
@@ -465,15 +465,15 @@ TEST(QuantizeRowsTest, SpoiledAndTinyBlocksStayWhatTheyAre) {
   char block[34];
   float got[32];
   QuantizeQ8_0(values, block);
-  ExpandBlock(BlockFormat::kQ8_0, block, got);
+  DequantizeBlock(QuantFormat::kQ8_0, block, got);
   for (const float value : got) EXPECT_EQ(value, 0.0f);
   values[3] = 1e-9f;  // Its step is no half but 0.
   QuantizeQ8_0(values, block);
-  ExpandBlock(BlockFormat::kQ8_0, block, got);
+  DequantizeBlock(QuantFormat::kQ8_0, block, got);
   for (const float value : got) EXPECT_EQ(value, 0.0f);
   values[3] = std::numeric_limits<float>::infinity();
   QuantizeQ8_0(values, block);
-  ExpandBlock(BlockFormat::kQ8_0, block, got);
+  DequantizeBlock(QuantFormat::kQ8_0, block, got);
   for (const float value : got) EXPECT_TRUE(std::isnan(value));
 }
 

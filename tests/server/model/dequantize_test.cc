@@ -56,8 +56,8 @@ TEST(DequantizeTest, EqualsTheReferenceBitForBit) {
 TEST(DequantizeTest, BlocksAreIndependent) {
   for (const Section& section : ReadFixture()) {
     const GgmlEncoding& encoding = *FindGgmlEncoding(section.type);
-    const auto elements = static_cast<size_t>(encoding.block_elements);
-    const auto bytes = static_cast<size_t>(encoding.block_bytes);
+    const auto elements = static_cast<size_t>(encoding.quant_block_values);
+    const auto bytes = static_cast<size_t>(encoding.quant_block_bytes);
     for (size_t block = 0; block * elements < section.floats.size(); ++block) {
       std::string shifted(1, 'x');
       shifted.append(section.blocks, block * bytes, bytes);

@@ -107,7 +107,7 @@ TEST(GgufCheckpointTest, QwenIsNotPermuted) {
   EXPECT_EQ(std::memcmp(q.view.data, stored.data(), stored.size()), 0);
 }
 
-// Q8_0 blocks of scale 2^-3: every value is its byte / 8.
+// Q8_0 quant blocks of scale 2^-3: every value is its byte / 8.
 TEST(GgufCheckpointTest, ExpandsQuantisedMatricesAndUndoesTheirPermutation) {
   const TempDirectory directory;
   GgufWriter writer = TinyGguf();
@@ -127,20 +127,21 @@ TEST(GgufCheckpointTest, ExpandsQuantisedMatricesAndUndoesTheirPermutation) {
   EXPECT_EQ(values[32 * 8], 1 / 8.0f) << "row 8 is the first pair's second";
   EXPECT_EQ(values[32 * 16 + 1], (16 + 1) / 8.0f) << "head 1 begins where it began";
 
-  // The blocks themselves come in the same order, and mean the same values.
-  const auto blocks = checkpoint->ReadBlocks("model.layers.0.self_attn.q_proj.weight");
-  ASSERT_TRUE(blocks.has_value());
-  EXPECT_EQ(blocks->view.format, BlockFormat::kQ8_0);
-  EXPECT_EQ(blocks->view.rows, 32);
-  EXPECT_EQ(blocks->view.columns, 32);
+  // The quant blocks themselves come in the same order, and mean the same values.
+  const auto quantized = checkpoint->ReadQuantized("model.layers.0.self_attn.q_proj.weight");
+  ASSERT_TRUE(quantized.has_value());
+  EXPECT_EQ(quantized->view.format, QuantFormat::kQ8_0);
+  EXPECT_EQ(quantized->view.rows, 32);
+  EXPECT_EQ(quantized->view.columns, 32);
   for (int row = 0; row < 32; ++row) {
     float expanded[32];
-    ExpandBlock(BlockFormat::kQ8_0,
-                static_cast<const char*>(blocks->view.data) + row * blocks->view.row_bytes(),
-                expanded);
+    DequantizeBlock(
+        QuantFormat::kQ8_0,
+        static_cast<const char*>(quantized->view.data) + row * quantized->view.row_bytes(),
+        expanded);
     for (int c = 0; c < 32; ++c) EXPECT_EQ(expanded[c], values[32 * row + c]) << row << ", " << c;
   }
-  EXPECT_FALSE(checkpoint->ReadBlocks("model.layers.0.self_attn.k_proj.weight").has_value());
+  EXPECT_FALSE(checkpoint->ReadQuantized("model.layers.0.self_attn.k_proj.weight").has_value());
 }
 
 TEST(GgufCheckpointTest, KeepsHalfPrecisionAsItIs) {

@@ -64,13 +64,13 @@ std::string NameOf(const Variant& variant) {
   return std::string(Name(variant.dtype)) + form;
 }
 
-// Matrices in blocks, but for one in the middle of a stack; reading one expands it.
-class BlockCheckpoint : public RandomCheckpoint {
+// Quantized matrices, but for one in the middle of a stack; reading one expands it.
+class QuantizedCheckpoint : public RandomCheckpoint {
  public:
   using RandomCheckpoint::RandomCheckpoint;
 
-  std::optional<BlockMatrix> ReadBlocks(std::string_view name) const override {
-    if (!IsInBlocks(name)) return std::nullopt;
+  std::optional<QuantMatrix> ReadQuantized(std::string_view name) const override {
+    if (!IsQuantized(name)) return std::nullopt;
     const LoadedMatrix plain = RandomCheckpoint::ReadTensor(name, nullptr);
     ThreadPool pool(1);
     return QuantizeRows(plain.view, pool);
@@ -78,19 +78,20 @@ class BlockCheckpoint : public RandomCheckpoint {
 
  private:
   // Of q, k and v stacked, k alone is not.
-  static bool IsInBlocks(std::string_view name) {
+  static bool IsQuantized(std::string_view name) {
     return name.find("_proj") != name.npos && name.find("k_proj") == name.npos &&
            name.ends_with(".weight");
   }
 
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override {
     LoadedMatrix matrix = RandomCheckpoint::ReadTensor(name, pool);
-    const std::optional<BlockMatrix> blocks = ReadBlocks(name);
-    if (!blocks.has_value()) return matrix;
+    const std::optional<QuantMatrix> quantized = ReadQuantized(name);
+    if (!quantized.has_value()) return matrix;
     auto* values = reinterpret_cast<float*>(matrix.owned.get());
     for (int64_t i = 0; i < matrix.view.rows * matrix.view.columns / kChunkInputs; ++i) {
-      ExpandBlock(blocks->view.format, blocks->owned.get() + i * StoredBytes(blocks->view.format),
-                  values + i * kChunkInputs);
+      DequantizeBlock(quantized->view.format,
+                      quantized->owned.get() + i * QuantBlockBytes(quantized->view.format),
+                      values + i * kChunkInputs);
     }
     return matrix;
   }
@@ -100,7 +101,7 @@ class TransformerTest : public testing::TestWithParam<Variant> {
  protected:
   void Open(int threads) {
     if (GetParam().quantization == Quantization::kStored) {
-      Open(threads, GetParam(), BlockCheckpoint(SmallConfig()));
+      Open(threads, GetParam(), QuantizedCheckpoint(SmallConfig()));
     } else {
       Open(threads, GetParam(), RandomCheckpoint(SmallConfig()));
     }
@@ -261,9 +262,9 @@ INSTANTIATE_TEST_SUITE_P(DTypes, TransformerTest,
 
 class QuantizationTest : public TransformerTest {};
 
-// In float32, blocks mean the very numbers that expanding them gives.
-TEST_P(QuantizationTest, StoredBlocksGiveTheBitsOfTheExpandedModel) {
-  const BlockCheckpoint checkpoint(SmallConfig());
+// In float32, quant blocks mean the very numbers that expanding them gives.
+TEST_P(QuantizationTest, StoredQuantBlocksGiveTheBitsOfTheExpandedModel) {
+  const QuantizedCheckpoint checkpoint(SmallConfig());
   Open(2, {DType::kFloat32, Quantization::kNone}, checkpoint);
   EXPECT_EQ(transformer_->weights().format, "float32");
   const int64_t expanded_bytes = transformer_->weights().linear_bytes;
@@ -275,7 +276,7 @@ TEST_P(QuantizationTest, StoredBlocksGiveTheBitsOfTheExpandedModel) {
 }
 
 TEST_P(QuantizationTest, Int8IsNearTheModelThatWasRounded) {
-  const BlockCheckpoint checkpoint(SmallConfig());
+  const QuantizedCheckpoint checkpoint(SmallConfig());
   Open(2, {GetParam().dtype, Quantization::kInt8}, checkpoint);
   EXPECT_EQ(transformer_->weights().format, "int8");
   const Logits rounded = RunInChunks(MakeSequence(lengths_, 1), {});
@@ -288,7 +289,7 @@ TEST_P(QuantizationTest, Int8IsNearTheModelThatWasRounded) {
     magnitude += std::abs(plain[i]);
   }
   EXPECT_GT(difference, 0.0);
-  EXPECT_LT(difference, 0.03 * magnitude);  // A code is within 1/254 of its block's largest.
+  EXPECT_LT(difference, 0.03 * magnitude);  // A code is within 1/254 of its quant block's largest.
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, QuantizationTest,

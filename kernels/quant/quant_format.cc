@@ -1,6 +1,6 @@
 // How GGML's blocks (ggml-common.h) hold codes and scales, taken apart without arithmetic; and the
-// rounding to Q8_0. See block_format.h.
-#include "kernels/linear/block_format.h"
+// rounding to Q8_0. See quant_format.h.
+#include "kernels/quant/quant_format.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 namespace structattn {
 namespace {
 
-constexpr int64_t kQ8Bytes = StoredBytes(BlockFormat::kQ8_0);
+constexpr int64_t kQ8Bytes = QuantBlockBytes(QuantFormat::kQ8_0);
 constexpr uint16_t kHalfNan = 0x7e00;
 constexpr float kMostHalf = 65504.0f;
 
@@ -37,7 +37,7 @@ void AddFifthBits(const uint8_t* word_bytes, uint8_t* codes) {
 // Q4_K and Q5_K: six bits each of eight scales and minima in twelve bytes. Chunk c < 4 has them in
 // the low six bits of bytes c and c + 4; chunk c >= 4 has four bits of both in byte c + 4 and two
 // more in the top bits of bytes c - 4 and c.
-void ReadSixBitScales(const uint8_t* packed, BlockParts& parts) {
+void ReadSixBitScales(const uint8_t* packed, QuantBlockParts& parts) {
   for (int c = 0; c < 4; ++c) {
     parts.group_scales[c] = packed[c] & 63;
     parts.minima[c] = packed[c + 4] & 63;
@@ -54,7 +54,7 @@ void ReadChunkNibbles(const uint8_t* nibbles, uint8_t* codes) {
   }
 }
 
-void ReadQ5_K(const uint8_t* block, BlockParts& parts) {
+void ReadQ5_K(const uint8_t* block, QuantBlockParts& parts) {
   ReadSixBitScales(block + 4, parts);
   ReadChunkNibbles(block + 48, parts.codes);
   const uint8_t* fifth = block + 16;
@@ -63,7 +63,7 @@ void ReadQ5_K(const uint8_t* block, BlockParts& parts) {
 
 // Two halves of four chunks: 64 bytes of nibbles, the low ones of them chunks 0 and 1, and 32 bytes
 // of two upper bits for each chunk.
-void ReadQ6_K(const uint8_t* block, BlockParts& parts) {
+void ReadQ6_K(const uint8_t* block, QuantBlockParts& parts) {
   for (int i = 0; i < 256; ++i) {
     const int half = i / 128;
     const int chunk = i / 32 % 4;
@@ -93,50 +93,50 @@ void Widen(const std::byte* row, DType dtype, int64_t count, float* to) {
 
 }  // namespace
 
-BlockParts ReadBlock(BlockFormat format, const void* stored) {
+QuantBlockParts ReadQuantBlock(QuantFormat format, const void* stored) {
   const auto* block = static_cast<const uint8_t*>(stored);
-  BlockParts parts = {};
+  QuantBlockParts parts = {};
   parts.scale = HalfBits(block);
-  if (LayoutOf(format).has_shift) parts.shift = HalfBits(block + 2);
+  if (QuantLayoutOf(format).has_shift) parts.shift = HalfBits(block + 2);
   switch (format) {
-    case BlockFormat::kQ4_0:
+    case QuantFormat::kQ4_0:
       ReadNibbles(block + 2, parts.codes);
       break;
-    case BlockFormat::kQ4_1:
+    case QuantFormat::kQ4_1:
       ReadNibbles(block + 4, parts.codes);
       break;
-    case BlockFormat::kQ5_0:
+    case QuantFormat::kQ5_0:
       ReadNibbles(block + 6, parts.codes);
       AddFifthBits(block + 2, parts.codes);
       break;
-    case BlockFormat::kQ5_1:
+    case QuantFormat::kQ5_1:
       ReadNibbles(block + 8, parts.codes);
       AddFifthBits(block + 4, parts.codes);
       break;
-    case BlockFormat::kQ8_0:
+    case QuantFormat::kQ8_0:
       std::memcpy(parts.codes, block + 2, 32);
       break;
-    case BlockFormat::kQ4_K:
+    case QuantFormat::kQ4_K:
       ReadSixBitScales(block + 4, parts);
       ReadChunkNibbles(block + 16, parts.codes);
       break;
-    case BlockFormat::kQ5_K:
+    case QuantFormat::kQ5_K:
       ReadQ5_K(block, parts);
       break;
-    case BlockFormat::kQ6_K:
+    case QuantFormat::kQ6_K:
       ReadQ6_K(block, parts);
       break;
   }
   return parts;
 }
 
-void ExpandBlock(BlockFormat format, const void* block, float* values) {
-  const BlockLayout layout = LayoutOf(format);
-  const BlockParts parts = ReadBlock(format, block);
+void DequantizeBlock(QuantFormat format, const void* block, float* values) {
+  const QuantBlockLayout layout = QuantLayoutOf(format);
+  const QuantBlockParts parts = ReadQuantBlock(format, block);
   const float d = ToFloat(Float16{parts.scale});
   const float m = ToFloat(Float16{parts.shift});
   const int group_inputs = kChunkInputs / layout.groups_per_chunk;
-  const bool is_signed = format == BlockFormat::kQ8_0 || format == BlockFormat::kQ6_K;
+  const bool is_signed = format == QuantFormat::kQ8_0 || format == QuantFormat::kQ6_K;
   const auto number = [is_signed](uint8_t byte) {
     return is_signed ? static_cast<int>(static_cast<int8_t>(byte)) : static_cast<int>(byte);
   };
@@ -172,11 +172,11 @@ void QuantizeQ8_0(const float* values, void* block) {
   std::memcpy(block, bytes, kQ8Bytes);
 }
 
-BlockMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool) {
+QuantMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool) {
   const auto value_bytes = static_cast<int64_t>(ByteSize(matrix.dtype));
-  BlockMatrix quantized;
-  quantized.view = {nullptr, BlockFormat::kQ8_0, matrix.rows, matrix.columns};
-  const int64_t blocks = quantized.view.row_blocks();
+  QuantMatrix quantized;
+  quantized.view = {nullptr, QuantFormat::kQ8_0, matrix.rows, matrix.columns};
+  const int64_t blocks = quantized.view.row_quant_blocks();
   quantized.owned = std::make_unique_for_overwrite<std::byte[]>(matrix.rows * blocks * kQ8Bytes);
   quantized.view.data = quantized.owned.get();
   pool.ParallelFor(matrix.rows, [&](int64_t row) {
