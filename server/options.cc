@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <thread>
@@ -29,7 +30,8 @@ struct Flags {
   std::vector<std::string> models;
   std::string listen = "127.0.0.1:50051";
   std::string dtype = "auto";
-  std::string weights = "stored";
+  std::string quantization = "stored";
+  std::optional<std::string> weights;  // The old name of --quantization; refused.
   std::string device = "auto";
   bool cuda_graphs = false;
   int threads = 0;
@@ -59,14 +61,17 @@ void DeclareFlags(CLI::App* app, Flags* flags) {
   app->add_option("--listen", flags->listen, "HOST:PORT; port 0 picks a free one")
       ->capture_default_str();
   app->add_option("--dtype", flags->dtype,
-                  "Type of activations, KV and weights that are numbers; auto: as stored")
+                  "Type of activations, KV and weights that are not quantized; auto: as stored")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
-  app->add_option("--weights", flags->weights,
-                  "Form of the matrices; stored: GGUF's blocks stay packed on CPU, the rest is of "
-                  "--dtype; expanded: all of --dtype; int8: all rounded to 8 bits on load")
-      ->check(CLI::IsMember({"stored", "expanded", "int8"}))
+  app->add_option(
+         "--quantization", flags->quantization,
+         "How matrices are kept; stored: those that a GGUF file quantizes stay packed on "
+         "CPU, others are of --dtype; none: all are of --dtype; int8: all are rounded to 8 "
+         "bits on load")
+      ->check(CLI::IsMember({"stored", "none", "int8"}))
       ->capture_default_str();
+  app->add_option("--weights", flags->weights)->group("")->expected(0, 1);  // Not in --help.
   app->add_option("--device", flags->device, "Where the model runs; auto: CUDA when there is one")
       ->check(CLI::IsMember(DeviceNames()))
       ->capture_default_str();
@@ -160,6 +165,17 @@ absl::StatusOr<std::string> CheckModelRoot(const std::string& given) {
   return absl::InvalidArgumentError(absl::StrCat("--model-root ", given, ": not a directory"));
 }
 
+// --weights was --quantization once, and `expanded` was `none`.
+absl::Status CheckOldNames(const Flags& flags) {
+  if (!flags.weights.has_value()) return absl::OkStatus();
+  static const std::map<std::string, std::string> renamed = {
+      {"stored", "stored"}, {"expanded", "none"}, {"none", "none"}, {"int8", "int8"}};
+  const auto found = renamed.find(*flags.weights);
+  return absl::InvalidArgumentError(
+      absl::StrCat("--weights has become --quantization: use --quantization ",
+                   found != renamed.end() ? found->second : "stored|none|int8"));
+}
+
 // Strings were checked against their lists by CLI11.
 LoadOptions MakeLoadOptions(const Flags& flags) {
   static const std::map<std::string, DType> dtypes = {
@@ -170,10 +186,10 @@ LoadOptions MakeLoadOptions(const Flags& flags) {
       {"cuda", LoadOptions::Device::kCuda},
       {"emulated", LoadOptions::Device::kEmulated}};
   static const std::map<std::string, Quantization> forms = {{"stored", Quantization::kStored},
-                                                            {"expanded", Quantization::kNone},
+                                                            {"none", Quantization::kNone},
                                                             {"int8", Quantization::kInt8}};
   LoadOptions load;
-  load.quantization = forms.at(flags.weights);
+  load.quantization = forms.at(flags.quantization);
   const auto dtype = dtypes.find(flags.dtype);
   if (dtype != dtypes.end()) load.dtype = dtype->second;
   load.device = devices.at(flags.device);
@@ -185,6 +201,7 @@ LoadOptions MakeLoadOptions(const Flags& flags) {
 
 absl::StatusOr<ServerOptions> Check(const Flags& flags) {
   ServerOptions options;
+  STRUCTATTN_RETURN_IF_ERROR(CheckOldNames(flags));
   STRUCTATTN_ASSIGN_OR_RETURN(options.models, ParseModels(flags));
   STRUCTATTN_RETURN_IF_ERROR(ParseListen(flags.listen, &options.rpc));
   STRUCTATTN_ASSIGN_OR_RETURN(options.rpc.model_root, CheckModelRoot(flags.model_root));

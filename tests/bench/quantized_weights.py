@@ -1,12 +1,12 @@
-"""What few-bit weights cost in accuracy and give in speed: int8 against bfloat16, and a GGUF file's
+"""What quantized weights cost in accuracy and give in speed: int8 against bfloat16, and a GGUF file's
 own blocks against llama.cpp on the same file.
 
 Run by hand with Python 3.11's standard library, and llama.cpp from build_llama_cpp.sh:
   quantized_weights.py --model smollm2 --models-dir DIR [--llama-cpp DIR] [--rounds N]
 First the answers: the perplexity of a text of 20,000 tokens (the licences that Debian ships, in
-windows) with int8 weights against bfloat16, and the tokens of the GGUF file in float32, packed against
-expanded, which must be the same. Then, round after round in turns, one stream decodes with each; the
-ratios are medians of the rounds' own.
+windows) with int8 weights against bfloat16, and the tokens of the GGUF file in float32, packed and
+with `--quantization none`, which must be the same. Then one stream decodes with each, round after
+round in turns; the ratios are medians of the rounds' own.
 """
 
 import argparse
@@ -46,12 +46,12 @@ def windows():
                "continuations": [window[len(context):]]}
 
 
-def perplexity(options, weights, lines, scratch):
+def perplexity(options, quantization, lines, scratch):
     """Of the first TOKENS tokens of the text, and how many were scored."""
-    scores = pathlib.Path(scratch, f"{weights}.jsonl")
+    scores = pathlib.Path(scratch, f"{quantization}.jsonl")
     server = serving.Server(options.binaries, {"m": options.models_dir / f"{options.model}-hf"},
                             pathlib.Path(scratch, "log"),
-                            ["--dtype", "bfloat16", "--weights", weights])
+                            ["--dtype", "bfloat16", "--quantization", quantization])
     try:
         subprocess.run([options.binaries / "structattn", "score", lines, "-o", scores, "--server",
                         server.address], check=True)
@@ -66,7 +66,7 @@ def check_perplexity(options):
     with tempfile.TemporaryDirectory() as scratch:
         lines = pathlib.Path(scratch, "text.jsonl")
         lines.write_text("".join(json.dumps(line) + "\n" for line in windows()), encoding="utf-8")
-        plain, count = perplexity(options, "expanded", lines, scratch)
+        plain, count = perplexity(options, "none", lines, scratch)
         rounded, _ = perplexity(options, "int8", lines, scratch)
     print(f"perplexity of {count} tokens: bfloat16 {plain:.4f}, int8 {rounded:.4f}", flush=True)
     return steps.show_bar("perplexity, int8 / bfloat16", rounded / plain, PERPLEXITY_BAR, most=True)
@@ -76,13 +76,13 @@ def check_packed(options, gguf):
     """Packed blocks mean the values that expanding gives."""
     ids = [(17 * i) % 40000 for i in range(60)]
     answers = []
-    for weights in ("stored", "expanded"):
-        bench = steps.StepBench(options.binaries, gguf, "float32", options.threads, weights)
+    for quantization in ("stored", "none"):
+        bench = steps.StepBench(options.binaries, gguf, "float32", options.threads, quantization)
         answers.append(bench.ask("greedy", DECODED, *ids)["token_ids"])
         bench.close()
     if answers[0] != answers[1]:
-        sys.exit(f"{gguf.name}: packed {answers[0]}, expanded {answers[1]}")
-    print(f"{gguf.name}: {DECODED} tokens of packed and expanded blocks agree", flush=True)
+        sys.exit(f"{gguf.name}: packed {answers[0]}, with --quantization none {answers[1]}")
+    print(f"{gguf.name}: {DECODED} tokens agree, packed and with --quantization none", flush=True)
 
 
 def decode(bench, turn):
@@ -91,9 +91,9 @@ def decode(bench, turn):
 
 def run_rounds(options, gguf):
     folder = options.models_dir / f"{options.model}-hf"
-    benches = {name: steps.StepBench(options.binaries, path, "bfloat16", options.threads, weights)
-               for name, path, weights in (("bfloat16", folder, "expanded"),
-                                           ("int8", folder, "int8"), ("packed", gguf, "stored"))}
+    variants = (("bfloat16", folder, "none"), ("int8", folder, "int8"), ("packed", gguf, "stored"))
+    benches = {name: steps.StepBench(options.binaries, path, "bfloat16", options.threads, quantization)
+               for name, path, quantization in variants}
     for bench in benches.values():
         decode(bench, 0)
     figures = steps.Figures()

@@ -1,7 +1,7 @@
 // One model in one engine, without server and network, timed on command: prompts, decoding, and
 // the memory and multiplier limits of the machine beside them. Driven by steps_vs_peers.py, which
 // runs its peers between the commands; never a test.
-//   step_bench MODEL_PATH DTYPE THREADS [stored|expanded|int8]
+//   step_bench MODEL_PATH DTYPE THREADS [stored|none|int8]
 // Says one line of JSON when loaded, then answers each line of stdin with one:
 //   greedy COUNT ID ...            the ids that follow the given ones
 //   prefill TOKENS SEED            seconds from submission to the first token
@@ -217,15 +217,15 @@ void AnswerCommands(StepBench& bench) {
 int main(int argc, char** argv) {
   using structattn::Quantization;
   if (argc < 4 || argc > 5) {
-    std::fprintf(stderr, "step_bench MODEL_PATH bfloat16|float32 THREADS [stored|expanded|int8]\n");
+    std::fprintf(stderr, "step_bench MODEL_PATH bfloat16|float32 THREADS [stored|none|int8]\n");
     return 2;
   }
   const structattn::DType dtype = std::string(argv[2]) == "float32" ? structattn::DType::kFloat32
                                                                     : structattn::DType::kBfloat16;
   const std::string form = argc > 4 ? argv[4] : "stored";
-  const Quantization quantization = form == "int8"       ? Quantization::kInt8
-                                    : form == "expanded" ? Quantization::kNone
-                                                         : Quantization::kStored;
+  const Quantization quantization = form == "int8"   ? Quantization::kInt8
+                                    : form == "none" ? Quantization::kNone
+                                                     : Quantization::kStored;
   structattn::StepBench bench(argv[1], dtype, std::atoi(argv[3]), quantization);
   structattn::AnswerCommands(bench);
 }

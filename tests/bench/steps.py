@@ -11,10 +11,10 @@ import subprocess
 class StepBench:
     """A running step_bench; each call is one command and its answer."""
 
-    def __init__(self, binaries, model, dtype, threads, weights="stored"):
+    def __init__(self, binaries, model, dtype, threads, quantization="stored"):
         self._process = subprocess.Popen(
-            [binaries / "step_bench", model, dtype, str(threads), weights], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True)
+            [binaries / "step_bench", model, dtype, str(threads), quantization],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.facts = json.loads(self._process.stdout.readline())
 
     def ask(self, *words):

@@ -33,7 +33,7 @@ def test_packed_blocks_give_the_bits_of_the_expanded_file(bin_dir, models_dir, t
     path = models_dir / "smollm2.gguf"
     packed, form = run(bin_dir, path, tmp_path, "--dtype", "float32")
     assert form == "Q4_1+Q8_0"
-    expanded, form = run(bin_dir, path, tmp_path, "--dtype", "float32", "--weights", "expanded")
+    expanded, form = run(bin_dir, path, tmp_path, "--dtype", "float32", "--quantization", "none")
     assert form == "float32"
     assert packed == expanded
 
@@ -44,7 +44,7 @@ def test_int8_is_near_the_model_that_it_rounds(cli, server, start_server, tmp_pa
               "continuations": [" Four, five, six and seven."]}
     given, answered = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     given.write_text(json.dumps(prompt) + "\n", encoding="utf-8")
-    rounded = start_server("--weights", "int8")
+    rounded = start_server("--quantization", "int8")
     scores = []
     for running in (server, rounded):
         done = cli("score", given, "-o", answered, server=running)

@@ -4,12 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
 namespace structattn {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -18,6 +20,11 @@ ParsedOptions Parse(std::vector<std::string> arguments) {
   for (const std::string& argument : arguments) argv.push_back(argument.c_str());
   return ParseOptions(static_cast<int>(argv.size()), argv.data());
 }
+
+struct UsageCase {
+  std::vector<std::string> arguments;
+  std::string message_part;
+};
 
 TEST(ParseOptions, Defaults) {
   const ParsedOptions parsed = Parse({"--model", "m=/models/m.gguf"});
@@ -47,7 +54,7 @@ TEST(ParseOptions, EveryFlagArrives) {
                                       "--model=b=y=z",
                                       "--listen",
                                       "[::1]:0",
-                                      "--weights",
+                                      "--quantization",
                                       "int8",
                                       "--dtype",
                                       "float16",
@@ -97,6 +104,32 @@ TEST(ParseOptions, EveryFlagArrives) {
   EXPECT_EQ(options.log_level, spdlog::level::err);
 }
 
+TEST(ParseOptions, QuantizationHasThreeValues) {
+  const std::map<std::string, Quantization> forms = {{"stored", Quantization::kStored},
+                                                     {"none", Quantization::kNone},
+                                                     {"int8", Quantization::kInt8}};
+  for (const auto& [value, form] : forms) {
+    const ParsedOptions parsed = Parse({"--model", "m=x", "--quantization", value});
+    ASSERT_TRUE(parsed.options.has_value()) << parsed.message;
+    EXPECT_EQ(parsed.options->load.quantization, form);
+  }
+}
+
+TEST(ParseOptions, TheOldNameOfQuantizationIsRefusedWithTheNewOne) {
+  const std::vector<UsageCase> cases = {
+      {{"--weights=stored"}, "use --quantization stored"},
+      {{"--weights", "expanded"}, "use --quantization none"},
+      {{"--weights=int8"}, "use --quantization int8"},
+      {{"--weights", "int4"}, "use --quantization stored|none|int8"},
+      {{"--weights"}, "use --quantization stored|none|int8"}};
+  for (const auto& [arguments, hint] : cases) {
+    const ParsedOptions parsed = Parse(arguments);
+    EXPECT_FALSE(parsed.options.has_value());
+    EXPECT_EQ(parsed.exit_code, kExitUsage);
+    EXPECT_THAT(parsed.message, EndsWith(hint));
+  }
+}
+
 TEST(ParseOptions, AModelRootAloneIsEnough) {
   EXPECT_TRUE(Parse({"--model-root", "/"}).options.has_value());
 }
@@ -109,13 +142,9 @@ TEST(ParseOptions, HelpAndVersionAreNotErrors) {
   }
   EXPECT_THAT(Parse({"--help"}).message, HasSubstr("--kv-memory-mb"));
   EXPECT_THAT(Parse({"--help"}).message, Not(HasSubstr("emulated")));
+  EXPECT_THAT(Parse({"--help"}).message, Not(HasSubstr("--weights")));
   EXPECT_THAT(Parse({"--version"}).message, HasSubstr(STRUCTATTN_VERSION));
 }
-
-struct UsageCase {
-  std::vector<std::string> arguments;
-  std::string message_part;
-};
 
 TEST(ParseOptions, EveryUsageErrorIsOneLineAndCode2) {
   const std::string long_name(65, 'a');
@@ -136,7 +165,8 @@ TEST(ParseOptions, EveryUsageErrorIsOneLineAndCode2) {
       {{"--model", "m=x", "--listen", "h:1x"}, "HOST:PORT"},
       {{"--model", "m=x", "--listen", "unix:/tmp/x:1"}, "HOST:PORT"},
       {{"--model", "m=x", "--dtype", "int8"}, "--dtype"},
-      {{"--model", "m=x", "--weights", "int4"}, "--weights"},
+      {{"--model", "m=x", "--quantization", "int4"}, "--quantization"},
+      {{"--model", "m=x", "--quantization", "expanded"}, "none"},
       {{"--model", "m=x", "--device", "tpu"}, "--device"},
       {{"--model", "m=x", "--device", "emulated"}, "--device"},  // In the tests' program only.
       {{"--model", "m=x", "--threads", "-1"}, "--threads"},

@@ -58,6 +58,7 @@ def test_a_taken_port_is_said_aloud(run_server, start_server, cli, small_model):
     (("--model", "m=/tmp", "--listen", "here"), "--listen"),
     (("--model", "m=/tmp", "--listen", "127.0.0.1:70000"), "0..65535"),
     (("--model", "m=/tmp", "--dtype", "int8"), "--dtype"),
+    (("--model", "m=/tmp", "--weights", "expanded"), "--quantization none"),
     (("--model", "m=/tmp", "--device", "tpu"), "--device"),
     (("--model", "m=/tmp", "--threads", "-1"), "--threads"),
     (("--model", "m=/tmp", "--max-queued", "0"), "--max-queued"),
