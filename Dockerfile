@@ -26,6 +26,9 @@ RUN cmake --preset release -DSTRUCTATTN_TESTS=OFF \
 
 # Runs it: no compiler, no Python, no shell needed by the server.
 FROM ${DEBIAN} AS runtime
+LABEL org.opencontainers.image.title="structattn" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
        libabsl20220623 libgrpc++1.51 libprotobuf32 libspdlog1.10 libssl3 libhwy1 \

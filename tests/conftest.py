@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,13 @@ CONTEXT_LENGTH = 65536
 def root() -> pathlib.Path:
     """The project's folder."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def project_version() -> str:
+    """The version, from the one place that states it."""
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    return re.search(r"project\(structattn VERSION ([\d.]+)", text).group(1)
 
 
 @pytest.fixture(scope="session")
@@ -107,15 +115,25 @@ def cli(bin_dir):
 
 
 @pytest.fixture(scope="session")
-def python_package(tmp_path_factory) -> pathlib.Path:
-    """A folder with the Python client as `pip install` leaves it, built from a copy of the tree."""
-    copy, target = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("site")
+def python_sources(tmp_path_factory) -> pathlib.Path:
+    """client/python in a copy of the tree, with what it is built from; pip writes beside sources."""
+    copy = tmp_path_factory.mktemp("tree")
+    for name in ("CMakeLists.txt", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "proto", copy / "proto")
     shutil.copytree(ROOT / "client/python", copy / "client/python",
-                    ignore=shutil.ignore_patterns("v1", "build", "*.egg-info", "__pycache__"))
+                    ignore=shutil.ignore_patterns("v1", "build", "dist", "*.egg-info",
+                                                  "__pycache__"))
+    return copy / "client/python"
+
+
+@pytest.fixture(scope="session")
+def python_package(python_sources, tmp_path_factory) -> pathlib.Path:
+    """A folder with the Python client as `pip install` leaves it."""
+    target = tmp_path_factory.mktemp("site")
     done = subprocess.run([sys.executable, "-m", "pip", "install", "--no-deps", "--no-index",
                            "--no-build-isolation", "--disable-pip-version-check", "--quiet",
-                           "--target", target, copy / "client/python"],
+                           "--target", target, python_sources],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target

@@ -34,8 +34,13 @@ def test_the_package_holds_what_it_needs_and_no_more(python_package):
     files = {str(path.relative_to(python_package)) for path in python_package.rglob("*.py")}
     stubs = {f"structattn/v1/{name}_pb2{kind}.py" for kind in ("", "_grpc")
              for name in ("inference_service", "model_service", "types")}
-    assert files == stubs | {"structattn/__init__.py", "structattn/batch.py",
-                             "structattn/client.py", "structattn/prompt.py", "structattn/v1/__init__.py"}
+    assert files == stubs | {f"structattn/{name}.py" for name in (
+        "__init__", "_version", "batch", "client", "prompt", "v1/__init__")}
+
+
+def test_the_version_is_the_project_s(structattn, python_package, project_version):
+    assert structattn.__version__ == project_version
+    assert (python_package / f"structattn-{project_version}.dist-info").is_dir()
 
 
 def test_the_builders_write_the_form_of_files(structattn):

@@ -72,6 +72,11 @@ def test_runtime_is_not_root(root):
     assert user == ["10001:10001"]
 
 
+def test_label_has_the_version_of_the_project(root, project_version):
+    label, = [arguments for name, arguments in instructions(root) if name == "LABEL"]
+    assert f'org.opencontainers.image.version="{project_version}"' in label
+
+
 @pytest.fixture(scope="module")
 def installed(root, bin_dir, tmp_path_factory):
     """What the builder stage installs, moved away from where it was installed."""

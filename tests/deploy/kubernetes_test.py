@@ -96,7 +96,5 @@ def test_pod_has_no_rights(root, pod, server):
     assert f"USER {pod['securityContext']['runAsUser']}:" in (root / "Dockerfile").read_text()
 
 
-def test_image_is_of_this_version(root, server):
-    version = re.search(r"project\(structattn VERSION ([\d.]+)",
-                        (root / "CMakeLists.txt").read_text()).group(1)
-    assert server["image"].rsplit(":", 1)[1] == version
+def test_image_is_of_this_version(server, project_version):
+    assert server["image"].rsplit(":", 1)[1] == project_version

@@ -8,10 +8,12 @@
     print(client.generate(prompt, max_tokens=8).text)
 """
 
+from structattn._version import __version__
 from structattn.client import (BatchResult, Chunk, Client, Generation, Inspection, StructattnError,
                                Token)
 from structattn.prompt import (answer_cue, context, few_shot, instruction, question, segment,
                                separator, to_proto)
 
 __all__ = ["BatchResult", "Chunk", "Client", "Generation", "Inspection", "StructattnError", "Token",
-           "answer_cue", "context", "few_shot", "instruction", "question", "segment", "separator", "to_proto"]
+           "__version__", "answer_cue", "context", "few_shot", "instruction", "question", "segment",
+           "separator", "to_proto"]
