@@ -7,12 +7,14 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "server/model/tokenizer/stop_poll.h"
 
 namespace structattn {
 
 // The scratch of one Encode call and its result.
 struct BpeTokenizer::Call {
   std::span<const TextSegment> segments;
+  StopPoll stop;
   std::vector<Token> tokens;
   BpeScratch scratch;
   std::vector<size_t> word_ends;
@@ -78,12 +80,14 @@ int32_t BpeTokenizer::FindToken(std::string_view content) const {
   return found != added_ids_.end() ? found->second : bpe_->FindToken(content);
 }
 
-std::vector<Token> BpeTokenizer::Encode(std::span<const TextSegment> segments) const {
+absl::StatusOr<std::vector<Token>> BpeTokenizer::Encode(std::span<const TextSegment> segments,
+                                                        const std::stop_token& stop) const {
   OwnedText text;
   for (size_t i = 0; i < segments.size(); ++i) {
     text.Append(segments[i].text, static_cast<int32_t>(i));
   }
-  Call call{.segments = segments, .tokens = {}, .scratch = {}, .word_ends = {}};
+  Call call{
+      .segments = segments, .stop = StopPoll(stop), .tokens = {}, .scratch = {}, .word_ends = {}};
   call.tokens.reserve(text.text.size() / 4);
   OwnerCursor cursor(text.runs);
   OwnerCursor token_cursor(text.runs);
@@ -91,12 +95,14 @@ std::vector<Token> BpeTokenizer::Encode(std::span<const TextSegment> segments) c
     return call.AllowsSpecial(&cursor, begin, end);
   };
   for (const TextPart& part : raw_matcher_.Split(text.text, allows)) {
+    if (call.stop.Stopped(part.end - part.begin)) break;
     if (part.id >= 0) {
       call.tokens.push_back({part.id, token_cursor.MajorityOwner(part.begin, part.end)});
     } else {
       EncodePiece(text, part, &call);
     }
   }
+  if (call.stop.Stopped(0)) return absl::CancelledError("tokenizing was stopped");
   return std::move(call.tokens);
 }
 
@@ -159,6 +165,7 @@ void BpeTokenizer::EncodeWords(const OwnedText& text, TextPart part, Call* call)
   OwnerCursor cursor(text.runs);
   size_t begin = 0;
   for (const size_t end : call->word_ends) {
+    if (call->stop.Stopped(end - begin)) return;
     bpe_->EncodeWord(view.substr(begin, end - begin), &call->scratch);
     const size_t offset = part.begin + begin;
     for (const BpeSymbol& symbol : call->scratch.symbols) {

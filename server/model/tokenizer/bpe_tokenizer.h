@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "server/model/tokenizer/added_tokens.h"
 #include "server/model/tokenizer/bpe.h"
 #include "server/model/tokenizer/decoder.h"
@@ -30,7 +32,8 @@ class BpeTokenizer : public Tokenizer {
   // Called once, after the constructor.
   absl::Status AddTokens(const std::vector<AddedToken>& tokens);
 
-  std::vector<Token> Encode(std::span<const TextSegment> segments) const override;
+  absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment> segments,
+                                            const std::stop_token& stop) const override;
   std::span<const int32_t> special_prefix() const override { return special_prefix_; }
   std::span<const int32_t> special_suffix() const override { return special_suffix_; }
   int32_t vocabulary_size() const override { return vocabulary_size_; }

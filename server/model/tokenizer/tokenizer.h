@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,8 +38,14 @@ class Tokenizer {
 
   virtual ~Tokenizer() = default;
 
-  // Encodes the concatenation of `segments` once, without the special prefix and suffix.
-  virtual std::vector<Token> Encode(std::span<const TextSegment> segments) const = 0;
+  // Encodes the concatenation of `segments` once, without the special prefix and suffix. CANCELLED
+  // within milliseconds of a request to stop; no other error.
+  virtual absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment> segments,
+                                                    const std::stop_token& stop) const = 0;
+  // The same without a way to stop.
+  std::vector<Token> Encode(std::span<const TextSegment> segments) const {
+    return *Encode(segments, std::stop_token());
+  }
 
   // What the post-processor puts before and after a single sequence (BOS, EOS); often empty.
   virtual std::span<const int32_t> special_prefix() const = 0;

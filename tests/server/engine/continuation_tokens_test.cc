@@ -6,6 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
 
 #include "tests/server/engine/fakes.h"
 
@@ -22,7 +26,8 @@ class WordTokenizer final : public fake::FakeTokenizer {
   static int32_t IdOf(std::string_view piece) {
     return static_cast<int32_t>(std::hash<std::string_view>()(piece) % (1 << 20));
   }
-  std::vector<Token> Encode(std::span<const TextSegment> segments) const override {
+  absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment> segments,
+                                            const std::stop_token&) const override {
     std::string text;
     std::vector<int32_t> owner;
     for (size_t i = 0; i < segments.size(); ++i) {

@@ -12,6 +12,7 @@
 #include <optional>
 #include <random>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -63,7 +64,10 @@ std::vector<float> ReferenceLogits(const std::vector<int32_t>& token_ids,
 // Id i is the i-th lower-case letter (modulo 26); every seventh id is two letters, kEosId special.
 class FakeTokenizer : public Tokenizer {
  public:
-  std::vector<Token> Encode(std::span<const TextSegment>) const override { return {}; }
+  absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment>,
+                                            const std::stop_token&) const override {
+    return std::vector<Token>();
+  }
   std::span<const int32_t> special_prefix() const override { return {}; }
   std::span<const int32_t> special_suffix() const override { return {}; }
   int32_t vocabulary_size() const override { return kVocabulary; }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,8 @@ using testing::ElementsAre;
 // One token a byte, below the ids that break the fake decoder.
 class ByteTokenizer : public fake::FakeTokenizer {
  public:
-  std::vector<Token> Encode(std::span<const TextSegment> segments) const override {
+  absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment> segments,
+                                            const std::stop_token&) const override {
     std::vector<Token> tokens;
     for (size_t s = 0; s < segments.size(); ++s) {
       for (const char c : segments[s].text) {

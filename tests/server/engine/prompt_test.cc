@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ constexpr int32_t kEos = 257;
 // One token a byte; BOS before and EOS behind.
 class ByteTokenizer : public Tokenizer {
  public:
-  std::vector<Token> Encode(std::span<const TextSegment> segments) const override {
+  absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment> segments,
+                                            const std::stop_token&) const override {
     std::vector<Token> tokens;
     for (size_t s = 0; s < segments.size(); ++s) {
       for (const char c : segments[s].text) {

@@ -12,7 +12,8 @@
 
 namespace structattn {
 
-std::vector<Token> ByteTokenizer::Encode(std::span<const TextSegment> segments) const {
+absl::StatusOr<std::vector<Token>> ByteTokenizer::Encode(std::span<const TextSegment> segments,
+                                                         const std::stop_token&) const {
   std::vector<Token> tokens;
   for (size_t i = 0; i < segments.size(); ++i) {
     for (char c : segments[i].text) {

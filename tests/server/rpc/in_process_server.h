@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,8 @@ inline constexpr int64_t kTestContextLength = 4096;
 // One token per byte; every byte has its id below kNanId.
 class ByteTokenizer final : public fake::FakeTokenizer {
  public:
-  std::vector<Token> Encode(std::span<const TextSegment> segments) const override;
+  absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment> segments,
+                                            const std::stop_token& stop) const override;
 };
 
 struct TestServerOptions {

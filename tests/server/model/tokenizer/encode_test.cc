@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -106,6 +107,19 @@ TEST(Encode, AddedTokensThatAreNotSpecialMatchAlways) {
   // Normalisation does not reach over an added token.
   EXPECT_THAT(Pieces(*tokenizer, "e<tool_call>\u0301"),
               ElementsAre("e", "<tool_call>", "\xCC", "\x81"));
+}
+
+TEST(Encode, StopsWhenAsked) {
+  const auto tokenizer = Load("llama2");
+  const TextSegment segment{.text = "the capital"};
+  std::stop_source source;
+  const absl::StatusOr<std::vector<Token>> tokens =
+      tokenizer->Encode({&segment, 1}, source.get_token());
+  ASSERT_TRUE(tokens.ok());
+  EXPECT_EQ(tokens->size(), tokenizer->Encode({&segment, 1}).size());
+  source.request_stop();
+  EXPECT_EQ(tokenizer->Encode({&segment, 1}, source.get_token()).status().code(),
+            absl::StatusCode::kCancelled);
 }
 
 TEST(Tokenizer, SpecialPrefixIsWhatTheTemplateAdds) {
