@@ -1,5 +1,6 @@
 // What softmax and the greedy choice need to know of a row of logits on the CPU, in three passes at
-// memory speed. Called by server/engine/sampler for each row that is sampled; knows no rules.
+// memory speed. Called by server/engine/sampling/sampler for each row that is sampled; knows no
+// rules.
 #ifndef STRUCTATTN_KERNELS_SAMPLING_SUMMARIZE_LOGITS_H_
 #define STRUCTATTN_KERNELS_SAMPLING_SUMMARIZE_LOGITS_H_
 

@@ -1,4 +1,4 @@
-// Draws one token of a row after temperature, top-k, top-p and min-p, as server/engine/sampler.cc
+// Draws one token of a row after temperature, top-k, top-p and min-p, as server/engine/sampling/sampler.cc
 // does, by a block and without sorting. Used by pick_tokens_cuda.cu.
 //
 // Everything is one question: which is the last token, in some order, that it takes for a sum to

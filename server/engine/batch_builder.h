@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "server/engine/sequence.h"
+#include "server/engine/task/sequence.h"
 #include "server/model/decoder.h"
 
 namespace structattn {

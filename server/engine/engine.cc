@@ -10,10 +10,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/engine/field_error.h"
-#include "server/engine/fusion_task.h"
-#include "server/engine/generate_task.h"
-#include "server/engine/score_task.h"
 #include "server/engine/serving_loop.h"
+#include "server/engine/task/fusion_task.h"
+#include "server/engine/task/generate_task.h"
+#include "server/engine/task/score_task.h"
 #include "server/model/status_macros.h"
 
 namespace structattn {
@@ -193,7 +193,8 @@ Engine::Engine(Model* model, KvCache kv, const EngineOptions& options)
 
 Engine::~Engine() = default;
 
-absl::StatusOr<Engine::Ticket> Engine::Submit(Request request, std::shared_ptr<EventSink> sink) {
+absl::StatusOr<Engine::Ticket> Engine::Submit(GenerateRequest request,
+                                              std::shared_ptr<EventSink> sink) {
   STRUCTATTN_RETURN_IF_ERROR(CheckLogitBias(request.sampling, impl_->vocabulary_size()));
   return impl_->Submit([&](Ticket ticket, const SequenceModel& model) -> std::unique_ptr<Task> {
     if (request.fusion.has_value()) {

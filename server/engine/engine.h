@@ -10,9 +10,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "server/engine/kv_cache.h"
-#include "server/engine/request.h"
-#include "server/engine/score_request.h"
+#include "server/engine/cache/kv_cache.h"
+#include "server/engine/task/generate_events.h"
+#include "server/engine/task/generate_request.h"
+#include "server/engine/task/score_request.h"
 #include "server/model/model.h"
 
 namespace structattn {
@@ -41,7 +42,7 @@ class Engine {
   // Queues the request. RESOURCE_EXHAUSTED at once when the queue is full, or when a prompt with
   // one of its continuations can never fit into KV memory; UNAVAILABLE when draining. `sink` is
   // kept until OnFinish or OnError; on an error return it is never called.
-  absl::StatusOr<Ticket> Submit(Request request, std::shared_ptr<EventSink> sink);
+  absl::StatusOr<Ticket> Submit(GenerateRequest request, std::shared_ptr<EventSink> sink);
   // Likewise; `sink` is kept until OnScores or OnError.
   absl::StatusOr<Ticket> Submit(ScoreRequest request, std::shared_ptr<ScoreSink> sink);
 

@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "server/engine/block_pool.h"
-#include "server/engine/sequence_blocks.h"
+#include "server/engine/cache/block_pool.h"
+#include "server/engine/cache/sequence_blocks.h"
 
 namespace structattn {
 

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "server/engine/kv_cache.h"
+#include "server/engine/cache/kv_cache.h"
 #include "server/model/status_macros.h"
 
 namespace structattn {

@@ -13,12 +13,12 @@
 
 #include "absl/status/status.h"
 #include "server/engine/batch_builder.h"
-#include "server/engine/block_pool.h"
-#include "server/engine/kv_cache.h"
-#include "server/engine/sampler.h"
+#include "server/engine/cache/block_pool.h"
+#include "server/engine/cache/kv_cache.h"
+#include "server/engine/sampling/sampler.h"
 #include "server/engine/scheduler.h"
-#include "server/engine/sequence.h"
-#include "server/engine/task.h"
+#include "server/engine/task/sequence.h"
+#include "server/engine/task/task.h"
 #include "server/model/decoder.h"
 
 namespace structattn {

@@ -1,6 +1,6 @@
 // SHA-256 of a stream of bytes.
 // Used for the digests that replies name (checkpoint, structure) and for the keys of KV blocks
-// (server/engine/block_keys); not for secrets or passwords.
+// (server/engine/cache/block_keys); not for secrets or passwords.
 #ifndef STRUCTATTN_SERVER_MODEL_SHA256_H_
 #define STRUCTATTN_SERVER_MODEL_SHA256_H_
 

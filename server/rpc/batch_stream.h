@@ -22,7 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "server/engine/request.h"
+#include "server/engine/sampling/sampling_params.h"
 #include "server/engine/served_model.h"
 #include "server/rpc/batch_window.h"
 #include "server/rpc/batch_work.h"

@@ -13,8 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include "server/engine/request.h"
 #include "server/engine/served_model.h"
+#include "server/engine/task/generate_events.h"
 #include "server/rpc/batch_work.h"
 #include "structattn/v1/inference_service.pb.h"
 

@@ -105,7 +105,7 @@ class GenerateWork final : public BatchWork {
   }
 
   const std::shared_ptr<ServedModel> served_;
-  const Request request_;
+  const GenerateRequest request_;
   const v1::Started started_;
 };
 

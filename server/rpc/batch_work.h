@@ -11,8 +11,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "server/engine/request.h"
+#include "server/engine/sampling/sampling_params.h"
 #include "server/engine/served_model.h"
+#include "server/engine/task/generate_events.h"
+#include "server/engine/task/generate_request.h"
 #include "server/rpc/score_codec.h"
 #include "structattn/v1/inference_service.pb.h"
 
@@ -46,7 +48,7 @@ class BatchWork {
 // A request that is in order, and the model that answers it.
 struct AdmittedRequest {
   std::shared_ptr<ServedModel> served;
-  Request request;
+  GenerateRequest request;
 };
 std::unique_ptr<BatchWork> NewGenerateWork(AdmittedRequest admitted, bool echo);
 

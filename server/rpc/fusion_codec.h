@@ -7,7 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "server/engine/request.h"
+#include "server/engine/task/generate_request.h"
 #include "structattn/v1/inference_service.pb.h"
 
 namespace structattn {

@@ -10,7 +10,8 @@
 
 namespace structattn {
 
-void GenerateStream::Start(std::shared_ptr<ServedModel> served, Request request, bool echo) {
+void GenerateStream::Start(std::shared_ptr<ServedModel> served, GenerateRequest request,
+                           bool echo) {
   {
     std::lock_guard lock(mutex_);
     served_ = served;

@@ -15,8 +15,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "server/engine/request.h"
 #include "server/engine/served_model.h"
+#include "server/engine/task/generate_events.h"
+#include "server/engine/task/generate_request.h"
 #include "server/rpc/call.h"
 #include "structattn/v1/inference_service.grpc.pb.h"
 
@@ -31,7 +32,7 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
       : labels_(std::move(labels)), on_done_(std::move(on_done)) {}
 
   // Exactly one of these is called, once, before the reactor is given to gRPC.
-  void Start(std::shared_ptr<ServedModel> served, Request request, bool echo);
+  void Start(std::shared_ptr<ServedModel> served, GenerateRequest request, bool echo);
   void Refuse(const absl::Status& status);
 
   void CancelWork() override;

@@ -121,7 +121,7 @@ absl::Status InferenceService::CheckOpen() const {
 absl::StatusOr<AdmittedRequest> InferenceService::Admit(const v1::GenerateRequest& request,
                                                         absl::Time call_deadline) const {
   STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served, FindModel(request.model()));
-  STRUCTATTN_ASSIGN_OR_RETURN(Request decoded,
+  STRUCTATTN_ASSIGN_OR_RETURN(GenerateRequest decoded,
                               DecodeGenerateRequest(request, *served->model, limits_));
   decoded.deadline = std::min(decoded.deadline, call_deadline);
   return AdmittedRequest{.served = std::move(served), .request = std::move(decoded)};

@@ -11,8 +11,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "server/engine/prompt.h"
-#include "server/engine/request.h"
+#include "server/engine/cache/sequence_blocks.h"
+#include "server/engine/prompt/prompt.h"
 #include "server/model/model.h"
 #include "server/rpc/request_codec.h"
 

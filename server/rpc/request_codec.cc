@@ -10,9 +10,11 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "server/engine/continuation_tokens.h"
 #include "server/engine/field_error.h"
-#include "server/engine/own_prompts.h"
+#include "server/engine/prompt/branches.h"
+#include "server/engine/prompt/per_paraphrase_prompts.h"
+#include "server/engine/sampling/sampling_params.h"
+#include "server/engine/task/generate_request.h"
 #include "server/model/status_macros.h"
 #include "server/rpc/fusion_codec.h"
 #include "server/rpc/request_checks.h"
@@ -340,8 +342,9 @@ absl::StatusOr<StoppingParams> DecodeStopping(const v1::Stopping& stopping,
   return decoded;
 }
 
-absl::StatusOr<Request> DecodeGenerateRequest(const v1::GenerateRequest& request,
-                                              const Model& model, const RequestLimits& limits) {
+absl::StatusOr<GenerateRequest> DecodeGenerateRequest(const v1::GenerateRequest& request,
+                                                      const Model& model,
+                                                      const RequestLimits& limits) {
   STRUCTATTN_ASSIGN_OR_RETURN(RequestEnvelope envelope, DecodeEnvelope(request));
   STRUCTATTN_RETURN_IF_ERROR(
       CheckTopLogprobs("output.top_logprobs", request.output().top_logprobs()));
@@ -356,19 +359,19 @@ absl::StatusOr<Request> DecodeGenerateRequest(const v1::GenerateRequest& request
   if (request.has_fusion()) {
     STRUCTATTN_ASSIGN_OR_RETURN(fusion, DecodeFusion(request.fusion(), question.branches.size()));
   }
-  return Request{.request_id = request.request_id(),
-                 .prompt = std::move(question.prompt),
-                 .generated_group = request.generated_group(),
-                 .branches = std::move(question.branches),
-                 .samples = counts.samples,
-                 .best_of = counts.best_of,
-                 .fusion = std::move(fusion),
-                 .sampling = std::move(sampling),
-                 .stopping = std::move(stopping),
-                 .cache = std::move(envelope.cache),
-                 .top_logprobs = request.output().top_logprobs(),
-                 .arrival = envelope.arrival,
-                 .deadline = envelope.deadline};
+  return GenerateRequest{.request_id = request.request_id(),
+                         .prompt = std::move(question.prompt),
+                         .generated_group = request.generated_group(),
+                         .branches = std::move(question.branches),
+                         .samples = counts.samples,
+                         .best_of = counts.best_of,
+                         .fusion = std::move(fusion),
+                         .sampling = std::move(sampling),
+                         .stopping = std::move(stopping),
+                         .cache = std::move(envelope.cache),
+                         .top_logprobs = request.output().top_logprobs(),
+                         .arrival = envelope.arrival,
+                         .deadline = envelope.deadline};
 }
 
 absl::StatusOr<EncodedPrompt> DecodeInspectRequest(const v1::InspectRequest& request,

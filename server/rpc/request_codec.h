@@ -1,7 +1,8 @@
 // From requests on the wire to engine types, with every check that a request needs.
-// Called by server/rpc's services; the prompt's own rules are checked by server/engine/prompt.
-// Errors are FieldErrors whose paths are those of the request (sampling.temperature), relative to
-// the Prompt inside a prompt (segments[3].paraphrase_index). Runs no model.
+// Called by server/rpc's services; the prompt's own rules are checked by
+// server/engine/prompt/prompt. Errors are FieldErrors whose paths are those of the request
+// (sampling.temperature), relative to the Prompt inside a prompt (segments[3].paraphrase_index).
+// Runs no model.
 #ifndef STRUCTATTN_SERVER_RPC_REQUEST_CODEC_H_
 #define STRUCTATTN_SERVER_RPC_REQUEST_CODEC_H_
 
@@ -11,8 +12,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "server/engine/prompt.h"
-#include "server/engine/request.h"
+#include "server/engine/prompt/prompt.h"
+#include "server/engine/sampling/sampling_params.h"
+#include "server/engine/task/generate_request.h"
 #include "server/model/model.h"
 #include "structattn/v1/inference_service.pb.h"
 
@@ -39,8 +41,9 @@ absl::StatusOr<StoppingParams> DecodeStopping(const v1::Stopping& stopping,
                                               const ModelConfig& config);
 
 // The whole request, prompt encoded. `request.deadline` follows from timeout_ms alone.
-absl::StatusOr<Request> DecodeGenerateRequest(const v1::GenerateRequest& request,
-                                              const Model& model, const RequestLimits& limits);
+absl::StatusOr<GenerateRequest> DecodeGenerateRequest(const v1::GenerateRequest& request,
+                                                      const Model& model,
+                                                      const RequestLimits& limits);
 
 // For the dry run.
 absl::StatusOr<EncodedPrompt> DecodeInspectRequest(const v1::InspectRequest& request,

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "server/engine/request.h"
+#include "server/engine/task/generate_events.h"
 
 namespace structattn {
 

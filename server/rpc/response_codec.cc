@@ -53,7 +53,7 @@ void EncodeRule(const Structure& structure, v1::InspectResponse* response) {
 
 }  // namespace
 
-v1::Started EncodeStarted(const ServedModel& served, const Request& request, bool echo) {
+v1::Started EncodeStarted(const ServedModel& served, const GenerateRequest& request, bool echo) {
   const Structure& structure = request.prompt.structure;
   v1::Started started;
   if (echo) {

@@ -7,15 +7,17 @@
 #include <span>
 #include <string_view>
 
-#include "server/engine/request.h"
+#include "server/engine/sampling/sampling_params.h"
 #include "server/engine/served_model.h"
+#include "server/engine/task/generate_events.h"
+#include "server/engine/task/generate_request.h"
 #include "structattn/v1/inference_service.pb.h"
 #include "structattn/v1/model_service.pb.h"
 
 namespace structattn {
 
 // `echo`: token ids, groups and positions of the prompt as well.
-v1::Started EncodeStarted(const ServedModel& served, const Request& request, bool echo);
+v1::Started EncodeStarted(const ServedModel& served, const GenerateRequest& request, bool echo);
 
 // Keeps one message, with 20 alternatives per token, far below the 4 MiB that clients accept.
 inline constexpr int kMaxTokensPerChunk = 1024;

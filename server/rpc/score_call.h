@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "server/engine/score_request.h"
 #include "server/engine/served_model.h"
+#include "server/engine/task/score_request.h"
 #include "server/rpc/call.h"
 
 namespace structattn {

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/engine/continuation_tokens.h"
-#include "server/engine/score_request.h"
+#include "server/engine/prompt/continuation_tokens.h"
 #include "server/engine/served_model.h"
+#include "server/engine/task/score_request.h"
 #include "server/rpc/request_codec.h"
 #include "structattn/v1/inference_service.pb.h"
 

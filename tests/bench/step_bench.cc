@@ -176,7 +176,7 @@ class StepBench {
                                                           .max_segments = 1});
     if (!encoded.ok()) Stop(encoded.status());
     auto sink = std::make_shared<TimingSink>();
-    Request request = {
+    GenerateRequest request = {
         .request_id = "", .prompt = *std::move(encoded), .sampling = {}, .stopping = {}};
     request.stopping.max_tokens = count;
     request.stopping.ignore_eos = true;

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "nlohmann/json.hpp"
-#include "server/engine/kv_cache.h"
+#include "server/engine/cache/kv_cache.h"
 #include "server/model/model.h"
 
 namespace structattn {

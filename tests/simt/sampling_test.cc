@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "kernels/sampling/pick_tokens.h"
-#include "server/engine/sampler.h"
+#include "server/engine/sampling/sampler.h"
 #include "tests/simt/simt.h"
 
 namespace structattn {

@@ -42,7 +42,7 @@ def plant(tmp_path):
     ("server/engine/e.cc", "<grpcpp/grpcpp.h>"),
     ("server/rpc/r.cc", '"client/client.h"'),
     ("server/rpc/r.cc", "<ATen/ATen.h>"),
-    ("client/c.cc", '"server/engine/prompt.h"'),
+    ("client/c.cc", '"server/engine/prompt/prompt.h"'),
     ("client/c.cc", '"kernels/check.h"'),
     ("kernels/k.cc", '"tests/reference/r.h"'),
 ])

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "kernels/embedding/embedding.h"
+#include "server/engine/cache/kv_cache.h"
 #include "server/engine/engine.h"
-#include "server/engine/kv_cache.h"
 #include "server/model/transformer.h"
 #include "tests/server/emulated/forced_decoder.h"
 #include "tests/server/emulated/tolerance.h"
@@ -74,10 +74,10 @@ RuleTable RandomRule(std::mt19937* random, int request) {
 }
 
 // Runs of groups, some of them single tokens; two prompts are long enough for several splits.
-Request MakeRequest(std::mt19937* random, int index, bool causal) {
+GenerateRequest MakeRequest(std::mt19937* random, int index, bool causal) {
   const RuleTable own_rule = RandomRule(random, index);
   const RuleTable rule = causal ? RuleTable::Preset(RulePreset::kCausal) : own_rule;
-  Request request{
+  GenerateRequest request{
       .request_id = "",
       .prompt = {.token_ids = {},
                  .segments = {},
@@ -105,8 +105,8 @@ Request MakeRequest(std::mt19937* random, int index, bool causal) {
   return request;
 }
 
-std::vector<Request> MakeRequests(bool causal = false) {
-  std::vector<Request> requests;
+std::vector<GenerateRequest> MakeRequests(bool causal = false) {
+  std::vector<GenerateRequest> requests;
   for (int i = 0; i < kRequests; ++i) {
     std::mt19937 random(kSeed + i);
     requests.push_back(MakeRequest(&random, i, causal));
@@ -133,9 +133,9 @@ struct Run {
 };
 
 Outcome Serve(const Run& run) {
-  std::vector<Request> requests = MakeRequests(run.causal);
+  std::vector<GenerateRequest> requests = MakeRequests(run.causal);
   std::vector<int32_t> sizes;
-  for (const Request& request : requests) sizes.push_back(request.prompt.structure.size());
+  for (const GenerateRequest& request : requests) sizes.push_back(request.prompt.structure.size());
   auto transformer =
       std::make_unique<Transformer>(run.config, run.options, std::make_unique<ThreadPool>(1));
   transformer->Load(RandomCheckpoint(run.config, DType::kBfloat16), {});
@@ -156,7 +156,7 @@ Outcome Serve(const Run& run) {
   {
     Engine engine(model.model.get(), std::move(kv),
                   {.max_running_sequences = 6, .max_step_tokens = 48});
-    for (Request& request : requests) {
+    for (GenerateRequest& request : requests) {
       sinks.push_back(std::make_shared<fake::RecordingSink>());
       EXPECT_TRUE(engine.Submit(std::move(request), sinks.back()).ok());
       if (sinks.size() == 1) outer->WaitForFirstStep();

@@ -51,12 +51,12 @@ class EngineTest : public ::testing::Test {
     return std::make_unique<Engine>(model_.model.get(), fake::MakeKvCache(blocks), options);
   }
 
-  static Request Plain(int prompt_tokens, int max_tokens) {
+  static GenerateRequest Plain(int prompt_tokens, int max_tokens) {
     std::mt19937 random(prompt_tokens);
-    Request request{.request_id = "",
-                    .prompt = fake::OneGroupPrompt(&random, prompt_tokens),
-                    .sampling = {},
-                    .stopping = {}};
+    GenerateRequest request{.request_id = "",
+                            .prompt = fake::OneGroupPrompt(&random, prompt_tokens),
+                            .sampling = {},
+                            .stopping = {}};
     request.sampling.logit_bias = {{fake::kThrowId, -1000.0f}, {fake::kNanId, -1000.0f}};
     request.stopping.max_tokens = max_tokens;
     request.stopping.ignore_eos = true;
@@ -73,13 +73,13 @@ class EngineTest : public ::testing::Test {
 
 TEST_F(EngineTest, TwoHundredMixedRequestsFromManyThreadsAnswerAsAlone) {
   std::mt19937 random(42);
-  std::vector<Request> requests;
+  std::vector<GenerateRequest> requests;
   for (int i = 0; i < 200; ++i) requests.push_back(fake::RandomRequest(&random, 80, 25));
 
   std::vector<std::shared_ptr<RecordingSink>> alone;
   {
     const auto engine = MakeEngine({.max_running_sequences = 1});
-    for (const Request& request : requests) {
+    for (const GenerateRequest& request : requests) {
       alone.push_back(std::make_shared<RecordingSink>());
       ASSERT_TRUE(engine->Submit(request, alone.back()).ok());
       alone.back()->WaitUntilDone();
@@ -152,7 +152,7 @@ TEST_F(EngineTest, RefusesADemandThatCanNeverFit) {
 
 TEST_F(EngineTest, RefusesABiasOnAnUnknownToken) {
   const auto engine = MakeEngine({});
-  Request request = Plain(5, 3);
+  GenerateRequest request = Plain(5, 3);
   request.sampling.logit_bias = {{fake::kVocabulary, 1.0f}};
   const absl::Status refused =
       engine->Submit(std::move(request), std::make_shared<RecordingSink>()).status();
@@ -210,7 +210,7 @@ TEST_F(EngineTest, ADeadlineEndsAWaitingRequestWithoutWork) {
   const auto first = std::make_shared<RecordingSink>();
   ASSERT_TRUE(engine->Submit(Plain(5, 3), first).ok());
   gate_.WaitForArrival();
-  Request request = Plain(5, 3);
+  GenerateRequest request = Plain(5, 3);
   request.deadline = absl::Now();
   const auto late = std::make_shared<RecordingSink>();
   ASSERT_TRUE(engine->Submit(std::move(request), late).ok());
@@ -287,7 +287,7 @@ TEST_F(EngineTest, ALostDeviceIsReportedOnce) {
   {
     const auto engine = MakeEngine({.on_device_lost = [&lost] { ++lost; }});
     for (int i = 0; i < 3; ++i) {
-      Request bad = Plain(10, 5);
+      GenerateRequest bad = Plain(10, 5);
       bad.prompt.token_ids[3] = fake::kThrowId;
       const auto sink = std::make_shared<RecordingSink>();
       ASSERT_TRUE(engine->Submit(std::move(bad), sink).ok());

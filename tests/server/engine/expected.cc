@@ -5,9 +5,9 @@
 #include <span>
 #include <utility>
 
-#include "server/engine/fused_distribution.h"
-#include "server/engine/sampler.h"
-#include "server/engine/score_logits.h"
+#include "server/engine/sampling/fused_distribution.h"
+#include "server/engine/sampling/sampler.h"
+#include "server/engine/sampling/score_logits.h"
 #include "tests/server/engine/fakes.h"
 
 namespace structattn::fake {
@@ -21,7 +21,7 @@ struct ReferenceBranch {
   int32_t row;  // Predicts the next token.
   std::vector<int32_t> given;
 
-  ReferenceBranch(const Request& request, const Branch& branch)
+  ReferenceBranch(const GenerateRequest& request, const Branch& branch)
       : ids(request.prompt.token_ids),
         structure(request.prompt.structure),
         group(branch.group),
@@ -40,7 +40,7 @@ struct ReferenceBranch {
   std::vector<float> Logits() const { return ReferenceLogits(ids, structure, row); }
 };
 
-std::vector<Branch> BranchesOf(const Request& request) {
+std::vector<Branch> BranchesOf(const GenerateRequest& request) {
   if (!request.branches.empty()) return request.branches;
   return {{.group = request.generated_group,
            .cue = {},
@@ -70,7 +70,7 @@ bool TakeToken(const StoppingParams& stopping, int32_t id, Expected* expected) {
 }
 
 // All branches in lock-step; without weights there is one.
-Expected Continue(const Request& request, int32_t sample, int64_t context_length,
+Expected Continue(const GenerateRequest& request, int32_t sample, int64_t context_length,
                   std::vector<ReferenceBranch> branches, const std::vector<double>& weights) {
   Expected expected;
   Sampler sampler;
@@ -113,13 +113,13 @@ Expected Continue(const Request& request, int32_t sample, int64_t context_length
 
 }  // namespace
 
-Expected ExpectedResult(const Request& request, int64_t context_length, int32_t branch,
+Expected ExpectedResult(const GenerateRequest& request, int64_t context_length, int32_t branch,
                         int32_t sample) {
   return Continue(request, sample, context_length,
                   {ReferenceBranch(request, BranchesOf(request)[branch])}, {});
 }
 
-Expected ExpectedFusion(const Request& request, int64_t context_length,
+Expected ExpectedFusion(const GenerateRequest& request, int64_t context_length,
                         const std::vector<double>& weights) {
   std::vector<ReferenceBranch> branches;
   for (const Branch& branch : request.branches) branches.emplace_back(request, branch);

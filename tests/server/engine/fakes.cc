@@ -334,14 +334,14 @@ EncodedPrompt FamiliarPrompt(std::mt19937* random) {
   return prompt;
 }
 
-Request RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_tokens) {
+GenerateRequest RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_tokens) {
   const auto below = [random](int bound) { return static_cast<int>((*random)() % bound); };
-  Request request{.request_id = "",
-                  .prompt = RandomPrompt(random, 1 + below(max_prompt_tokens)),
-                  .generated_group = below(3) == 0 ? below(6) : 0,
-                  .sampling = {},
-                  .stopping = {},
-                  .top_logprobs = below(4)};
+  GenerateRequest request{.request_id = "",
+                          .prompt = RandomPrompt(random, 1 + below(max_prompt_tokens)),
+                          .generated_group = below(3) == 0 ? below(6) : 0,
+                          .sampling = {},
+                          .stopping = {},
+                          .top_logprobs = below(4)};
   request.sampling.temperature = below(2) == 0 ? 0.0f : 0.3f + 0.2f * static_cast<float>(below(5));
   request.sampling.top_k = below(3) == 0 ? 1 + below(20) : 0;
   request.sampling.top_p = below(3) == 0 ? 0.8f : 1.0f;

@@ -16,9 +16,12 @@
 #include <string>
 #include <vector>
 
-#include "server/engine/kv_cache.h"
-#include "server/engine/request.h"
-#include "server/engine/score_request.h"
+#include "server/engine/cache/kv_cache.h"
+#include "server/engine/prompt/continuation_tokens.h"
+#include "server/engine/sampling/sampling_params.h"
+#include "server/engine/task/generate_events.h"
+#include "server/engine/task/generate_request.h"
+#include "server/engine/task/score_request.h"
 #include "server/model/decoder.h"
 #include "server/model/model.h"
 #include "server/model/tokenizer/tokenizer.h"
@@ -158,7 +161,7 @@ EncodedPrompt OneGroupPrompt(std::mt19937* random, int tokens);
 EncodedPrompt FamiliarPrompt(std::mt19937* random);
 
 // RandomPrompt in a request with random sampling and stopping. Seeded: equal for equal states.
-Request RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_tokens);
+GenerateRequest RandomRequest(std::mt19937* random, int max_prompt_tokens, int max_tokens);
 
 // What a continuation of the request must yield, computed without engine, batch or cache.
 struct Expected {
@@ -168,11 +171,11 @@ struct Expected {
   std::string text;
   FinishReason reason = FinishReason::kLength;
 };
-Expected ExpectedResult(const Request& request, int64_t context_length, int32_t branch = 0,
+Expected ExpectedResult(const GenerateRequest& request, int64_t context_length, int32_t branch = 0,
                         int32_t sample = 0);
 
 // The same for the fused answer of its branches, which are there, with these weights.
-Expected ExpectedFusion(const Request& request, int64_t context_length,
+Expected ExpectedFusion(const GenerateRequest& request, int64_t context_length,
                         const std::vector<double>& weights);
 
 // The same for scores.

@@ -10,10 +10,10 @@
 #include <random>
 #include <utility>
 
-#include "server/engine/fusion_task.h"
-#include "server/engine/generate_task.h"
-#include "server/engine/score_task.h"
 #include "server/engine/serving_loop.h"
+#include "server/engine/task/fusion_task.h"
+#include "server/engine/task/generate_task.h"
+#include "server/engine/task/score_task.h"
 #include "tests/server/engine/fakes.h"
 
 namespace structattn {
@@ -35,7 +35,7 @@ class LoopTest : public ::testing::Test {
             .generated_apart = model_.decoder->wanted_tiling.branches_together > 0};
   }
 
-  std::shared_ptr<fake::RecordingSink> Add(Request request) {
+  std::shared_ptr<fake::RecordingSink> Add(GenerateRequest request) {
     auto sink = std::make_shared<fake::RecordingSink>();
     const uint64_t ticket = next_ticket_++;
     if (request.fusion.has_value()) {
@@ -72,8 +72,8 @@ class LoopTest : public ::testing::Test {
   }
 
   // A prompt of one group with a request that is not stopped early.
-  Request Plain(int prompt_tokens, int max_tokens) {
-    Request request = fake::RandomRequest(&random_, 1, 1);
+  GenerateRequest Plain(int prompt_tokens, int max_tokens) {
+    GenerateRequest request = fake::RandomRequest(&random_, 1, 1);
     request.prompt = fake::OneGroupPrompt(&random_, prompt_tokens);
     request.generated_group = 0;
     request.stopping = StoppingParams();

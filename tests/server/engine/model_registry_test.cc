@@ -18,9 +18,9 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-Request LongRequest(int max_tokens) {
+GenerateRequest LongRequest(int max_tokens) {
   std::mt19937 random(1);
-  Request request{
+  GenerateRequest request{
       .request_id = "", .prompt = fake::RandomPrompt(&random, 10), .sampling = {}, .stopping = {}};
   request.sampling.logit_bias = {{fake::kThrowId, -1000.0f}, {fake::kNanId, -1000.0f}};
   request.stopping.max_tokens = max_tokens;

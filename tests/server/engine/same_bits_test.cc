@@ -13,10 +13,10 @@
 #include <utility>
 #include <vector>
 
-#include "server/engine/fusion_task.h"
-#include "server/engine/generate_task.h"
-#include "server/engine/score_task.h"
 #include "server/engine/serving_loop.h"
+#include "server/engine/task/fusion_task.h"
+#include "server/engine/task/generate_task.h"
+#include "server/engine/task/score_task.h"
 #include "server/model/transformer.h"
 #include "tests/server/engine/fakes.h"
 #include "tests/server/model/random_checkpoint.h"
@@ -75,7 +75,7 @@ class SameBitsTest : public testing::TestWithParam<DType> {
     loop_ = std::make_unique<ServingLoop>(decoders_[threads - 1].get(), std::move(kv), limits);
   }
 
-  std::shared_ptr<RecordingSink> Add(const Request& request) {
+  std::shared_ptr<RecordingSink> Add(const GenerateRequest& request) {
     auto sink = std::make_shared<RecordingSink>();
     if (request.fusion.has_value()) {
       loop_->Accept(std::make_unique<FusionTask>(next_ticket_++, request, sink, Described()));
@@ -109,7 +109,7 @@ class SameBitsTest : public testing::TestWithParam<DType> {
     while (!loop_->idle()) Step();
   }
 
-  std::shared_ptr<RecordingSink> Alone(Request request) {
+  std::shared_ptr<RecordingSink> Alone(GenerateRequest request) {
     request.cache.bypass = true;
     MakeLoop(1, {.max_step_tokens = 4096, .max_running_sequences = 1}, kBlocks);
     auto sink = Add(request);
@@ -118,12 +118,12 @@ class SameBitsTest : public testing::TestWithParam<DType> {
   }
 
   struct Question {
-    Request request;
+    GenerateRequest request;
     std::vector<std::shared_ptr<RecordingSink>> alone;  // Of each branch.
   };
 
   // Branches in groups that the prompt has, or with a cue.
-  static void AddBranches(Request* request, std::mt19937* random) {
+  static void AddBranches(GenerateRequest* request, std::mt19937* random) {
     const Structure& structure = request->prompt.structure;
     for (int count = static_cast<int>((*random)() % 4); count > 0; --count) {
       const structattn::Run& run = structure.runs()[(*random)() % structure.runs().size()];
@@ -137,7 +137,7 @@ class SameBitsTest : public testing::TestWithParam<DType> {
     request->samples = request->best_of = 1 + static_cast<int32_t>((*random)() % 3);
   }
 
-  static Request Fused(Request request, std::mt19937* random) {
+  static GenerateRequest Fused(GenerateRequest request, std::mt19937* random) {
     request.samples = request.best_of = 1;
     request.fusion = Fusion();
     if ((*random)() % 2 == 0) request.fusion->method = FusionMethod::kMaximum;
@@ -191,7 +191,7 @@ class SameBitsTest : public testing::TestWithParam<DType> {
 
   // A new prompt, or the whole of an earlier request and its answer with more behind it.
   Question RandomQuestion(const std::vector<Question>& earlier, std::mt19937* random) {
-    Request request = fake::RandomRequest(random, 1, 90);
+    GenerateRequest request = fake::RandomRequest(random, 1, 90);
     request.top_logprobs = 3;
     if (earlier.empty() || (*random)() % 4 != 0) {
       request.prompt = fake::FamiliarPrompt(random);
@@ -216,7 +216,7 @@ class SameBitsTest : public testing::TestWithParam<DType> {
       return question;
     }
     for (size_t branch = 0; branch < std::max<size_t>(request.branches.size(), 1); ++branch) {
-      Request one = request;
+      GenerateRequest one = request;
       if (!one.branches.empty()) one.branches = {one.branches[branch]};
       question.alone.push_back(Alone(one));
       if (std::exchange(one.samples, 1) == 1) continue;
@@ -268,7 +268,7 @@ void SameBitsTest::RunMix(std::mt19937* random) {
   for (int i = 0; i < kRequestsPerMix; ++i) questions.push_back(RandomQuestion(questions, random));
   int32_t largest = 0;
   for (const Question& question : questions) {
-    const Request& request = question.request;
+    const GenerateRequest& request = question.request;
     Placement placement(kBlockSize);
     placement.Extend(request.prompt.structure);
     const int32_t slots = placement.SlotsOf(request.prompt.structure.size());

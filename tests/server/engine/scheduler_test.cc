@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "kernels/attention/placement.h"
-#include "tests/server/engine/closures.h"
+#include "tests/server/engine/cache/closures.h"
 
 namespace structattn {
 namespace {

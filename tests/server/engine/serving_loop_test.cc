@@ -6,7 +6,7 @@
 
 #include <random>
 
-#include "server/engine/generate_task.h"
+#include "server/engine/task/generate_task.h"
 #include "tests/server/engine/fakes.h"
 
 namespace structattn {
@@ -24,7 +24,7 @@ class ServingLoopTest : public ::testing::Test {
     loop_ = std::make_unique<ServingLoop>(model_.decoder, fake::MakeKvCache(blocks), limits);
   }
 
-  std::shared_ptr<RecordingSink> Add(Request request) {
+  std::shared_ptr<RecordingSink> Add(GenerateRequest request) {
     auto sink = std::make_shared<RecordingSink>();
     loop_->Accept(
         std::make_unique<GenerateTask>(next_ticket_++, std::move(request), sink, Described()));
@@ -55,8 +55,8 @@ class ServingLoopTest : public ::testing::Test {
   }
 
   // A plain greedy request that is not stopped early.
-  Request Plain(int prompt_tokens, int max_tokens) {
-    Request request = fake::RandomRequest(&random_, 1, 1);
+  GenerateRequest Plain(int prompt_tokens, int max_tokens) {
+    GenerateRequest request = fake::RandomRequest(&random_, 1, 1);
     request.prompt = fake::OneGroupPrompt(&random_, prompt_tokens);
     request.generated_group = 0;
     request.stopping = StoppingParams();
@@ -92,7 +92,7 @@ TEST_F(ServingLoopTest, MixedRequestsGetTheTokensOfTheDefinition) {
                                  .max_running_sequences = static_cast<int32_t>(1 + random() % 12)};
     MakeLoop(limits);
     model_.decoder->most_tokens = 0;
-    std::vector<Request> requests;
+    std::vector<GenerateRequest> requests;
     std::vector<std::shared_ptr<RecordingSink>> sinks;
     for (int i = 0; i < 20; ++i) {
       requests.push_back(fake::RandomRequest(&random, 90, 30));
@@ -122,9 +122,9 @@ TEST_F(ServingLoopTest, SharingAndPreemptionChangeNoAnswer) {
     MakeLoop({.max_step_tokens = static_cast<int32_t>(10 + random() % 200),
               .max_running_sequences = static_cast<int32_t>(1 + random() % 12)},
              /*blocks=*/22);  // The largest request takes 20.
-    std::vector<std::pair<Request, std::shared_ptr<RecordingSink>>> requests;
+    std::vector<std::pair<GenerateRequest, std::shared_ptr<RecordingSink>>> requests;
     for (int i = 0; i < 40; ++i) {
-      Request request = fake::RandomRequest(&random, 1, 100);
+      GenerateRequest request = fake::RandomRequest(&random, 1, 100);
       request.prompt = fake::FamiliarPrompt(&random);
       request.cache = {.bypass = random() % 8 == 0, .salt = random() % 4 == 0 ? "other" : ""};
       requests.emplace_back(request, Add(request));
@@ -146,7 +146,7 @@ TEST_F(ServingLoopTest, SharingAndPreemptionChangeNoAnswer) {
 
 TEST_F(ServingLoopTest, CachedTokensAreCountedBySegment) {
   MakeLoop({.max_step_tokens = 64, .max_running_sequences = 4});
-  Request request = Plain(1, 1);
+  GenerateRequest request = Plain(1, 1);
   request.prompt.structure =
       Structure(RuleTable::Preset(RulePreset::kIsolated), PositionPolicy::kSequential);
   request.prompt.token_ids.clear();
@@ -208,7 +208,7 @@ TEST_F(ServingLoopTest, RequestsWaitInOrderUntilBlocksAreFree) {
 
 TEST_F(ServingLoopTest, APastDeadlineInTheQueueIsNeverComputed) {
   MakeLoop({.max_step_tokens = 64, .max_running_sequences = 4});
-  Request request = Plain(30, 10);
+  GenerateRequest request = Plain(30, 10);
   request.deadline = absl::Now() - absl::Seconds(1);
   const auto sink = Add(std::move(request));
   Step();
@@ -221,7 +221,7 @@ TEST_F(ServingLoopTest, APastDeadlineInTheQueueIsNeverComputed) {
 
 TEST_F(ServingLoopTest, ADeadlineEndsARunningRequestWithinOneStep) {
   MakeLoop({.max_step_tokens = 64, .max_running_sequences = 4});
-  Request request = Plain(30, 500);
+  GenerateRequest request = Plain(30, 500);
   request.deadline = absl::Now() + absl::Milliseconds(30);
   const auto sink = Add(std::move(request));
   model_.decoder->on_forward = [](const StepBatch&) { absl::SleepFor(absl::Milliseconds(10)); };
@@ -233,7 +233,7 @@ TEST_F(ServingLoopTest, ADeadlineEndsARunningRequestWithinOneStep) {
 
 TEST_F(ServingLoopTest, CancelFlushesHeldTextAndEndsAtOnce) {
   MakeLoop({.max_step_tokens = 64, .max_running_sequences = 4});
-  Request request = Plain(30, 500);
+  GenerateRequest request = Plain(30, 500);
   request.stopping.stop_strings = {std::string(200, 'a') + "b"};
   const auto sink = Add(std::move(request));
   for (int i = 0; i < 10; ++i) Step();
@@ -267,7 +267,7 @@ TEST_F(ServingLoopTest, TenThousandCancelsLeaveThePoolAsItWas) {
   }
   EXPECT_GT(ended_by_cancel, 1000);
   // And it still computes the right thing, in whatever order the blocks are now.
-  const Request request = fake::RandomRequest(&random_, 90, 30);
+  const GenerateRequest request = fake::RandomRequest(&random_, 90, 30);
   const auto sink = Add(request);
   RunUntilIdle();
   ExpectSame(*sink, fake::ExpectedResult(request, 4096));
@@ -276,13 +276,13 @@ TEST_F(ServingLoopTest, TenThousandCancelsLeaveThePoolAsItWas) {
 
 TEST_F(ServingLoopTest, AFailingStepEndsItsRequestsAndTheLoopGoesOn) {
   MakeLoop({.max_step_tokens = 64, .max_running_sequences = 4});
-  Request bad = Plain(10, 5);
+  GenerateRequest bad = Plain(10, 5);
   bad.prompt.token_ids[3] = fake::kThrowId;
   const auto failed = Add(std::move(bad));
   RunUntilIdle();
   EXPECT_EQ(failed->error.code(), absl::StatusCode::kInternal);
   EXPECT_EQ(failed->error.message(), "the model failed: broken on purpose");
-  const Request good = fake::RandomRequest(&random_, 50, 20);
+  const GenerateRequest good = fake::RandomRequest(&random_, 50, 20);
   const auto sink = Add(good);
   RunUntilIdle();
   ExpectSame(*sink, fake::ExpectedResult(good, 4096));
@@ -292,7 +292,7 @@ TEST_F(ServingLoopTest, ADecoderLostForGoodIsSaidAndASurvivingOneIsNot) {
   for (const bool survives : {true, false}) {
     MakeLoop({.max_step_tokens = 64, .max_running_sequences = 4});
     model_.decoder->survives_failure = survives;
-    Request bad = Plain(10, 5);
+    GenerateRequest bad = Plain(10, 5);
     bad.prompt.token_ids[3] = fake::kThrowId;
     const auto failed = Add(std::move(bad));
     EXPECT_FALSE(loop_->decoder_lost());
@@ -309,9 +309,9 @@ TEST_F(ServingLoopTest, AnswersAreTheSameWhereTheDeviceSplitsKeys) {
   model_.decoder->on_forward = [&](const StepBatch& batch) {
     generated_tiles += static_cast<int64_t>(batch.work.generated.size());
   };
-  std::vector<std::pair<Request, std::shared_ptr<fake::RecordingSink>>> requests;
+  std::vector<std::pair<GenerateRequest, std::shared_ptr<fake::RecordingSink>>> requests;
   for (int i = 0; i < 20; ++i) {
-    const Request request = fake::RandomRequest(&random_, 90, 30);
+    const GenerateRequest request = fake::RandomRequest(&random_, 90, 30);
     requests.emplace_back(request, Add(request));
   }
   RunUntilIdle();
@@ -323,10 +323,10 @@ TEST_F(ServingLoopTest, AnswersAreTheSameWhereTheDeviceSplitsKeys) {
 
 TEST_F(ServingLoopTest, NanLogitsEndTheirRequestOnly) {
   MakeLoop({.max_step_tokens = 256, .max_running_sequences = 4});
-  const Request before = fake::RandomRequest(&random_, 50, 20);
-  Request bad = Plain(10, 5);
+  const GenerateRequest before = fake::RandomRequest(&random_, 50, 20);
+  GenerateRequest bad = Plain(10, 5);
   bad.prompt.token_ids.back() = fake::kNanId;
-  const Request after = fake::RandomRequest(&random_, 50, 20);
+  const GenerateRequest after = fake::RandomRequest(&random_, 50, 20);
   const auto before_sink = Add(before);
   const auto bad_sink = Add(std::move(bad));
   const auto after_sink = Add(after);
@@ -339,7 +339,7 @@ TEST_F(ServingLoopTest, NanLogitsEndTheirRequestOnly) {
 TEST_F(ServingLoopTest, TimesAddUp) {
   MakeLoop({.max_step_tokens = 8, .max_running_sequences = 1});
   model_.decoder->on_forward = [](const StepBatch&) { absl::SleepFor(absl::Milliseconds(5)); };
-  Request request = Plain(24, 4);  // 3 steps of prefill, then 3 more tokens.
+  GenerateRequest request = Plain(24, 4);  // 3 steps of prefill, then 3 more tokens.
   request.arrival = absl::Now() - absl::Milliseconds(50);
   const absl::Time arrival = request.arrival;
   const auto sink = Add(std::move(request));

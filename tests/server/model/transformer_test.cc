@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "server/engine/kv_cache.h"
+#include "server/engine/cache/kv_cache.h"
 #include "tests/server/model/random_checkpoint.h"
 
 namespace structattn {

@@ -13,7 +13,7 @@ namespace {
 
 using ::testing::ElementsAreArray;
 
-Request Decode(const v1::GenerateRequest& request) {
+GenerateRequest Decode(const v1::GenerateRequest& request) {
   fake::FakeModel fake(kTestContextLength);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
   auto decoded = DecodeGenerateRequest(request, *fake.model, {});

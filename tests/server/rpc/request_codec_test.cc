@@ -70,7 +70,7 @@ TEST(DecodeGenerateRequest, FillsEveryField) {
   request.mutable_cache()->set_bypass(true);
   request.mutable_cache()->set_salt(std::string(256, 'x'));
 
-  const absl::StatusOr<Request> decoded = DecodeGenerateRequest(request, *TestModel(), {});
+  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *TestModel(), {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->request_id, "r1");
   EXPECT_EQ(decoded->sampling.temperature, 0.5f);
@@ -100,7 +100,7 @@ TEST(DecodeGenerateRequest, DefaultsAreGreedyAnd128Tokens) {
   v1::GenerateRequest request = GoodRequest();
   request.clear_sampling();
   request.clear_stopping();
-  const absl::StatusOr<Request> decoded = DecodeGenerateRequest(request, *TestModel(), {});
+  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *TestModel(), {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->sampling.temperature, 0.0f);
   EXPECT_EQ(decoded->sampling.top_p, 1.0f);
@@ -116,7 +116,7 @@ TEST(DecodeGenerateRequest, TheDefaultOfMaxTokensFitsASmallContext) {
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
   v1::GenerateRequest request = GoodRequest();
   request.clear_stopping();
-  const absl::StatusOr<Request> decoded = DecodeGenerateRequest(request, *fake.model, {});
+  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *fake.model, {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->stopping.max_tokens, 40);
 }
@@ -124,7 +124,7 @@ TEST(DecodeGenerateRequest, TheDefaultOfMaxTokensFitsASmallContext) {
 TEST(DecodeGenerateRequest, MaxTokensBeyondTheContextAreCutToIt) {
   v1::GenerateRequest request = GoodRequest();
   request.mutable_stopping()->set_max_tokens(std::numeric_limits<int32_t>::max());
-  const absl::StatusOr<Request> decoded = DecodeGenerateRequest(request, *TestModel(), {});
+  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *TestModel(), {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->stopping.max_tokens, TestModel()->config.context_length);
 }
@@ -159,7 +159,7 @@ TEST(DecodeSampling, DrawsASeedOnlyWhenItMatters) {
 TEST(DecodePrompt, RepeatedParaphraseIndexIsOneGroup) {
   v1::GenerateRequest request = GoodRequest();
   request.mutable_prompt()->mutable_segments(2)->set_paraphrase_index(0);
-  const absl::StatusOr<Request> decoded = DecodeGenerateRequest(request, *TestModel(), {});
+  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *TestModel(), {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->prompt.structure.used_groups(), 0b11u);
 }

@@ -1,0 +1,82 @@
+// From typed segments to tokens with groups, positions and visibility: the heart of the API.
+// Called by the RPC layer for Generate and Inspect. Pure: no model run, no torch, no gRPC.
+#ifndef STRUCTATTN_SERVER_ENGINE_PROMPT_PROMPT_H_
+#define STRUCTATTN_SERVER_ENGINE_PROMPT_PROMPT_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/attention/structure.h"
+#include "server/model/tokenizer/tokenizer.h"
+
+namespace structattn {
+
+enum class SegmentType { kInstruction, kFewShot, kContext, kQuestion, kSeparator, kAnswerCue };
+enum class Tokenization { kJoint, kPerSegment };
+
+struct Segment {
+  SegmentType type;
+  std::variant<std::string, std::vector<int32_t>> content;  // Text, or token ids.
+  std::optional<int32_t> paraphrase_index = {};
+  std::optional<int32_t> group = {};
+  bool parse_special = false;
+};
+
+// visible[g]: the groups that g sees, as the client sent them (not yet checked).
+using RuleRows = std::vector<std::vector<int32_t>>;
+
+struct Prompt {
+  std::vector<Segment> segments;
+  std::variant<RulePreset, RuleRows> rule = RulePreset::kAnchored;
+  PositionPolicy positions = PositionPolicy::kSequential;
+  Tokenization tokenization = Tokenization::kJoint;
+};
+
+struct PromptLimits {
+  int64_t vocabulary_size;   // Of the model; token ids must be below.
+  int64_t context_length;    // Tokens.
+  int64_t max_prompt_bytes;  // Over all segments' text.
+  int32_t max_segments;
+};
+
+struct EncodedPrompt {
+  std::vector<int32_t> token_ids;
+  std::vector<int32_t> segments;  // Per token; -1 for special tokens added by the tokenizer.
+  int32_t segment_count = 0;      // Segments of the prompt, those without tokens included.
+  Structure structure;            // Groups, positions and rule of the prompt's tokens.
+};
+
+// Checks the prompt against the specification and encodes it. `generated_group` (absent: nothing
+// will be generated) must see itself under the rule as well. Errors are FieldErrors with paths in
+// the prompt
+// ("segments[3].group", "rule.table.visible[2]") or "generated_group".
+absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
+                                           std::optional<int32_t> generated_group,
+                                           const Tokenizer& tokenizer, const PromptLimits& limits);
+
+// What EncodePrompt checks before anything is encoded.
+absl::Status CheckPrompt(const Prompt& prompt, const PromptLimits& limits);
+
+// Of the segment's tokens.
+int GroupOf(const Segment& segment);
+
+// The token ids of a prompt of which EncodePrompt accepted the beginning, special tokens included.
+std::vector<int32_t> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer);
+
+// The token ids of a text on its own, without the special tokens around a prompt.
+std::vector<int32_t> EncodeText(std::string_view text, const Tokenizer& tokenizer);
+
+// A group that a request names at `field` must be in 0..63, have a row and see itself.
+absl::Status CheckNamedGroup(const std::string& field, int32_t group, const RuleTable& table);
+
+// SHA-256 (hex) of groups, positions and the rule's rows: Provenance.structure_digest.
+std::string StructureDigest(const Structure& structure);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_ENGINE_PROMPT_PROMPT_H_
