@@ -30,15 +30,15 @@ std::function<void(double)> LogProgress(const std::string& name) {
   };
 }
 
-absl::StatusOr<std::unique_ptr<ServedModel>> LoadLogged(const ServerOptions& options,
-                                                        const ModelSource& source) {
+absl::StatusOr<std::unique_ptr<engine::ServedModel>> LoadLogged(const ServerOptions& options,
+                                                                const engine::ModelSource& source) {
   Log(spdlog::level::info, "model_load",
       {{"model", source.name}, {"path", source.path}, {"percent", 0}});
   const absl::Time begin = absl::Now();
   LoadOptions load = options.load;
   load.progress = LogProgress(source.name);
-  absl::StatusOr<std::unique_ptr<ServedModel>> served =
-      LoadServedModel(source, load, options.engine);
+  absl::StatusOr<std::unique_ptr<engine::ServedModel>> served =
+      engine::LoadServedModel(source, load, options.engine);
   if (!served.ok()) {
     Log(spdlog::level::err, "model_refused",
         {{"model", source.name},
@@ -78,11 +78,11 @@ std::function<void()> StopWhenDeviceLost(StopSignal* stop, std::atomic<bool>* lo
 int Serve(ServerOptions options, StopSignal* stop) {
   std::atomic<bool> device_lost = false;
   options.engine.on_device_lost = StopWhenDeviceLost(stop, &device_lost);
-  ModelRegistry registry(
-      [&options](const ModelSource& source) { return LoadLogged(options, source); });
+  engine::ModelRegistry registry(
+      [&options](const engine::ModelSource& source) { return LoadLogged(options, source); });
   absl::StatusOr<std::unique_ptr<RpcServer>> server = RpcServer::Start(options.rpc, &registry);
   if (!server.ok()) return ReportStartFailure(server.status());
-  for (const ModelSource& source : options.models) {
+  for (const engine::ModelSource& source : options.models) {
     const absl::Status loaded = registry.Load(source);
     if (!loaded.ok()) {
       Log(spdlog::level::err, "stop", {{"error", std::string(loaded.message())}});

@@ -36,10 +36,10 @@ struct Flags {
   bool cuda_graphs = false;
   int threads = 0;
   std::string model_root;
-  int64_t kv_memory_mb = EngineOptions().kv_memory_bytes >> 20;
-  int max_queued = EngineOptions().max_queued_requests;
-  int max_running = EngineOptions().max_running_sequences;
-  int max_step_tokens = EngineOptions().max_step_tokens;
+  int64_t kv_memory_mb = engine::EngineOptions().kv_memory_bytes >> 20;
+  int max_queued = engine::EngineOptions().max_queued_requests;
+  int max_running = engine::EngineOptions().max_running_sequences;
+  int max_step_tokens = engine::EngineOptions().max_step_tokens;
   int64_t max_prompt_bytes = RequestLimits().max_prompt_bytes;
   int drain_delay_seconds = 0;
   int drain_timeout_seconds = 30;
@@ -112,12 +112,12 @@ void DeclareFlags(CLI::App* app, Flags* flags) {
       ->capture_default_str();
 }
 
-absl::StatusOr<ModelSource> ParseModel(const std::string& given) {
+absl::StatusOr<engine::ModelSource> ParseModel(const std::string& given) {
   const size_t equals = given.find('=');
   if (equals == std::string::npos || equals + 1 == given.size()) {
     return absl::InvalidArgumentError(absl::StrCat("--model ", given, ": NAME=PATH is needed"));
   }
-  ModelSource source{.name = given.substr(0, equals), .path = given.substr(equals + 1)};
+  engine::ModelSource source{.name = given.substr(0, equals), .path = given.substr(equals + 1)};
   if (!IsModelName(source.name)) {
     return absl::InvalidArgumentError(absl::StrCat("--model ", given, ": the name \"", source.name,
                                                    "\" is not 1..64 of A-Z a-z 0-9 . _ -"));
@@ -125,15 +125,15 @@ absl::StatusOr<ModelSource> ParseModel(const std::string& given) {
   return source;
 }
 
-absl::StatusOr<std::vector<ModelSource>> ParseModels(const Flags& flags) {
+absl::StatusOr<std::vector<engine::ModelSource>> ParseModels(const Flags& flags) {
   if (flags.models.empty() && flags.model_root.empty()) {
     return absl::InvalidArgumentError(
         "--model NAME=PATH is needed at least once (or --model-root, to load models later)");
   }
-  std::vector<ModelSource> sources;
+  std::vector<engine::ModelSource> sources;
   std::set<std::string> names;
   for (const std::string& given : flags.models) {
-    STRUCTATTN_ASSIGN_OR_RETURN(ModelSource source, ParseModel(given));
+    STRUCTATTN_ASSIGN_OR_RETURN(engine::ModelSource source, ParseModel(given));
     if (!names.insert(source.name).second) {
       return absl::InvalidArgumentError(
           absl::StrCat("--model ", given, ": the name \"", source.name, "\" is given twice"));

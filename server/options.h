@@ -18,10 +18,10 @@
 namespace structattn {
 
 struct ServerOptions {
-  std::vector<ModelSource> models;
+  std::vector<engine::ModelSource> models;
   RpcServerOptions rpc;
   LoadOptions load;
-  EngineOptions engine;
+  engine::EngineOptions engine;
   absl::Duration drain_delay;
   absl::Duration drain_timeout;
   spdlog::level::level_enum log_level = spdlog::level::info;

@@ -10,7 +10,7 @@
 #include "kernels/attention/work_list.h"
 #include "kernels/check.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // Unused entries of a block table; no interval leads to them.
@@ -101,4 +101,4 @@ void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, Ste
   if (tiling.branches_together > 0) StartLongTilesFirst(&batch->work.tiles);
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

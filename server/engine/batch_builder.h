@@ -9,7 +9,7 @@
 #include "server/engine/task/sequence.h"
 #include "server/model/decoder.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // Tokens of a sequence: at least one range, ascending; the keys of all tokens before and between
 // them are in KV memory.
@@ -28,6 +28,6 @@ void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, Ste
 // skipped on the way there was not.
 std::span<const int32_t> WantedTokens(const SequenceChunk& chunk);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_BATCH_BUILDER_H_

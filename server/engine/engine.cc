@@ -16,7 +16,7 @@
 #include "server/engine/task/score_task.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class Engine::Impl {
  public:
@@ -217,4 +217,4 @@ bool Engine::Drain(absl::Time deadline) { return impl_->Drain(deadline); }
 
 int64_t Engine::kv_capacity_tokens() const { return impl_->capacity_tokens(); }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -16,7 +16,7 @@
 #include "server/engine/task/score_request.h"
 #include "server/model/model.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 struct EngineOptions {
   int64_t kv_memory_bytes = int64_t{2} << 30;  // What LoadServedModel allocates, at most.
@@ -61,6 +61,6 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_ENGINE_H_

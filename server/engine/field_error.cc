@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 constexpr char kPayloadType[] = "structattn/field_error";
@@ -37,4 +37,4 @@ std::optional<FieldErrorDetail> GetFieldErrorDetail(const absl::Status& status) 
   return FieldErrorDetail{.field = std::move(parts.first), .reason = std::move(parts.second)};
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 struct FieldErrorDetail {
   std::string field;   // "segments[3].paraphrase_index"; empty: no field is to blame.
@@ -28,6 +28,6 @@ absl::Status InvalidField(std::string_view field, std::string_view reason,
 // The detail of a status made above; nothing for other statuses.
 std::optional<FieldErrorDetail> GetFieldErrorDetail(const absl::Status& status);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_FIELD_ERROR_H_

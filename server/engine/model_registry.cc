@@ -7,7 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "server/engine/field_error.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // Names longer than any model's are cut in messages: messages are logged.
@@ -120,4 +120,4 @@ bool ModelRegistry::Drain(absl::Time deadline) {
   return done;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

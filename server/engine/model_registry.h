@@ -19,7 +19,7 @@
 #include "absl/time/time.h"
 #include "server/engine/served_model.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class ModelRegistry {
  public:
@@ -79,6 +79,6 @@ class ModelRegistry {
   bool draining_ = false;                // Guarded by mutex_.
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_MODEL_REGISTRY_H_

@@ -5,7 +5,7 @@
 
 #include "kernels/check.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 bool NeedsOneToken(const SequenceBlocks* sequence) { return sequence->left() == 1; }
@@ -97,4 +97,4 @@ void Scheduler::Admit(const ServingState& state) {
   }
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -11,7 +11,7 @@
 #include "server/engine/cache/block_pool.h"
 #include "server/engine/cache/sequence_blocks.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // What the scheduler plans for: running in order of admission, waiting in order of arrival. Each
 // has a token that is not computed; each fits into the empty pool. Those that wait hold no blocks.
@@ -71,6 +71,6 @@ class Scheduler {
   AwaitedKeys awaited_;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SCHEDULER_H_

@@ -6,7 +6,7 @@
 #include "server/engine/cache/kv_cache.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const ModelSource& source,
                                                              const LoadOptions& load_options,
@@ -27,4 +27,4 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const ModelSource& 
   return served;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

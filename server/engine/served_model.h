@@ -10,7 +10,7 @@
 #include "server/engine/engine.h"
 #include "server/model/model.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 struct ServedModel {
   std::string name;
@@ -29,6 +29,6 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const ModelSource& 
                                                              const LoadOptions& load_options,
                                                              const EngineOptions& engine_options);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SERVED_MODEL_H_

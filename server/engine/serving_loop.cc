@@ -11,7 +11,7 @@
 #include "absl/time/time.h"
 #include "kernels/check.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 ServingLoop::ServingLoop(Decoder* decoder, KvCache kv, const SchedulerLimits& limits)
     : decoder_(decoder),
@@ -220,4 +220,4 @@ void ServingLoop::GoOnWith(std::unique_ptr<Sequence> sequence, bool is_computed,
   }
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -21,7 +21,7 @@
 #include "server/engine/task/task.h"
 #include "server/model/decoder.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class ServingLoop {
  public:
@@ -99,6 +99,6 @@ class ServingLoop {
   std::vector<float> logits_;        // [RowsAtOnce() at most, vocabulary]
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SERVING_LOOP_H_

@@ -26,9 +26,10 @@ absl::StatusOr<v1::GenerateBatchRequest> ParseBatchRequest(grpc::ByteBuffer* byt
   v1::GenerateBatchRequest message;
   grpc::ProtoBufferReader reader(bytes);
   if (!reader.status().ok() || !message.ParseFromZeroCopyStream(&reader)) {
-    return InvalidField("", "MALFORMED_MESSAGE",
-                        absl::StrCat("the ", bytes->Length(),
-                                     " bytes are no GenerateBatchRequest with text in UTF-8"));
+    return engine::InvalidField(
+        "", "MALFORMED_MESSAGE",
+        absl::StrCat("the ", bytes->Length(),
+                     " bytes are no GenerateBatchRequest with text in UTF-8"));
   }
   return message;
 }
@@ -60,12 +61,13 @@ absl::StatusOr<BatchSettings> DecodeBatchOptions(const v1::BatchOptions& options
       settings.in_input_order = true;
       break;
     default:
-      return InvalidField("options.order", "UNKNOWN_ENUM_VALUE",
-                          absl::StrCat(options.order(), " is none of AS_FINISHED, INPUT"));
+      return engine::InvalidField("options.order", "UNKNOWN_ENUM_VALUE",
+                                  absl::StrCat(options.order(), " is none of AS_FINISHED, INPUT"));
   }
   if (options.max_in_flight() < 0 || options.max_in_flight() > kMaxInFlight) {
-    return InvalidField("options.max_in_flight", "VALUE_OUT_OF_RANGE",
-                        absl::StrCat(options.max_in_flight(), " is not in 0..", kMaxInFlight));
+    return engine::InvalidField(
+        "options.max_in_flight", "VALUE_OUT_OF_RANGE",
+        absl::StrCat(options.max_in_flight(), " is not in 0..", kMaxInFlight));
   }
   if (options.max_in_flight() > 0) settings.max_entries = options.max_in_flight();
   return settings;

@@ -32,7 +32,7 @@ std::string Quoted(const std::string& id) {
 }
 
 bool IsQueueFull(const absl::Status& status) {
-  const std::optional<FieldErrorDetail> detail = GetFieldErrorDetail(status);
+  const std::optional<engine::FieldErrorDetail> detail = engine::GetFieldErrorDetail(status);
   return detail.has_value() && detail->reason == "QUEUE_FULL";
 }
 
@@ -173,29 +173,31 @@ absl::Status BatchStream::CheckMessage() {
   if (!message_.ok()) return message_.status();
   switch (message_->message_case()) {
     case v1::GenerateBatchRequest::kOptions:
-      return InvalidField("options", "OPTIONS_NOT_FIRST",
-                          absl::StrCat("given in message ", next_index_ - 1,
-                                       ": allowed as the first of the stream only"));
+      return engine::InvalidField("options", "OPTIONS_NOT_FIRST",
+                                  absl::StrCat("given in message ", next_index_ - 1,
+                                               ": allowed as the first of the stream only"));
     case v1::GenerateBatchRequest::kCancel:
-      return FieldError(absl::StatusCode::kNotFound, {"cancel.request_id", "REQUEST_NOT_FOUND"},
-                        absl::StrCat(Quoted(message_->cancel().request_id()),
-                                     ": no request of this stream has this id"));
+      return engine::FieldError(absl::StatusCode::kNotFound,
+                                {"cancel.request_id", "REQUEST_NOT_FOUND"},
+                                absl::StrCat(Quoted(message_->cancel().request_id()),
+                                             ": no request of this stream has this id"));
     case v1::GenerateBatchRequest::kGenerate:
     case v1::GenerateBatchRequest::kScore:
       break;
     case v1::GenerateBatchRequest::MESSAGE_NOT_SET:
-      return InvalidField("message", "MESSAGE_MISSING",
-                          "one of options, generate, score, cancel must be set");
+      return engine::InvalidField("message", "MESSAGE_MISSING",
+                                  "one of options, generate, score, cancel must be set");
   }
   const std::string& id = RequestIdOf(*message_);
   if (id.empty()) {
-    return InvalidField("request_id", "REQUEST_ID_MISSING",
-                        absl::StrCat("empty: 1..", kMaxRequestIdBytes,
-                                     " bytes are required in a stream of requests"));
+    return engine::InvalidField("request_id", "REQUEST_ID_MISSING",
+                                absl::StrCat("empty: 1..", kMaxRequestIdBytes,
+                                             " bytes are required in a stream of requests"));
   }
   if (id.size() > kMaxRequestIdBytes || seen_ids_.Insert(id)) return absl::OkStatus();
-  return FieldError(absl::StatusCode::kAlreadyExists, {"request_id", "REQUEST_ID_DUPLICATE"},
-                    absl::StrCat(Quoted(id), ": an earlier request of this stream has this id"));
+  return engine::FieldError(
+      absl::StatusCode::kAlreadyExists, {"request_id", "REQUEST_ID_DUPLICATE"},
+      absl::StrCat(Quoted(id), ": an earlier request of this stream has this id"));
 }
 
 void BatchStream::Prepare(BatchEntry& entry) {
@@ -216,7 +218,7 @@ void BatchStream::Prepare(BatchEntry& entry) {
       entry.work = *std::move(work);
       entry.state = State::kWaiting;
       waiting_.push_back(entry.index);
-      if (entry.cancelled) EndUnsubmitted(entry, FinishReason::kCancelled);
+      if (entry.cancelled) EndUnsubmitted(entry, engine::FinishReason::kCancelled);
       submits = !std::exchange(submitting_, true);
     }
   }
@@ -237,7 +239,7 @@ void BatchStream::ReadOn() {
 
 void BatchStream::SubmitAll() {
   while (std::optional<Submission> next = NextSubmission()) {
-    const absl::StatusOr<Engine::Ticket> ticket =
+    const absl::StatusOr<engine::Engine::Ticket> ticket =
         next->work->Submit([self = shared_from_this(), index = next->index](BatchOutcome outcome) {
           self->OnEnd(index, std::move(outcome));
         });
@@ -260,7 +262,8 @@ std::optional<BatchStream::Submission> BatchStream::NextSubmission() {
 }
 
 // False when the engine's queue is full.
-bool BatchStream::RecordSubmission(int64_t index, const absl::StatusOr<Engine::Ticket>& ticket) {
+bool BatchStream::RecordSubmission(int64_t index,
+                                   const absl::StatusOr<engine::Engine::Ticket>& ticket) {
   std::optional<Cancel> cancel;
   {
     std::lock_guard lock(mutex_);
@@ -271,7 +274,7 @@ bool BatchStream::RecordSubmission(int64_t index, const absl::StatusOr<Engine::T
       entry->state = State::kWaiting;
       waiting_.push_front(index);
       if (entry->cancelled) {
-        EndUnsubmitted(*entry, FinishReason::kCancelled);
+        EndUnsubmitted(*entry, engine::FinishReason::kCancelled);
       } else if (ending_.has_value()) {
         waiting_.pop_front();
         window_.Drop(*entry);
@@ -308,7 +311,7 @@ void BatchStream::TryAgainLater() {
       const absl::Time now = absl::Now();
       for (BatchEntry* entry : self->window_.All()) {
         if (entry->state == State::kWaiting && entry->work->deadline() <= now) {
-          self->EndUnsubmitted(*entry, FinishReason::kDeadline);
+          self->EndUnsubmitted(*entry, engine::FinishReason::kDeadline);
         }
       }
     }
@@ -319,12 +322,12 @@ void BatchStream::TryAgainLater() {
 // What to ask of an engine, if one has the request.
 std::optional<BatchStream::Cancel> BatchStream::CancelEntry(BatchEntry& entry) {
   entry.cancelled = true;
-  if (entry.state == State::kWaiting) EndUnsubmitted(entry, FinishReason::kCancelled);
+  if (entry.state == State::kWaiting) EndUnsubmitted(entry, engine::FinishReason::kCancelled);
   if (entry.state != State::kSubmitted) return std::nullopt;
   return Cancel{.served = entry.served, .ticket = entry.ticket};
 }
 
-void BatchStream::EndUnsubmitted(BatchEntry& entry, FinishReason reason) {
+void BatchStream::EndUnsubmitted(BatchEntry& entry, engine::FinishReason reason) {
   std::erase(waiting_, entry.index);
   AnswerEntry(entry, entry.work->EndUnsubmitted(reason));
 }

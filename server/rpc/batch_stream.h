@@ -75,8 +75,8 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   struct Cancel {
     void Run() const { served->engine->Cancel(ticket); }
 
-    std::shared_ptr<ServedModel> served;
-    Engine::Ticket ticket;
+    std::shared_ptr<engine::ServedModel> served;
+    engine::Engine::Ticket ticket;
   };
 
   // Reading; called in kHandling.
@@ -91,12 +91,12 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   void SubmitAll();
   void TryAgainLater();
   std::optional<Submission> NextSubmission();
-  bool RecordSubmission(int64_t index, const absl::StatusOr<Engine::Ticket>& ticket);
+  bool RecordSubmission(int64_t index, const absl::StatusOr<engine::Engine::Ticket>& ticket);
   void OnEnd(int64_t index, BatchOutcome outcome);  // On an engine's thread.
 
   // All with mutex_ held:
   std::optional<Cancel> CancelEntry(BatchEntry& entry);
-  void EndUnsubmitted(BatchEntry& entry, FinishReason reason);
+  void EndUnsubmitted(BatchEntry& entry, engine::FinishReason reason);
   void AnswerEntry(BatchEntry& entry, BatchOutcome outcome);
   void RefuseEntry(BatchEntry& entry, const absl::Status& error);
   void End(const absl::Status& status);

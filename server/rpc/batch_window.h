@@ -34,12 +34,13 @@ struct BatchEntry {
   std::string request_id;
   std::string model;  // As the client named it; at most what the log takes.
   State state = State::kPreparing;
-  bool cancelled = false;               // To be ended as soon as its state allows.
-  std::shared_ptr<ServedModel> served;  // The lease; never given back by the engine's thread.
-  std::shared_ptr<BatchWork> work;      // Until submitted.
-  Engine::Ticket ticket = 0;            // 0 until submitted.
-  absl::Status outcome;                 // Of an answered entry, as is the rest.
-  std::optional<FinishEvent> finish;
+  bool cancelled = false;  // To be ended as soon as its state allows.
+  std::shared_ptr<engine::ServedModel>
+      served;                         // The lease; never given back by the engine's thread.
+  std::shared_ptr<BatchWork> work;    // Until submitted.
+  engine::Engine::Ticket ticket = 0;  // 0 until submitted.
+  absl::Status outcome;               // Of an answered entry, as is the rest.
+  std::optional<engine::FinishEvent> finish;
   std::deque<v1::GenerateBatchResponse> responses;  // Not yet written.
 };
 

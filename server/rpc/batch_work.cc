@@ -12,7 +12,7 @@ namespace {
 
 // A message takes one chunk: the first and the last have what surrounds them.
 BatchOutcome GenerateOutcome(v1::Started started, std::deque<v1::Chunk> chunks,
-                             const FinishEvent& finish) {
+                             const engine::FinishEvent& finish) {
   BatchOutcome outcome = {.parts = std::deque<v1::GenerateBatchResponse>(1)};
   *outcome.parts.front().mutable_generated()->mutable_started() = std::move(started);
   for (size_t i = 0; i < chunks.size(); ++i) {
@@ -27,13 +27,13 @@ BatchOutcome GenerateOutcome(v1::Started started, std::deque<v1::Chunk> chunks,
 BatchOutcome ErrorOutcome(absl::Status error) { return {.error = std::move(error)}; }
 
 // Gathers one answer; who waits for it hears of it when it is whole.
-class GenerateSink final : public EventSink {
+class GenerateSink final : public engine::EventSink {
  public:
   GenerateSink(v1::Started started, BatchWork::OnEnd on_end)
       : started_(std::move(started)), on_end_(std::move(on_end)) {}
 
-  void OnToken(TokenEvent event) override { AppendToken(event, ChunkFor(event.index)); }
-  void OnFinish(const FinishEvent& event) override {
+  void OnToken(engine::TokenEvent event) override { AppendToken(event, ChunkFor(event.index)); }
+  void OnFinish(const engine::FinishEvent& event) override {
     on_end_(GenerateOutcome(std::move(started_), std::move(chunks_), event));
   }
   void OnError(const absl::Status& status) override { on_end_(ErrorOutcome(status)); }
@@ -61,21 +61,21 @@ class GenerateWork final : public BatchWork {
         request_(std::move(admitted.request)),
         started_(EncodeStarted(*served_, request_, echo)) {}
 
-  absl::StatusOr<Engine::Ticket> Submit(OnEnd on_end) const override {
+  absl::StatusOr<engine::Engine::Ticket> Submit(OnEnd on_end) const override {
     return served_->engine->Submit(request_,
                                    std::make_shared<GenerateSink>(started_, std::move(on_end)));
   }
 
-  BatchOutcome EndUnsubmitted(FinishReason reason) const override {
-    FinishEvent finish = {};
+  BatchOutcome EndUnsubmitted(engine::FinishReason reason) const override {
+    engine::FinishEvent finish = {};
     finish.reason = reason;
     finish.continuations = Ends(reason);
     finish.prompt_tokens = request_.prompt.structure.size();
     finish.cached_per_segment.resize(request_.prompt.segment_count);
     finish.queue = absl::Now() - request_.arrival;
     std::deque<v1::Chunk> chunks;
-    for (const ContinuationEnd& end : finish.continuations) {
-      TokenEvent event = {};
+    for (const engine::ContinuationEnd& end : finish.continuations) {
+      engine::TokenEvent event = {};
       event.index = end.index;
       event.group = end.group;
       event.finish = end.reason;
@@ -85,16 +85,16 @@ class GenerateWork final : public BatchWork {
   }
 
   absl::Time deadline() const override { return request_.deadline; }
-  std::shared_ptr<ServedModel> served() const override { return served_; }
+  std::shared_ptr<engine::ServedModel> served() const override { return served_; }
 
  private:
   // Of all continuations, without a token.
-  std::vector<ContinuationEnd> Ends(FinishReason reason) const {
+  std::vector<engine::ContinuationEnd> Ends(engine::FinishReason reason) const {
     std::vector<int32_t> groups;
-    for (const Branch& branch : request_.branches) groups.push_back(branch.group);
+    for (const engine::Branch& branch : request_.branches) groups.push_back(branch.group);
     if (groups.empty()) groups = {request_.generated_group};
     if (request_.fusion.has_value()) groups.resize(1);
-    std::vector<ContinuationEnd> ends;
+    std::vector<engine::ContinuationEnd> ends;
     for (const int32_t group : groups) {
       for (int32_t sample = 0; sample < request_.samples; ++sample) {
         const int32_t index = static_cast<int32_t>(ends.size());
@@ -104,18 +104,18 @@ class GenerateWork final : public BatchWork {
     return ends;
   }
 
-  const std::shared_ptr<ServedModel> served_;
-  const GenerateRequest request_;
+  const std::shared_ptr<engine::ServedModel> served_;
+  const engine::GenerateRequest request_;
   const v1::Started started_;
 };
 
-class ScoreBatchSink final : public ScoreSink {
+class ScoreBatchSink final : public engine::ScoreSink {
  public:
   // `score`: its reply and places.
   ScoreBatchSink(const DecodedScore& score, BatchWork::OnEnd on_end)
       : reply_(score.reply), places_(score.places), on_end_(std::move(on_end)) {}
 
-  void OnScores(ScoreEvent event) override {
+  void OnScores(engine::ScoreEvent event) override {
     FillScores(event, places_, &reply_);
     BatchOutcome outcome = {.parts = std::deque<v1::GenerateBatchResponse>(1)};
     *outcome.parts.front().mutable_scored() = std::move(reply_);
@@ -125,7 +125,7 @@ class ScoreBatchSink final : public ScoreSink {
 
  private:
   v1::ScoreResponse reply_;
-  const std::vector<EncodedContinuations::Place> places_;
+  const std::vector<engine::EncodedContinuations::Place> places_;
   const BatchWork::OnEnd on_end_;
 };
 
@@ -134,18 +134,18 @@ class ScoreWork final : public BatchWork {
   explicit ScoreWork(AdmittedScore admitted)
       : served_(std::move(admitted.served)), score_(std::move(admitted.score)) {}
 
-  absl::StatusOr<Engine::Ticket> Submit(OnEnd on_end) const override {
+  absl::StatusOr<engine::Engine::Ticket> Submit(OnEnd on_end) const override {
     return served_->engine->Submit(score_.request,
                                    std::make_shared<ScoreBatchSink>(score_, std::move(on_end)));
   }
-  BatchOutcome EndUnsubmitted(FinishReason reason) const override {
-    return ErrorOutcome(UnscoredError(reason));
+  BatchOutcome EndUnsubmitted(engine::FinishReason reason) const override {
+    return ErrorOutcome(engine::UnscoredError(reason));
   }
   absl::Time deadline() const override { return score_.request.deadline; }
-  std::shared_ptr<ServedModel> served() const override { return served_; }
+  std::shared_ptr<engine::ServedModel> served() const override { return served_; }
 
  private:
-  const std::shared_ptr<ServedModel> served_;
+  const std::shared_ptr<engine::ServedModel> served_;
   const DecodedScore score_;
 };
 

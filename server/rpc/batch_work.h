@@ -25,7 +25,7 @@ struct BatchOutcome {
   absl::Status error = {};  // The whole answer when it is not OK.
   // Else these, without index and id; at least one.
   std::deque<v1::GenerateBatchResponse> parts = {};
-  std::optional<FinishEvent> finish = {};  // Of what was generated, for the log.
+  std::optional<engine::FinishEvent> finish = {};  // Of what was generated, for the log.
 };
 
 class BatchWork {
@@ -36,24 +36,24 @@ class BatchWork {
   virtual ~BatchWork() = default;
 
   // Gives the engine a copy: one without room leaves the work as it was, to be submitted again.
-  virtual absl::StatusOr<Engine::Ticket> Submit(OnEnd on_end) const = 0;
+  virtual absl::StatusOr<engine::Engine::Ticket> Submit(OnEnd on_end) const = 0;
   // What the client hears when it ends before an engine has it.
-  virtual BatchOutcome EndUnsubmitted(FinishReason reason) const = 0;
+  virtual BatchOutcome EndUnsubmitted(engine::FinishReason reason) const = 0;
   virtual absl::Time deadline() const = 0;
   // The lease of the model. The work's own copy may be dropped by the engine's thread, the last one
   // never.
-  virtual std::shared_ptr<ServedModel> served() const = 0;
+  virtual std::shared_ptr<engine::ServedModel> served() const = 0;
 };
 
 // A request that is in order, and the model that answers it.
 struct AdmittedRequest {
-  std::shared_ptr<ServedModel> served;
-  GenerateRequest request;
+  std::shared_ptr<engine::ServedModel> served;
+  engine::GenerateRequest request;
 };
 std::unique_ptr<BatchWork> NewGenerateWork(AdmittedRequest admitted, bool echo);
 
 struct AdmittedScore {
-  std::shared_ptr<ServedModel> served;
+  std::shared_ptr<engine::ServedModel> served;
   DecodedScore score;
 };
 std::unique_ptr<BatchWork> NewScoreWork(AdmittedScore admitted);

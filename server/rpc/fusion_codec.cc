@@ -27,29 +27,30 @@ absl::Status CheckSource(const v1::GenerateRequest& request) {
     case v1::FUSION_SOURCE_UNSPECIFIED:
     case v1::FUSION_SOURCE_PER_PARAPHRASE_PROMPTS:
       if (request.branches().empty()) return absl::OkStatus();
-      return InvalidField(
+      return engine::InvalidField(
           "branches", "FUSION_SOURCE_MISMATCH",
           absl::StrCat(request.branches_size(),
                        " branches given, but fusion.source says PER_PARAPHRASE_PROMPTS; "
                        "branches need BRANCHES"));
     case v1::FUSION_SOURCE_BRANCHES:
       if (request.branches().empty()) {
-        return InvalidField("branches", "FUSION_SOURCE_MISMATCH",
-                            "empty, but fusion.source says BRANCHES; at least one is needed");
+        return engine::InvalidField(
+            "branches", "FUSION_SOURCE_MISMATCH",
+            "empty, but fusion.source says BRANCHES; at least one is needed");
       }
       return CheckCount("branches", request.branches_size(), kMaxMembers);
     default:
-      return InvalidField("fusion.source", "UNKNOWN_ENUM_VALUE",
-                          absl::StrCat(static_cast<int>(request.fusion().source()),
-                                       " is none of PER_PARAPHRASE_PROMPTS, BRANCHES"));
+      return engine::InvalidField("fusion.source", "UNKNOWN_ENUM_VALUE",
+                                  absl::StrCat(static_cast<int>(request.fusion().source()),
+                                               " is none of PER_PARAPHRASE_PROMPTS, BRANCHES"));
   }
 }
 
 absl::Status CheckConfidence(const v1::Confidence& confidence) {
   if (confidence.has_samples() &&
       (confidence.samples() < 1 || confidence.samples() > kMaxSamples)) {
-    return InvalidField("fusion.confidence.samples", "VALUE_OUT_OF_RANGE",
-                        absl::StrCat(confidence.samples(), " is not in 1..", kMaxSamples));
+    return engine::InvalidField("fusion.confidence.samples", "VALUE_OUT_OF_RANGE",
+                                absl::StrCat(confidence.samples(), " is not in 1..", kMaxSamples));
   }
   if (!confidence.has_temperature()) return absl::OkStatus();
   return CheckRange("fusion.confidence.temperature", confidence.temperature(),
@@ -61,23 +62,24 @@ absl::Status CheckWeighing(const v1::Fusion& fusion) {
   const bool has_weights = !fusion.weights().empty();
   if (!IsWeighted(fusion.method())) {
     if (!has_weights && !fusion.has_confidence()) return absl::OkStatus();
-    return InvalidField(has_weights ? "fusion.weights" : "fusion.confidence", "WEIGHTS_NOT_ALLOWED",
-                        "given, but only WEIGHTED_AVG and WEIGHTED_MAX have weights");
+    return engine::InvalidField(has_weights ? "fusion.weights" : "fusion.confidence",
+                                "WEIGHTS_NOT_ALLOWED",
+                                "given, but only WEIGHTED_AVG and WEIGHTED_MAX have weights");
   }
   if (has_weights && fusion.has_confidence()) {
-    return InvalidField("fusion.confidence", "WEIGHTS_GIVEN_TWICE",
-                        "given beside fusion.weights; one of the two is needed");
+    return engine::InvalidField("fusion.confidence", "WEIGHTS_GIVEN_TWICE",
+                                "given beside fusion.weights; one of the two is needed");
   }
   if (has_weights || fusion.has_confidence()) return absl::OkStatus();
-  return InvalidField("fusion.weights", "WEIGHTS_MISSING",
-                      "empty; WEIGHTED_AVG and WEIGHTED_MAX need one for each member, or "
-                      "fusion.confidence");
+  return engine::InvalidField("fusion.weights", "WEIGHTS_MISSING",
+                              "empty; WEIGHTED_AVG and WEIGHTED_MAX need one for each member, or "
+                              "fusion.confidence");
 }
 
 absl::StatusOr<std::vector<double>> DecodeWeights(const v1::Fusion& fusion, size_t members) {
   const size_t count = fusion.weights_size();
   if (count != members) {
-    return InvalidField(
+    return engine::InvalidField(
         "fusion.weights", "WEIGHTS_MISMATCH",
         absl::StrCat(count, " weights for ", members, " members; one for each is needed"));
   }
@@ -85,14 +87,14 @@ absl::StatusOr<std::vector<double>> DecodeWeights(const v1::Fusion& fusion, size
   for (size_t i = 0; i < count; ++i) {
     const double weight = fusion.weights(static_cast<int>(i));
     if (!std::isfinite(weight) || weight < 0.0) {
-      return InvalidField(absl::StrCat("fusion.weights[", i, "]"), "VALUE_OUT_OF_RANGE",
-                          absl::StrCat(weight, " is not a finite number of 0 or more"));
+      return engine::InvalidField(absl::StrCat("fusion.weights[", i, "]"), "VALUE_OUT_OF_RANGE",
+                                  absl::StrCat(weight, " is not a finite number of 0 or more"));
     }
     largest = std::max(largest, weight);
   }
   if (largest == 0.0) {
-    return InvalidField("fusion.weights", "WEIGHTS_ALL_ZERO",
-                        "all are 0; at least one must be more");
+    return engine::InvalidField("fusion.weights", "WEIGHTS_ALL_ZERO",
+                                "all are 0; at least one must be more");
   }
   // First by the largest, so that no sum overflows.
   std::vector<double> weights(fusion.weights().begin(), fusion.weights().end());
@@ -111,30 +113,31 @@ bool FusesOwnPrompts(const v1::GenerateRequest& request) {
 absl::Status CheckFusion(const v1::GenerateRequest& request) {
   const v1::Fusion& fusion = request.fusion();
   if (fusion.method() < v1::FUSION_METHOD_AVG || fusion.method() > v1::FUSION_METHOD_WEIGHTED_MAX) {
-    return InvalidField("fusion.method", "UNKNOWN_ENUM_VALUE",
-                        absl::StrCat(static_cast<int>(fusion.method()),
-                                     " is none of AVG, MAX, WEIGHTED_AVG, WEIGHTED_MAX"));
+    return engine::InvalidField("fusion.method", "UNKNOWN_ENUM_VALUE",
+                                absl::StrCat(static_cast<int>(fusion.method()),
+                                             " is none of AVG, MAX, WEIGHTED_AVG, WEIGHTED_MAX"));
   }
   const bool several = request.n() > 1 || request.best_of() > 1;
   if (several) {
-    return InvalidField(request.n() > 1 ? "n" : "best_of", "FUSION_OF_SAMPLES",
-                        "more than 1, but fusion gives one answer");
+    return engine::InvalidField(request.n() > 1 ? "n" : "best_of", "FUSION_OF_SAMPLES",
+                                "more than 1, but fusion gives one answer");
   }
   if (request.generated_group() != 0) {
-    return InvalidField("generated_group", "GROUP_GIVEN_TWICE",
-                        absl::StrCat(request.generated_group(),
-                                     " given beside fusion, whose members have their groups"));
+    return engine::InvalidField(
+        "generated_group", "GROUP_GIVEN_TWICE",
+        absl::StrCat(request.generated_group(),
+                     " given beside fusion, whose members have their groups"));
   }
   STRUCTATTN_RETURN_IF_ERROR(CheckSource(request));
   STRUCTATTN_RETURN_IF_ERROR(CheckWeighing(fusion));
   return CheckConfidence(fusion.confidence());
 }
 
-absl::StatusOr<Fusion> DecodeFusion(const v1::Fusion& fusion, size_t members) {
-  Fusion decoded;
+absl::StatusOr<engine::Fusion> DecodeFusion(const v1::Fusion& fusion, size_t members) {
+  engine::Fusion decoded;
   const bool takes_largest =
       fusion.method() == v1::FUSION_METHOD_MAX || fusion.method() == v1::FUSION_METHOD_WEIGHTED_MAX;
-  if (takes_largest) decoded.method = FusionMethod::kMaximum;
+  if (takes_largest) decoded.method = engine::FusionMethod::kMaximum;
   if (!IsWeighted(fusion.method())) {
     decoded.weights.assign(members, 1.0 / static_cast<double>(members));
     return decoded;
@@ -148,7 +151,7 @@ absl::StatusOr<Fusion> DecodeFusion(const v1::Fusion& fusion, size_t members) {
   if (confidence.has_temperature()) decoded.confidence_temperature = confidence.temperature();
   const size_t all = members * (1 + decoded.confidence_samples);
   if (all <= kMaxContinuations) return decoded;
-  return InvalidField(
+  return engine::InvalidField(
       "fusion.confidence.samples", "TOO_MANY_CONTINUATIONS",
       absl::StrCat(decoded.confidence_samples, " and a greedy one of ", members, " members are ",
                    all, " continuations; at most ", kMaxContinuations, " are allowed"));

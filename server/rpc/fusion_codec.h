@@ -19,7 +19,7 @@ absl::Status CheckFusion(const v1::GenerateRequest& request);
 bool FusesOwnPrompts(const v1::GenerateRequest& request);
 
 // Of a fusion that passed CheckFusion, over so many members.
-absl::StatusOr<Fusion> DecodeFusion(const v1::Fusion& fusion, size_t members);
+absl::StatusOr<engine::Fusion> DecodeFusion(const v1::Fusion& fusion, size_t members);
 
 }  // namespace structattn
 

@@ -10,14 +10,14 @@
 
 namespace structattn {
 
-void GenerateStream::Start(std::shared_ptr<ServedModel> served, GenerateRequest request,
-                           bool echo) {
+void GenerateStream::Start(std::shared_ptr<engine::ServedModel> served,
+                           engine::GenerateRequest request, bool echo) {
   {
     std::lock_guard lock(mutex_);
     served_ = served;
     *waiting_.emplace_back().mutable_started() = EncodeStarted(*served, request, echo);
   }
-  const absl::StatusOr<Engine::Ticket> ticket =
+  const absl::StatusOr<engine::Engine::Ticket> ticket =
       served->engine->Submit(std::move(request), shared_from_this());
   if (!ticket.ok()) return Refuse(ticket.status());
   std::lock_guard lock(mutex_);
@@ -34,8 +34,8 @@ void GenerateStream::Refuse(const absl::Status& status) {
 }
 
 void GenerateStream::CancelWork() {
-  std::shared_ptr<ServedModel> served;
-  Engine::Ticket ticket = 0;
+  std::shared_ptr<engine::ServedModel> served;
+  engine::Engine::Ticket ticket = 0;
   {
     std::lock_guard lock(mutex_);
     served = served_;
@@ -44,7 +44,7 @@ void GenerateStream::CancelWork() {
   if (served != nullptr && ticket != 0) served->engine->Cancel(ticket);
 }
 
-void GenerateStream::OnToken(TokenEvent event) {
+void GenerateStream::OnToken(engine::TokenEvent event) {
   std::lock_guard lock(mutex_);
   if (client_gone_) return;
   AppendToken(event, ChunkFor(event.index));
@@ -61,7 +61,7 @@ v1::Chunk* GenerateStream::ChunkFor(int32_t index) {
   return waiting_.emplace_back().mutable_chunk();
 }
 
-void GenerateStream::OnFinish(const FinishEvent& event) {
+void GenerateStream::OnFinish(const engine::FinishEvent& event) {
   std::lock_guard lock(mutex_);
   finish_ = event;
   *waiting_.emplace_back().mutable_finished() = EncodeFinished(event);
@@ -92,7 +92,7 @@ void GenerateStream::OnCancel() {
 }
 
 void GenerateStream::OnDone() {
-  std::shared_ptr<ServedModel> lease;
+  std::shared_ptr<engine::ServedModel> lease;
   {
     std::lock_guard lock(mutex_);
     LogOutcome();

@@ -24,7 +24,7 @@
 namespace structattn {
 
 class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-                             public EventSink,
+                             public engine::EventSink,
                              public Call,
                              public std::enable_shared_from_this<GenerateStream> {
  public:
@@ -32,13 +32,14 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
       : labels_(std::move(labels)), on_done_(std::move(on_done)) {}
 
   // Exactly one of these is called, once, before the reactor is given to gRPC.
-  void Start(std::shared_ptr<ServedModel> served, GenerateRequest request, bool echo);
+  void Start(std::shared_ptr<engine::ServedModel> served, engine::GenerateRequest request,
+             bool echo);
   void Refuse(const absl::Status& status);
 
   void CancelWork() override;
 
-  void OnToken(TokenEvent event) override;
-  void OnFinish(const FinishEvent& event) override;
+  void OnToken(engine::TokenEvent event) override;
+  void OnFinish(const engine::FinishEvent& event) override;
   void OnError(const absl::Status& status) override;
 
   void OnWriteDone(bool ok) override;
@@ -53,13 +54,14 @@ class GenerateStream final : public grpc::ServerWriteReactor<v1::GenerateRespons
 
   const Labels labels_;
   const DoneHook on_done_;
-  std::mutex mutex_;                     // Of everything below.
-  std::shared_ptr<ServedModel> served_;  // The lease; given back in OnDone, never by the engine.
-  Engine::Ticket ticket_ = 0;            // 0 until submitted.
+  std::mutex mutex_;  // Of everything below.
+  std::shared_ptr<engine::ServedModel>
+      served_;                         // The lease; given back in OnDone, never by the engine.
+  engine::Engine::Ticket ticket_ = 0;  // 0 until submitted.
   std::deque<v1::GenerateResponse> waiting_;
   v1::GenerateResponse in_flight_;       // gRPC reads it while writing_.
   std::optional<absl::Status> outcome_;  // Set once nothing more will come.
-  std::optional<FinishEvent> finish_;
+  std::optional<engine::FinishEvent> finish_;
   bool accepted_ = false;  // Submit succeeded or the call was refused; nothing is written before.
   bool writing_ = false;
   bool finished_ = false;  // Finish was called.

@@ -120,8 +120,9 @@ absl::Status InferenceService::CheckOpen() const {
 
 absl::StatusOr<AdmittedRequest> InferenceService::Admit(const v1::GenerateRequest& request,
                                                         absl::Time call_deadline) const {
-  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served, FindModel(request.model()));
-  STRUCTATTN_ASSIGN_OR_RETURN(GenerateRequest decoded,
+  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<engine::ServedModel> served,
+                              FindModel(request.model()));
+  STRUCTATTN_ASSIGN_OR_RETURN(engine::GenerateRequest decoded,
                               DecodeGenerateRequest(request, *served->model, limits_));
   decoded.deadline = std::min(decoded.deadline, call_deadline);
   return AdmittedRequest{.served = std::move(served), .request = std::move(decoded)};
@@ -129,7 +130,8 @@ absl::StatusOr<AdmittedRequest> InferenceService::Admit(const v1::GenerateReques
 
 absl::StatusOr<AdmittedScore> InferenceService::Admit(const v1::ScoreRequest& request,
                                                       absl::Time call_deadline) const {
-  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served, FindModel(request.model()));
+  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<engine::ServedModel> served,
+                              FindModel(request.model()));
   STRUCTATTN_ASSIGN_OR_RETURN(DecodedScore decoded, DecodeScoreRequest(request, *served, limits_));
   decoded.request.deadline = std::min(decoded.request.deadline, call_deadline);
   return AdmittedScore{.served = std::move(served), .score = std::move(decoded)};
@@ -151,26 +153,26 @@ absl::Status InferenceService::StartScore(const grpc::CallbackServerContext& con
   STRUCTATTN_ASSIGN_OR_RETURN(AdmittedScore admitted, Admit(request, DeadlineOf(context)));
   *response = std::move(admitted.score.reply);
   call->Start(std::move(admitted.served), std::move(admitted.score.request),
-              [response, places = std::move(admitted.score.places)](const ScoreEvent& event) {
-                FillScores(event, places, response);
-              });
+              [response, places = std::move(admitted.score.places)](
+                  const engine::ScoreEvent& event) { FillScores(event, places, response); });
   return absl::OkStatus();
 }
 
 absl::Status InferenceService::StartRolling(const grpc::CallbackServerContext& context,
                                             const v1::ScoreRollingRequest& request,
                                             v1::ScoreRollingResponse* response, ScoreCall* call) {
-  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> served, FindModel(request.model()));
+  STRUCTATTN_ASSIGN_OR_RETURN(std::shared_ptr<engine::ServedModel> served,
+                              FindModel(request.model()));
   STRUCTATTN_ASSIGN_OR_RETURN(DecodedRolling decoded,
                               DecodeScoreRollingRequest(request, *served, limits_));
   decoded.request.deadline = std::min(decoded.request.deadline, DeadlineOf(context));
   *response = std::move(decoded.reply);
   call->Start(std::move(served), std::move(decoded.request),
-              [response](const ScoreEvent& event) { FillScores(event, response); });
+              [response](const engine::ScoreEvent& event) { FillScores(event, response); });
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<ServedModel>> InferenceService::FindModel(
+absl::StatusOr<std::shared_ptr<engine::ServedModel>> InferenceService::FindModel(
     const std::string& name) const {
   STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
   return registry_->Find(name);
@@ -178,9 +180,9 @@ absl::StatusOr<std::shared_ptr<ServedModel>> InferenceService::FindModel(
 
 absl::Status InferenceService::FillInspect(const v1::InspectRequest& request,
                                            v1::InspectResponse* response) const {
-  STRUCTATTN_ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> served,
+  STRUCTATTN_ASSIGN_OR_RETURN(const std::shared_ptr<engine::ServedModel> served,
                               FindModel(request.model()));
-  STRUCTATTN_ASSIGN_OR_RETURN(const EncodedPrompt prompt,
+  STRUCTATTN_ASSIGN_OR_RETURN(const engine::EncodedPrompt prompt,
                               DecodeInspectRequest(request, *served->model, limits_));
   *response = EncodeInspect(prompt, *served->model->tokenizer);
   return absl::OkStatus();

@@ -31,7 +31,7 @@ using InferenceServiceBase = v1::InferenceService::WithRawCallbackMethod_Generat
 class InferenceService final : public InferenceServiceBase {
  public:
   // `registry` outlives the service.
-  InferenceService(const ModelRegistry* registry, const RequestLimits& limits)
+  InferenceService(const engine::ModelRegistry* registry, const RequestLimits& limits)
       : registry_(registry), limits_(limits) {}
 
   // Until Open and after Close, requests are answered with UNAVAILABLE.
@@ -74,12 +74,12 @@ class InferenceService final : public InferenceServiceBase {
                             const v1::ScoreRollingRequest& request,
                             v1::ScoreRollingResponse* response, ScoreCall* call);
   // The model asked for, while requests are taken.
-  absl::StatusOr<std::shared_ptr<ServedModel>> FindModel(const std::string& name) const;
+  absl::StatusOr<std::shared_ptr<engine::ServedModel>> FindModel(const std::string& name) const;
   // A call that is kept until it is done.
   template <typename NewCall, typename Message>
   std::shared_ptr<NewCall> Keep(const char* method, const Message& request);
 
-  const ModelRegistry* const registry_;
+  const engine::ModelRegistry* const registry_;
   const RequestLimits limits_;
   std::atomic<Phase> phase_ = Phase::kLoading;
   LiveCalls<Call> calls_;

@@ -24,8 +24,8 @@ bool StaysBelow(const fs::path& path) {
 }
 
 absl::Status OutsideRoot() {
-  return InvalidField("path", "PATH_OUTSIDE_MODEL_ROOT",
-                      "leaves the model root; allowed are relative paths below it");
+  return engine::InvalidField("path", "PATH_OUTSIDE_MODEL_ROOT",
+                              "leaves the model root; allowed are relative paths below it");
 }
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
@@ -38,8 +38,8 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const abs
 
 absl::StatusOr<std::string> ResolveBelowRoot(const std::string& root, const std::string& path) {
   if (path.empty() || path.find('\0') != std::string::npos) {
-    return InvalidField("path", "PATH_INVALID",
-                        "empty or with a NUL byte; a relative path is needed");
+    return engine::InvalidField("path", "PATH_INVALID",
+                                "empty or with a NUL byte; a relative path is needed");
   }
   if (!StaysBelow(fs::path(path).lexically_normal())) return OutsideRoot();
   std::error_code error;
@@ -47,8 +47,9 @@ absl::StatusOr<std::string> ResolveBelowRoot(const std::string& root, const std:
   if (error) return absl::InternalError(absl::StrCat("model root: ", error.message()));
   const fs::path real = fs::canonical(real_root / path, error);
   if (error) {
-    return FieldError(absl::StatusCode::kNotFound, {.field = "path", .reason = "PATH_NOT_FOUND"},
-                      absl::StrCat("\"", path, "\" below the model root: ", error.message()));
+    return engine::FieldError(
+        absl::StatusCode::kNotFound, {.field = "path", .reason = "PATH_NOT_FOUND"},
+        absl::StrCat("\"", path, "\" below the model root: ", error.message()));
   }
   if (!StaysBelow(real.lexically_relative(real_root))) return OutsideRoot();
   return real.string();
@@ -57,7 +58,7 @@ absl::StatusOr<std::string> ResolveBelowRoot(const std::string& root, const std:
 grpc::ServerUnaryReactor* ModelService::ListModels(grpc::CallbackServerContext* context,
                                                    const v1::ListModelsRequest*,
                                                    v1::ListModelsResponse* response) {
-  for (const std::shared_ptr<ServedModel>& served : registry_->List()) {
+  for (const std::shared_ptr<engine::ServedModel>& served : registry_->List()) {
     *response->add_models() = EncodeModel(*served);
   }
   return Answer(context, absl::OkStatus());
@@ -66,7 +67,8 @@ grpc::ServerUnaryReactor* ModelService::ListModels(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* ModelService::GetModel(grpc::CallbackServerContext* context,
                                                  const v1::GetModelRequest* request,
                                                  v1::GetModelResponse* response) {
-  const absl::StatusOr<std::shared_ptr<ServedModel>> served = registry_->Find(request->name());
+  const absl::StatusOr<std::shared_ptr<engine::ServedModel>> served =
+      registry_->Find(request->name());
   if (served.ok()) *response->mutable_model() = EncodeModel(**served);
   return Answer(context, served.status());
 }
@@ -75,16 +77,17 @@ grpc::ServerUnaryReactor* ModelService::LoadModel(grpc::CallbackServerContext*,
                                                   const v1::LoadModelRequest* request,
                                                   v1::LoadModelResponse* response) {
   using Call = BackgroundCall<v1::LoadModelResponse>;
-  return Call::Start(&background_, response,
-                     [this, request = *request]() -> absl::StatusOr<v1::LoadModelResponse> {
-                       STRUCTATTN_ASSIGN_OR_RETURN(const ModelSource source, CheckLoad(request));
-                       STRUCTATTN_RETURN_IF_ERROR(registry_->Load(source));
-                       STRUCTATTN_ASSIGN_OR_RETURN(const std::shared_ptr<ServedModel> served,
-                                                   registry_->Find(source.name));
-                       v1::LoadModelResponse loaded;
-                       *loaded.mutable_model() = EncodeModel(*served);
-                       return loaded;
-                     });
+  return Call::Start(
+      &background_, response,
+      [this, request = *request]() -> absl::StatusOr<v1::LoadModelResponse> {
+        STRUCTATTN_ASSIGN_OR_RETURN(const engine::ModelSource source, CheckLoad(request));
+        STRUCTATTN_RETURN_IF_ERROR(registry_->Load(source));
+        STRUCTATTN_ASSIGN_OR_RETURN(const std::shared_ptr<engine::ServedModel> served,
+                                    registry_->Find(source.name));
+        v1::LoadModelResponse loaded;
+        *loaded.mutable_model() = EncodeModel(*served);
+        return loaded;
+      });
 }
 
 grpc::ServerUnaryReactor* ModelService::UnloadModel(grpc::CallbackServerContext*,
@@ -105,13 +108,15 @@ absl::Status ModelService::CheckRootConfigured() const {
       "models cannot be changed: this server was started without --model-root");
 }
 
-absl::StatusOr<ModelSource> ModelService::CheckLoad(const v1::LoadModelRequest& request) const {
+absl::StatusOr<engine::ModelSource> ModelService::CheckLoad(
+    const v1::LoadModelRequest& request) const {
   STRUCTATTN_RETURN_IF_ERROR(CheckRootConfigured());
   if (!IsModelName(request.name())) {
-    return InvalidField("name", "MODEL_NAME_INVALID", "allowed are 1..64 of A-Z a-z 0-9 . _ -");
+    return engine::InvalidField("name", "MODEL_NAME_INVALID",
+                                "allowed are 1..64 of A-Z a-z 0-9 . _ -");
   }
   STRUCTATTN_ASSIGN_OR_RETURN(std::string path, ResolveBelowRoot(model_root_, request.path()));
-  return ModelSource{.name = request.name(), .path = std::move(path)};
+  return engine::ModelSource{.name = request.name(), .path = std::move(path)};
 }
 
 }  // namespace structattn

@@ -20,7 +20,7 @@ absl::StatusOr<std::string> ResolveBelowRoot(const std::string& root, const std:
 class ModelService final : public v1::ModelService::CallbackService {
  public:
   // `registry` outlives the service. An empty root: Load and Unload are refused.
-  ModelService(ModelRegistry* registry, std::string model_root)
+  ModelService(engine::ModelRegistry* registry, std::string model_root)
       : registry_(registry), model_root_(std::move(model_root)) {}
 
   // A model is being loaded or unloaded.
@@ -43,9 +43,9 @@ class ModelService final : public v1::ModelService::CallbackService {
 
  private:
   absl::Status CheckRootConfigured() const;
-  absl::StatusOr<ModelSource> CheckLoad(const v1::LoadModelRequest& request) const;
+  absl::StatusOr<engine::ModelSource> CheckLoad(const v1::LoadModelRequest& request) const;
 
-  ModelRegistry* const registry_;
+  engine::ModelRegistry* const registry_;
   const std::string model_root_;
   BackgroundQueue background_;
 };

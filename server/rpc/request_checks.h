@@ -33,7 +33,7 @@ absl::Status CheckTopLogprobs(std::string_view field, int32_t count);
 
 // What every request says beside its question.
 struct RequestEnvelope {
-  CachePolicy cache;
+  engine::CachePolicy cache;
   absl::Time arrival;
   absl::Time deadline;  // By timeout_ms alone.
 };
@@ -45,7 +45,7 @@ absl::StatusOr<RequestEnvelope> DecodeEnvelope(const Message& request) {
   return DecodeEnvelope(request.request_id(), request.timeout_ms(), request.cache());
 }
 
-PromptLimits LimitsFor(const Model& model, const RequestLimits& limits);
+engine::PromptLimits LimitsFor(const Model& model, const RequestLimits& limits);
 
 }  // namespace structattn
 

@@ -38,24 +38,25 @@ constexpr int32_t kMaxContinuations = 256;
 constexpr int kMaxDecodedSegments = RequestLimits{}.max_segments;
 
 absl::Status UnknownEnum(std::string_view field, int value, std::string_view allowed) {
-  return InvalidField(field, "UNKNOWN_ENUM_VALUE",
-                      absl::StrCat(value, " is none of ", std::string(allowed)));
+  return engine::InvalidField(field, "UNKNOWN_ENUM_VALUE",
+                              absl::StrCat(value, " is none of ", std::string(allowed)));
 }
 
-absl::StatusOr<SegmentType> DecodeSegmentType(const std::string& field, v1::SegmentType type) {
+absl::StatusOr<engine::SegmentType> DecodeSegmentType(const std::string& field,
+                                                      v1::SegmentType type) {
   switch (type) {
     case v1::SEGMENT_TYPE_INSTRUCTION:
-      return SegmentType::kInstruction;
+      return engine::SegmentType::kInstruction;
     case v1::SEGMENT_TYPE_FEW_SHOT:
-      return SegmentType::kFewShot;
+      return engine::SegmentType::kFewShot;
     case v1::SEGMENT_TYPE_CONTEXT:
-      return SegmentType::kContext;
+      return engine::SegmentType::kContext;
     case v1::SEGMENT_TYPE_QUESTION:
-      return SegmentType::kQuestion;
+      return engine::SegmentType::kQuestion;
     case v1::SEGMENT_TYPE_SEPARATOR:
-      return SegmentType::kSeparator;
+      return engine::SegmentType::kSeparator;
     case v1::SEGMENT_TYPE_ANSWER_CUE:
-      return SegmentType::kAnswerCue;
+      return engine::SegmentType::kAnswerCue;
     default:
       return UnknownEnum(field, type,
                          "INSTRUCTION, FEW_SHOT, CONTEXT, QUESTION, SEPARATOR, ANSWER_CUE");
@@ -90,23 +91,23 @@ absl::StatusOr<PositionPolicy> DecodePositions(v1::PositionPolicy policy) {
   }
 }
 
-absl::StatusOr<Tokenization> DecodeTokenization(v1::Tokenization tokenization) {
+absl::StatusOr<engine::Tokenization> DecodeTokenization(v1::Tokenization tokenization) {
   switch (tokenization) {
     case v1::TOKENIZATION_UNSPECIFIED:
     case v1::TOKENIZATION_JOINT:
-      return Tokenization::kJoint;
+      return engine::Tokenization::kJoint;
     case v1::TOKENIZATION_PER_SEGMENT:
-      return Tokenization::kPerSegment;
+      return engine::Tokenization::kPerSegment;
     default:
       return UnknownEnum("tokenization", tokenization, "JOINT, PER_SEGMENT");
   }
 }
 
-absl::StatusOr<Segment> DecodeSegment(const v1::Segment& segment, int index) {
+absl::StatusOr<engine::Segment> DecodeSegment(const v1::Segment& segment, int index) {
   const std::string field = absl::StrCat("segments[", index, "]");
-  STRUCTATTN_ASSIGN_OR_RETURN(const SegmentType type,
+  STRUCTATTN_ASSIGN_OR_RETURN(const engine::SegmentType type,
                               DecodeSegmentType(absl::StrCat(field, ".type"), segment.type()));
-  Segment decoded;
+  engine::Segment decoded;
   decoded.type = type;
   decoded.parse_special = segment.parse_special();
   switch (segment.content_case()) {
@@ -118,7 +119,7 @@ absl::StatusOr<Segment> DecodeSegment(const v1::Segment& segment, int index) {
           std::vector<int32_t>(segment.token_ids().ids().begin(), segment.token_ids().ids().end());
       break;
     case v1::Segment::CONTENT_NOT_SET:
-      return InvalidField(field, "CONTENT_MISSING", "one of text, token_ids must be set");
+      return engine::InvalidField(field, "CONTENT_MISSING", "one of text, token_ids must be set");
   }
   if (segment.has_paraphrase_index()) decoded.paraphrase_index = segment.paraphrase_index();
   if (segment.has_group()) decoded.group = segment.group();
@@ -152,9 +153,9 @@ absl::Status CheckStopStrings(const v1::Stopping& stopping) {
   for (int i = 0; i < stopping.stop_strings_size(); ++i) {
     const size_t bytes = stopping.stop_strings(i).size();
     if (bytes == 0 || bytes > kMaxStopStringBytes) {
-      return InvalidField(absl::StrCat("stopping.stop_strings[", i, "]"),
-                          "STOP_STRING_LENGTH_OUT_OF_RANGE",
-                          absl::StrCat(bytes, " bytes; 1..", kMaxStopStringBytes, " are allowed"));
+      return engine::InvalidField(
+          absl::StrCat("stopping.stop_strings[", i, "]"), "STOP_STRING_LENGTH_OUT_OF_RANGE",
+          absl::StrCat(bytes, " bytes; 1..", kMaxStopStringBytes, " are allowed"));
     }
   }
   return absl::OkStatus();
@@ -173,14 +174,14 @@ absl::Status CheckStopTokenIds(const v1::Stopping& stopping, int64_t vocabulary_
 // Before anything is made of them: a message of the allowed size can hold millions of either.
 absl::Status CheckCounts(const v1::Prompt& prompt) {
   if (prompt.segments_size() > kMaxDecodedSegments) {
-    return InvalidField("segments", "TOO_MANY_SEGMENTS",
-                        absl::StrCat(prompt.segments_size(), " given; at most ",
-                                     kMaxDecodedSegments, " are allowed"));
+    return engine::InvalidField("segments", "TOO_MANY_SEGMENTS",
+                                absl::StrCat(prompt.segments_size(), " given; at most ",
+                                             kMaxDecodedSegments, " are allowed"));
   }
   const int rows = prompt.rule().table().visible_size();
   if (rows > kMaxGroups) {
-    return InvalidField("rule.table.visible", "TABLE_SIZE_OUT_OF_RANGE",
-                        absl::StrCat(rows, " rows; 1..", kMaxGroups, " are allowed"));
+    return engine::InvalidField("rule.table.visible", "TABLE_SIZE_OUT_OF_RANGE",
+                                absl::StrCat(rows, " rows; 1..", kMaxGroups, " are allowed"));
   }
   return absl::OkStatus();
 }
@@ -194,44 +195,45 @@ absl::StatusOr<SampleCounts> DecodeSampleCounts(const v1::GenerateRequest& reque
   const int branches = request.branches_size();
   STRUCTATTN_RETURN_IF_ERROR(CheckCount("branches", branches, kMaxBranches));
   if (branches > 0 && request.generated_group() != 0) {
-    return InvalidField(
+    return engine::InvalidField(
         "generated_group", "GROUP_GIVEN_TWICE",
         absl::StrCat(request.generated_group(), " given beside branches, which names the groups"));
   }
   for (int i = 0; i < branches; ++i) {
     const size_t bytes = request.branches(i).branch_cue().size();
     if (bytes <= kMaxBranchCueBytes) continue;
-    return InvalidField(
+    return engine::InvalidField(
         absl::StrCat("branches[", i, "].branch_cue"), "BRANCH_CUE_TOO_LONG",
         absl::StrCat(bytes, " bytes; at most ", kMaxBranchCueBytes, " are allowed"));
   }
   const int32_t n = request.has_n() ? request.n() : 1;
   if (n < 1 || n > kMaxSamples) {
-    return InvalidField("n", "VALUE_OUT_OF_RANGE", absl::StrCat(n, " is not in 1..", kMaxSamples));
+    return engine::InvalidField("n", "VALUE_OUT_OF_RANGE",
+                                absl::StrCat(n, " is not in 1..", kMaxSamples));
   }
   const int32_t best_of = request.has_best_of() ? request.best_of() : n;
   if (best_of < n || best_of > kMaxSamples) {
-    return InvalidField(
+    return engine::InvalidField(
         "best_of", "VALUE_OUT_OF_RANGE",
         absl::StrCat(best_of, " is not in ", n, "..", kMaxSamples, "; it is n or more"));
   }
   const int32_t all = best_of * std::max(branches, 1);
   if (all > kMaxContinuations) {
-    return InvalidField(request.has_best_of() ? "best_of" : "n", "TOO_MANY_CONTINUATIONS",
-                        absl::StrCat(best_of, " samples of ", branches, " branches are ", all,
-                                     "; at most ", kMaxContinuations, " are allowed"));
+    return engine::InvalidField(request.has_best_of() ? "best_of" : "n", "TOO_MANY_CONTINUATIONS",
+                                absl::StrCat(best_of, " samples of ", branches, " branches are ",
+                                             all, "; at most ", kMaxContinuations, " are allowed"));
   }
   return SampleCounts{.samples = n, .best_of = best_of};
 }
 
 // The prompt with its branches.
 struct EncodedQuestion {
-  EncodedPrompt prompt;
-  std::vector<Branch> branches;
+  engine::EncodedPrompt prompt;
+  std::vector<engine::Branch> branches;
 };
 
-std::vector<BranchText> BranchTexts(const v1::GenerateRequest& request) {
-  std::vector<BranchText> texts;
+std::vector<engine::BranchText> BranchTexts(const v1::GenerateRequest& request) {
+  std::vector<engine::BranchText> texts;
   for (const v1::Branch& branch : request.branches()) {
     texts.push_back({.group = branch.group(), .cue = branch.branch_cue()});
   }
@@ -240,35 +242,36 @@ std::vector<BranchText> BranchTexts(const v1::GenerateRequest& request) {
 
 absl::StatusOr<EncodedQuestion> EncodeQuestion(const v1::GenerateRequest& request,
                                                const Model& model, const RequestLimits& limits) {
-  STRUCTATTN_ASSIGN_OR_RETURN(const Prompt prompt, DecodePrompt(request.prompt()));
-  const PromptLimits prompt_limits = LimitsFor(model, limits);
+  STRUCTATTN_ASSIGN_OR_RETURN(const engine::Prompt prompt, DecodePrompt(request.prompt()));
+  const engine::PromptLimits prompt_limits = LimitsFor(model, limits);
   if (FusesOwnPrompts(request)) {
-    STRUCTATTN_ASSIGN_OR_RETURN(OwnPrompts own,
-                                EncodeOwnPrompts(prompt, *model.tokenizer, prompt_limits));
+    STRUCTATTN_ASSIGN_OR_RETURN(engine::OwnPrompts own,
+                                engine::EncodeOwnPrompts(prompt, *model.tokenizer, prompt_limits));
     return EncodedQuestion{.prompt = std::move(own.prompt), .branches = std::move(own.members)};
   }
   std::optional<int32_t> generated_group;
   if (request.branches().empty()) generated_group = request.generated_group();
-  STRUCTATTN_ASSIGN_OR_RETURN(EncodedPrompt encoded, EncodePrompt(prompt, generated_group,
-                                                                  *model.tokenizer, prompt_limits));
   STRUCTATTN_ASSIGN_OR_RETURN(
-      std::vector<Branch> branches,
-      EncodeBranches(BranchTexts(request), encoded, *model.tokenizer, prompt_limits));
+      engine::EncodedPrompt encoded,
+      engine::EncodePrompt(prompt, generated_group, *model.tokenizer, prompt_limits));
+  STRUCTATTN_ASSIGN_OR_RETURN(
+      std::vector<engine::Branch> branches,
+      engine::EncodeBranches(BranchTexts(request), encoded, *model.tokenizer, prompt_limits));
   return EncodedQuestion{.prompt = std::move(encoded), .branches = std::move(branches)};
 }
 
 }  // namespace
 
-absl::StatusOr<Prompt> DecodePrompt(const v1::Prompt& prompt) {
+absl::StatusOr<engine::Prompt> DecodePrompt(const v1::Prompt& prompt) {
   STRUCTATTN_RETURN_IF_ERROR(CheckCounts(prompt));
-  Prompt decoded;
+  engine::Prompt decoded;
   decoded.segments.reserve(prompt.segments_size());
   for (int i = 0; i < prompt.segments_size(); ++i) {
-    STRUCTATTN_ASSIGN_OR_RETURN(Segment segment, DecodeSegment(prompt.segments(i), i));
+    STRUCTATTN_ASSIGN_OR_RETURN(engine::Segment segment, DecodeSegment(prompt.segments(i), i));
     decoded.segments.push_back(std::move(segment));
   }
   if (prompt.rule().has_table()) {
-    RuleRows rows;
+    engine::RuleRows rows;
     for (const v1::VisibleGroups& row : prompt.rule().table().visible()) {
       rows.emplace_back(row.groups().begin(), row.groups().end());
     }
@@ -281,9 +284,9 @@ absl::StatusOr<Prompt> DecodePrompt(const v1::Prompt& prompt) {
   return decoded;
 }
 
-absl::StatusOr<SamplingParams> DecodeSampling(const v1::Sampling& sampling,
-                                              int64_t vocabulary_size) {
-  SamplingParams decoded;
+absl::StatusOr<engine::SamplingParams> DecodeSampling(const v1::Sampling& sampling,
+                                                      int64_t vocabulary_size) {
+  engine::SamplingParams decoded;
   const auto read = [](bool present, float value, float* target) {
     if (present) *target = value;
   };
@@ -312,8 +315,8 @@ absl::StatusOr<SamplingParams> DecodeSampling(const v1::Sampling& sampling,
     STRUCTATTN_RETURN_IF_ERROR(CheckRange(check.field, check.value, check.range));
   }
   if (decoded.top_k < 0) {
-    return InvalidField("sampling.top_k", "VALUE_OUT_OF_RANGE",
-                        absl::StrCat(decoded.top_k, " is negative; 0 means off"));
+    return engine::InvalidField("sampling.top_k", "VALUE_OUT_OF_RANGE",
+                                absl::StrCat(decoded.top_k, " is negative; 0 means off"));
   }
   STRUCTATTN_ASSIGN_OR_RETURN(decoded.logit_bias, DecodeLogitBias(sampling, vocabulary_size));
   if (sampling.has_seed()) {
@@ -324,13 +327,13 @@ absl::StatusOr<SamplingParams> DecodeSampling(const v1::Sampling& sampling,
   return decoded;
 }
 
-absl::StatusOr<StoppingParams> DecodeStopping(const v1::Stopping& stopping,
-                                              const ModelConfig& config) {
-  StoppingParams decoded;
+absl::StatusOr<engine::StoppingParams> DecodeStopping(const v1::Stopping& stopping,
+                                                      const ModelConfig& config) {
+  engine::StoppingParams decoded;
   const int32_t wanted = stopping.has_max_tokens() ? stopping.max_tokens() : kDefaultMaxTokens;
   if (wanted < 1) {
-    return InvalidField("stopping.max_tokens", "VALUE_OUT_OF_RANGE",
-                        absl::StrCat(wanted, " is not 1 or more"));
+    return engine::InvalidField("stopping.max_tokens", "VALUE_OUT_OF_RANGE",
+                                absl::StrCat(wanted, " is not 1 or more"));
   }
   // More than the context holds is no error: the answer is cut short there.
   decoded.max_tokens = static_cast<int32_t>(std::min<int64_t>(wanted, config.context_length));
@@ -342,43 +345,43 @@ absl::StatusOr<StoppingParams> DecodeStopping(const v1::Stopping& stopping,
   return decoded;
 }
 
-absl::StatusOr<GenerateRequest> DecodeGenerateRequest(const v1::GenerateRequest& request,
-                                                      const Model& model,
-                                                      const RequestLimits& limits) {
+absl::StatusOr<engine::GenerateRequest> DecodeGenerateRequest(const v1::GenerateRequest& request,
+                                                              const Model& model,
+                                                              const RequestLimits& limits) {
   STRUCTATTN_ASSIGN_OR_RETURN(RequestEnvelope envelope, DecodeEnvelope(request));
   STRUCTATTN_RETURN_IF_ERROR(
       CheckTopLogprobs("output.top_logprobs", request.output().top_logprobs()));
   STRUCTATTN_ASSIGN_OR_RETURN(const SampleCounts counts, DecodeSampleCounts(request));
   if (request.has_fusion()) STRUCTATTN_RETURN_IF_ERROR(CheckFusion(request));
-  STRUCTATTN_ASSIGN_OR_RETURN(SamplingParams sampling,
+  STRUCTATTN_ASSIGN_OR_RETURN(engine::SamplingParams sampling,
                               DecodeSampling(request.sampling(), model.config.vocab_size));
-  STRUCTATTN_ASSIGN_OR_RETURN(StoppingParams stopping,
+  STRUCTATTN_ASSIGN_OR_RETURN(engine::StoppingParams stopping,
                               DecodeStopping(request.stopping(), model.config));
   STRUCTATTN_ASSIGN_OR_RETURN(EncodedQuestion question, EncodeQuestion(request, model, limits));
-  std::optional<Fusion> fusion;
+  std::optional<engine::Fusion> fusion;
   if (request.has_fusion()) {
     STRUCTATTN_ASSIGN_OR_RETURN(fusion, DecodeFusion(request.fusion(), question.branches.size()));
   }
-  return GenerateRequest{.request_id = request.request_id(),
-                         .prompt = std::move(question.prompt),
-                         .generated_group = request.generated_group(),
-                         .branches = std::move(question.branches),
-                         .samples = counts.samples,
-                         .best_of = counts.best_of,
-                         .fusion = std::move(fusion),
-                         .sampling = std::move(sampling),
-                         .stopping = std::move(stopping),
-                         .cache = std::move(envelope.cache),
-                         .top_logprobs = request.output().top_logprobs(),
-                         .arrival = envelope.arrival,
-                         .deadline = envelope.deadline};
+  return engine::GenerateRequest{.request_id = request.request_id(),
+                                 .prompt = std::move(question.prompt),
+                                 .generated_group = request.generated_group(),
+                                 .branches = std::move(question.branches),
+                                 .samples = counts.samples,
+                                 .best_of = counts.best_of,
+                                 .fusion = std::move(fusion),
+                                 .sampling = std::move(sampling),
+                                 .stopping = std::move(stopping),
+                                 .cache = std::move(envelope.cache),
+                                 .top_logprobs = request.output().top_logprobs(),
+                                 .arrival = envelope.arrival,
+                                 .deadline = envelope.deadline};
 }
 
-absl::StatusOr<EncodedPrompt> DecodeInspectRequest(const v1::InspectRequest& request,
-                                                   const Model& model,
-                                                   const RequestLimits& limits) {
-  STRUCTATTN_ASSIGN_OR_RETURN(const Prompt prompt, DecodePrompt(request.prompt()));
-  return EncodePrompt(prompt, std::nullopt, *model.tokenizer, LimitsFor(model, limits));
+absl::StatusOr<engine::EncodedPrompt> DecodeInspectRequest(const v1::InspectRequest& request,
+                                                           const Model& model,
+                                                           const RequestLimits& limits) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const engine::Prompt prompt, DecodePrompt(request.prompt()));
+  return engine::EncodePrompt(prompt, std::nullopt, *model.tokenizer, LimitsFor(model, limits));
 }
 
 bool IsModelName(std::string_view name) {

@@ -31,23 +31,24 @@ struct RequestLimits {
 inline constexpr size_t kMaxRequestIdBytes = 256;
 
 // Enums and oneofs only; EncodePrompt checks the rest.
-absl::StatusOr<Prompt> DecodePrompt(const v1::Prompt& prompt);
+absl::StatusOr<engine::Prompt> DecodePrompt(const v1::Prompt& prompt);
 
 // Draws a seed when temperature > 0 and the client names none.
-absl::StatusOr<SamplingParams> DecodeSampling(const v1::Sampling& sampling,
-                                              int64_t vocabulary_size);
+absl::StatusOr<engine::SamplingParams> DecodeSampling(const v1::Sampling& sampling,
+                                                      int64_t vocabulary_size);
 
-absl::StatusOr<StoppingParams> DecodeStopping(const v1::Stopping& stopping,
-                                              const ModelConfig& config);
+absl::StatusOr<engine::StoppingParams> DecodeStopping(const v1::Stopping& stopping,
+                                                      const ModelConfig& config);
 
 // The whole request, prompt encoded. `request.deadline` follows from timeout_ms alone.
-absl::StatusOr<GenerateRequest> DecodeGenerateRequest(const v1::GenerateRequest& request,
-                                                      const Model& model,
-                                                      const RequestLimits& limits);
+absl::StatusOr<engine::GenerateRequest> DecodeGenerateRequest(const v1::GenerateRequest& request,
+                                                              const Model& model,
+                                                              const RequestLimits& limits);
 
 // For the dry run.
-absl::StatusOr<EncodedPrompt> DecodeInspectRequest(const v1::InspectRequest& request,
-                                                   const Model& model, const RequestLimits& limits);
+absl::StatusOr<engine::EncodedPrompt> DecodeInspectRequest(const v1::InspectRequest& request,
+                                                           const Model& model,
+                                                           const RequestLimits& limits);
 
 // [A-Za-z0-9._-]{1,64}: names of models.
 bool IsModelName(std::string_view name);

@@ -17,8 +17,8 @@ struct RequestRecord {
   std::string request_id;
   std::string model;
   absl::Status outcome;
-  std::optional<FinishEvent> finish;  // Of a request that the engine has ended.
-  bool client_gone = false;           // The code is CANCELLED then, whatever the outcome.
+  std::optional<engine::FinishEvent> finish;  // Of a request that the engine has ended.
+  bool client_gone = false;                   // The code is CANCELLED then, whatever the outcome.
 };
 
 void LogRequest(const RequestRecord& record);

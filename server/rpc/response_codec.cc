@@ -19,19 +19,19 @@ std::string DeviceName(DeviceKind device) {
   return "";
 }
 
-v1::FinishReason EncodeFinishReason(FinishReason reason) {
+v1::FinishReason EncodeFinishReason(engine::FinishReason reason) {
   switch (reason) {
-    case FinishReason::kStop:
+    case engine::FinishReason::kStop:
       return v1::FINISH_REASON_STOP;
-    case FinishReason::kStopToken:
+    case engine::FinishReason::kStopToken:
       return v1::FINISH_REASON_STOP_TOKEN;
-    case FinishReason::kStopString:
+    case engine::FinishReason::kStopString:
       return v1::FINISH_REASON_STOP_STRING;
-    case FinishReason::kLength:
+    case engine::FinishReason::kLength:
       return v1::FINISH_REASON_LENGTH;
-    case FinishReason::kCancelled:
+    case engine::FinishReason::kCancelled:
       return v1::FINISH_REASON_CANCELLED;
-    case FinishReason::kDeadline:
+    case engine::FinishReason::kDeadline:
       return v1::FINISH_REASON_DEADLINE;
   }
   return v1::FINISH_REASON_UNSPECIFIED;
@@ -53,7 +53,8 @@ void EncodeRule(const Structure& structure, v1::InspectResponse* response) {
 
 }  // namespace
 
-v1::Started EncodeStarted(const ServedModel& served, const GenerateRequest& request, bool echo) {
+v1::Started EncodeStarted(const engine::ServedModel& served, const engine::GenerateRequest& request,
+                          bool echo) {
   const Structure& structure = request.prompt.structure;
   v1::Started started;
   if (echo) {
@@ -66,12 +67,12 @@ v1::Started EncodeStarted(const ServedModel& served, const GenerateRequest& requ
   return started;
 }
 
-v1::Provenance EncodeProvenance(const ServedModel& served, const Structure& structure,
+v1::Provenance EncodeProvenance(const engine::ServedModel& served, const Structure& structure,
                                 uint64_t seed) {
   v1::Provenance provenance;
   provenance.set_model(served.name);
   provenance.set_model_digest(served.model->digest);
-  provenance.set_structure_digest(StructureDigest(structure));
+  provenance.set_structure_digest(engine::StructureDigest(structure));
   provenance.set_dtype(std::string(Name(served.model->dtype)));
   provenance.set_weight_format(served.model->weight_format);
   provenance.set_device(DeviceName(served.model->device));
@@ -81,9 +82,9 @@ v1::Provenance EncodeProvenance(const ServedModel& served, const Structure& stru
   return provenance;
 }
 
-v1::TopLogprobs EncodeTopLogprobs(std::span<const TokenLogprob> alternatives) {
+v1::TopLogprobs EncodeTopLogprobs(std::span<const engine::TokenLogprob> alternatives) {
   v1::TopLogprobs top;
-  for (const TokenLogprob& alternative : alternatives) {
+  for (const engine::TokenLogprob& alternative : alternatives) {
     v1::TokenLogprob* entry = top.add_entries();
     entry->set_token_id(alternative.token_id);
     entry->set_logprob(alternative.logprob);
@@ -91,11 +92,11 @@ v1::TopLogprobs EncodeTopLogprobs(std::span<const TokenLogprob> alternatives) {
   return top;
 }
 
-void AppendToken(const TokenEvent& event, v1::Chunk* chunk) {
+void AppendToken(const engine::TokenEvent& event, v1::Chunk* chunk) {
   chunk->mutable_text()->append(event.text);
   chunk->mutable_token_ids()->Add(event.token_ids.begin(), event.token_ids.end());
   chunk->mutable_logprobs()->Add(event.logprobs.begin(), event.logprobs.end());
-  for (const std::vector<TokenLogprob>& alternatives : event.top_logprobs) {
+  for (const std::vector<engine::TokenLogprob>& alternatives : event.top_logprobs) {
     *chunk->add_top_logprobs() = EncodeTopLogprobs(alternatives);
   }
   for (const std::vector<float>& logprobs : event.member_logprobs) {
@@ -106,17 +107,17 @@ void AppendToken(const TokenEvent& event, v1::Chunk* chunk) {
   if (event.finish.has_value()) chunk->set_finish_reason(EncodeFinishReason(*event.finish));
 }
 
-v1::Finished EncodeFinished(const FinishEvent& event) {
+v1::Finished EncodeFinished(const engine::FinishEvent& event) {
   v1::Finished finished;
   finished.set_reason(EncodeFinishReason(event.reason));
-  for (const ContinuationEnd& end : event.continuations) {
+  for (const engine::ContinuationEnd& end : event.continuations) {
     v1::ContinuationEnd* encoded = finished.add_continuations();
     encoded->set_index(end.index);
     encoded->set_group(end.group);
     encoded->set_reason(EncodeFinishReason(end.reason));
     encoded->set_generated_tokens(end.generated_tokens);
   }
-  for (const FusionMember& member : event.members) {
+  for (const engine::FusionMember& member : event.members) {
     v1::FusionMember* encoded = finished.add_fusion_members();
     encoded->set_group(member.group);
     encoded->set_weight(member.weight);
@@ -134,7 +135,7 @@ v1::Finished EncodeFinished(const FinishEvent& event) {
   return finished;
 }
 
-v1::InspectResponse EncodeInspect(const EncodedPrompt& prompt, const Tokenizer& tokenizer) {
+v1::InspectResponse EncodeInspect(const engine::EncodedPrompt& prompt, const Tokenizer& tokenizer) {
   const Structure& structure = prompt.structure;
   v1::InspectResponse response;
   response.mutable_tokens()->Reserve(structure.size());
@@ -153,7 +154,7 @@ v1::InspectResponse EncodeInspect(const EncodedPrompt& prompt, const Tokenizer& 
   return response;
 }
 
-v1::Model EncodeModel(const ServedModel& served) {
+v1::Model EncodeModel(const engine::ServedModel& served) {
   const Model& model = *served.model;
   v1::Model encoded;
   encoded.set_name(served.name);
@@ -172,19 +173,19 @@ v1::Model EncodeModel(const ServedModel& served) {
   return encoded;
 }
 
-std::string_view FinishReasonName(FinishReason reason) {
+std::string_view FinishReasonName(engine::FinishReason reason) {
   switch (reason) {
-    case FinishReason::kStop:
+    case engine::FinishReason::kStop:
       return "stop";
-    case FinishReason::kStopToken:
+    case engine::FinishReason::kStopToken:
       return "stop_token";
-    case FinishReason::kStopString:
+    case engine::FinishReason::kStopString:
       return "stop_string";
-    case FinishReason::kLength:
+    case engine::FinishReason::kLength:
       return "length";
-    case FinishReason::kCancelled:
+    case engine::FinishReason::kCancelled:
       return "cancelled";
-    case FinishReason::kDeadline:
+    case engine::FinishReason::kDeadline:
       return "deadline";
   }
   return "";

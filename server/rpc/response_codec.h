@@ -17,27 +17,28 @@
 namespace structattn {
 
 // `echo`: token ids, groups and positions of the prompt as well.
-v1::Started EncodeStarted(const ServedModel& served, const GenerateRequest& request, bool echo);
+v1::Started EncodeStarted(const engine::ServedModel& served, const engine::GenerateRequest& request,
+                          bool echo);
 
 // Keeps one message, with 20 alternatives per token, far below the 4 MiB that clients accept.
 inline constexpr int kMaxTokensPerChunk = 1024;
 
-v1::Provenance EncodeProvenance(const ServedModel& served, const Structure& structure,
+v1::Provenance EncodeProvenance(const engine::ServedModel& served, const Structure& structure,
                                 uint64_t seed);
 
-v1::TopLogprobs EncodeTopLogprobs(std::span<const TokenLogprob> alternatives);
+v1::TopLogprobs EncodeTopLogprobs(std::span<const engine::TokenLogprob> alternatives);
 
 // Adds the event to the end of `chunk`, so that one chunk may carry several of one continuation.
-void AppendToken(const TokenEvent& event, v1::Chunk* chunk);
+void AppendToken(const engine::TokenEvent& event, v1::Chunk* chunk);
 
-v1::Finished EncodeFinished(const FinishEvent& event);
+v1::Finished EncodeFinished(const engine::FinishEvent& event);
 
-v1::InspectResponse EncodeInspect(const EncodedPrompt& prompt, const Tokenizer& tokenizer);
+v1::InspectResponse EncodeInspect(const engine::EncodedPrompt& prompt, const Tokenizer& tokenizer);
 
-v1::Model EncodeModel(const ServedModel& served);
+v1::Model EncodeModel(const engine::ServedModel& served);
 
 // FinishReason as results and logs spell it: "stop", "stop_token", ...
-std::string_view FinishReasonName(FinishReason reason);
+std::string_view FinishReasonName(engine::FinishReason reason);
 
 }  // namespace structattn
 

@@ -11,13 +11,14 @@
 
 namespace structattn {
 
-void ScoreCall::Start(std::shared_ptr<ServedModel> served, ScoreRequest request, Fill fill) {
+void ScoreCall::Start(std::shared_ptr<engine::ServedModel> served, engine::ScoreRequest request,
+                      Fill fill) {
   fill_ = std::move(fill);
   {
     std::lock_guard lock(mutex_);
     served_ = served;
   }
-  const absl::StatusOr<Engine::Ticket> ticket =
+  const absl::StatusOr<engine::Engine::Ticket> ticket =
       served->engine->Submit(std::move(request), shared_from_this());
   if (!ticket.ok()) return Refuse(ticket.status());
   std::lock_guard lock(mutex_);
@@ -27,8 +28,8 @@ void ScoreCall::Start(std::shared_ptr<ServedModel> served, ScoreRequest request,
 void ScoreCall::Refuse(const absl::Status& status) { OnError(status); }
 
 void ScoreCall::CancelWork() {
-  std::shared_ptr<ServedModel> served;
-  Engine::Ticket ticket = 0;
+  std::shared_ptr<engine::ServedModel> served;
+  engine::Engine::Ticket ticket = 0;
   {
     std::lock_guard lock(mutex_);
     served = served_;
@@ -37,7 +38,7 @@ void ScoreCall::CancelWork() {
   if (served != nullptr && ticket != 0) served->engine->Cancel(ticket);
 }
 
-void ScoreCall::OnScores(ScoreEvent event) {
+void ScoreCall::OnScores(engine::ScoreEvent event) {
   fill_(event);
   LogCall(absl::OkStatus(), &event);
   Finish(grpc::Status::OK);
@@ -49,7 +50,7 @@ void ScoreCall::OnError(const absl::Status& status) {
 }
 
 void ScoreCall::OnDone() {
-  std::shared_ptr<ServedModel> lease;
+  std::shared_ptr<engine::ServedModel> lease;
   {
     std::lock_guard lock(mutex_);
     lease = std::move(served_);
@@ -59,7 +60,7 @@ void ScoreCall::OnDone() {
   on_done(this);
 }
 
-void ScoreCall::LogCall(const absl::Status& status, const ScoreEvent* event) const {
+void ScoreCall::LogCall(const absl::Status& status, const engine::ScoreEvent* event) const {
   LogFields fields = {{"method", labels_.method},
                       {"request_id", labels_.request_id},
                       {"model", labels_.model},

@@ -19,7 +19,7 @@
 namespace structattn {
 
 class ScoreCall final : public grpc::ServerUnaryReactor,
-                        public ScoreSink,
+                        public engine::ScoreSink,
                         public Call,
                         public std::enable_shared_from_this<ScoreCall> {
  public:
@@ -27,29 +27,30 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
       : labels_(std::move(labels)), on_done_(std::move(on_done)) {}
 
   // Makes gRPC's response of the engine's answer.
-  using Fill = std::function<void(const ScoreEvent&)>;
+  using Fill = std::function<void(const engine::ScoreEvent&)>;
 
   // Exactly one of these is called, once, before the reactor is given to gRPC.
-  void Start(std::shared_ptr<ServedModel> served, ScoreRequest request, Fill fill);
+  void Start(std::shared_ptr<engine::ServedModel> served, engine::ScoreRequest request, Fill fill);
   void Refuse(const absl::Status& status);
 
   void CancelWork() override;
 
-  void OnScores(ScoreEvent event) override;
+  void OnScores(engine::ScoreEvent event) override;
   void OnError(const absl::Status& status) override;
 
   void OnCancel() override { CancelWork(); }
   void OnDone() override;
 
  private:
-  void LogCall(const absl::Status& status, const ScoreEvent* event) const;
+  void LogCall(const absl::Status& status, const engine::ScoreEvent* event) const;
 
   const Labels labels_;
   const DoneHook on_done_;
-  Fill fill_;                            // Set by Start, called once.
-  std::mutex mutex_;                     // Of everything below.
-  std::shared_ptr<ServedModel> served_;  // The lease; given back in OnDone, never by the engine.
-  Engine::Ticket ticket_ = 0;            // 0 until submitted.
+  Fill fill_;         // Set by Start, called once.
+  std::mutex mutex_;  // Of everything below.
+  std::shared_ptr<engine::ServedModel>
+      served_;                         // The lease; given back in OnDone, never by the engine.
+  engine::Engine::Ticket ticket_ = 0;  // 0 until submitted.
 };
 
 }  // namespace structattn

@@ -19,35 +19,35 @@ constexpr int kMaxCandidates = 1024;
 constexpr int64_t kMaxReadLogprobs = int64_t{1} << 20;  // 4 MiB of a reply.
 constexpr int32_t kLeastWindowTokens = 16;
 
-absl::StatusOr<ContinuationText> DecodeContinuation(const std::string& field,
-                                                    const v1::Continuation& continuation) {
+absl::StatusOr<engine::ContinuationText> DecodeContinuation(const std::string& field,
+                                                            const v1::Continuation& continuation) {
   switch (continuation.content_case()) {
     case v1::Continuation::kText:
-      return ContinuationText(continuation.text());
+      return engine::ContinuationText(continuation.text());
     case v1::Continuation::kTokenIds:
-      return ContinuationText(std::vector<int32_t>(continuation.token_ids().ids().begin(),
-                                                   continuation.token_ids().ids().end()));
+      return engine::ContinuationText(std::vector<int32_t>(continuation.token_ids().ids().begin(),
+                                                           continuation.token_ids().ids().end()));
     case v1::Continuation::CONTENT_NOT_SET:
       break;
   }
-  return InvalidField(field, "CONTENT_MISSING", "one of text, token_ids must be set");
+  return engine::InvalidField(field, "CONTENT_MISSING", "one of text, token_ids must be set");
 }
 
-absl::StatusOr<std::vector<ContinuationText>> DecodeContinuations(const v1::ScoreRequest& request,
-                                                                  const RequestLimits& limits) {
+absl::StatusOr<std::vector<engine::ContinuationText>> DecodeContinuations(
+    const v1::ScoreRequest& request, const RequestLimits& limits) {
   STRUCTATTN_RETURN_IF_ERROR(
       CheckCount("continuations", request.continuations_size(), kMaxContinuations));
-  std::vector<ContinuationText> texts;
+  std::vector<engine::ContinuationText> texts;
   int64_t bytes = 0;
   for (int i = 0; i < request.continuations_size(); ++i) {
     STRUCTATTN_ASSIGN_OR_RETURN(
-        ContinuationText text,
+        engine::ContinuationText text,
         DecodeContinuation(absl::StrCat("continuations[", i, "]"), request.continuations(i)));
     bytes += static_cast<int64_t>(request.continuations(i).text().size());
     texts.push_back(std::move(text));
   }
   if (bytes <= limits.max_prompt_bytes) return texts;
-  return InvalidField(
+  return engine::InvalidField(
       "continuations", "CONTINUATIONS_TOO_LARGE",
       absl::StrCat(bytes, " bytes of text; at most ", limits.max_prompt_bytes, " are allowed"));
 }
@@ -61,8 +61,8 @@ absl::Status CheckCandidates(const v1::ReadOuts& read_outs, int64_t vocabulary_s
                                             read_outs.candidate_token_ids(i), vocabulary_size));
   }
   if (read_outs.candidate_token_ids().empty() && read_outs.top_logprobs() == 0) {
-    return InvalidField("read_outs", "NOTHING_TO_READ",
-                        "one of candidate_token_ids, top_logprobs is needed");
+    return engine::InvalidField("read_outs", "NOTHING_TO_READ",
+                                "one of candidate_token_ids, top_logprobs is needed");
   }
   return absl::OkStatus();
 }
@@ -74,8 +74,9 @@ absl::StatusOr<std::vector<int32_t>> DecodePlaces(const v1::ReadOuts& read_outs,
   for (int i = 0; i < read_outs.token_indices_size(); ++i) {
     const int32_t index = read_outs.token_indices(i);
     if (index < 0 || index >= structure.size()) {
-      return InvalidField(absl::StrCat("read_outs.token_indices[", i, "]"), "VALUE_OUT_OF_RANGE",
-                          absl::StrCat(index, " is not in 0..", structure.size() - 1));
+      return engine::InvalidField(absl::StrCat("read_outs.token_indices[", i, "]"),
+                                  "VALUE_OUT_OF_RANGE",
+                                  absl::StrCat(index, " is not in 0..", structure.size() - 1));
     }
     places.push_back(index);
   }
@@ -87,8 +88,8 @@ absl::StatusOr<std::vector<int32_t>> DecodePlaces(const v1::ReadOuts& read_outs,
     }
   }
   if (places.empty()) {
-    return InvalidField("read_outs", "NOTHING_TO_READ",
-                        "no place; one of token_indices, group_ends is needed");
+    return engine::InvalidField("read_outs", "NOTHING_TO_READ",
+                                "no place; one of token_indices, group_ends is needed");
   }
   std::ranges::sort(places);
   places.erase(std::unique(places.begin(), places.end()), places.end());
@@ -101,16 +102,16 @@ absl::StatusOr<std::vector<int32_t>> DecodePlaces(const v1::ReadOuts& read_outs,
 absl::StatusOr<int32_t> DecodeEchoBegin(int32_t start, int32_t prompt_tokens) {
   const int32_t begin = start == 0 ? 1 : start;
   if (begin >= 1 && begin < prompt_tokens) return begin;
-  return InvalidField(
+  return engine::InvalidField(
       "prompt_logprobs_start", "VALUE_OUT_OF_RANGE",
       absl::StrCat(start, " is not in 0..", prompt_tokens - 1,
                    prompt_tokens == 1 ? ": one token, and the first has no score" : ""));
 }
 
 // Echo and read-outs, of the prompt on its own; the reply says where they are.
-absl::Status AddReads(const v1::ScoreRequest& request, ScoredPrompt* scored,
+absl::Status AddReads(const v1::ScoreRequest& request, engine::ScoredPrompt* scored,
                       v1::ScoreResponse* reply) {
-  const EncodedPrompt& prompt = scored->prompt;
+  const engine::EncodedPrompt& prompt = scored->prompt;
   if (request.has_prompt_logprobs_start()) {
     STRUCTATTN_ASSIGN_OR_RETURN(scored->echo_begin, DecodeEchoBegin(request.prompt_logprobs_start(),
                                                                     prompt.structure.size()));
@@ -131,16 +132,16 @@ absl::Status AddReads(const v1::ScoreRequest& request, ScoredPrompt* scored,
 }
 
 // A prompt from which nothing is read is not computed.
-void DropUnread(EncodedContinuations* encoded) {
-  const ScoredPrompt& first = encoded->prompts.front();
+void DropUnread(engine::EncodedContinuations* encoded) {
+  const engine::ScoredPrompt& first = encoded->prompts.front();
   if (!first.continuations.empty() || first.echo_begin.has_value() || !first.read_outs.empty()) {
     return;
   }
   encoded->prompts.erase(encoded->prompts.begin());
-  for (EncodedContinuations::Place& place : encoded->places) --place.prompt;
+  for (engine::EncodedContinuations::Place& place : encoded->places) --place.prompt;
 }
 
-void Fill(const TokenScores& scores, v1::TokenScores* reply) {
+void Fill(const engine::TokenScores& scores, v1::TokenScores* reply) {
   reply->mutable_logprobs()->Add(scores.logprobs.begin(), scores.logprobs.end());
   reply->mutable_ranks()->Add(scores.ranks.begin(), scores.ranks.end());
 }
@@ -156,7 +157,7 @@ bool IsGreedy(const v1::TokenScores& scores) {
 }
 
 template <typename Reply>
-void FillCosts(const ScoreEvent& event, Reply* reply) {
+void FillCosts(const engine::ScoreEvent& event, Reply* reply) {
   reply->mutable_usage()->set_prompt_tokens(event.prompt_tokens);
   reply->mutable_usage()->set_cached_tokens(event.cached_tokens);
   reply->mutable_timings()->set_queue_ms(absl::ToDoubleMilliseconds(event.queue));
@@ -175,13 +176,14 @@ absl::StatusOr<int32_t> TokenBeforeText(const Model& model) {
 
 absl::StatusOr<std::vector<int32_t>> DecodeText(const v1::Continuation& text, const Model& model,
                                                 const RequestLimits& limits) {
-  STRUCTATTN_ASSIGN_OR_RETURN(const ContinuationText content, DecodeContinuation("text", text));
+  STRUCTATTN_ASSIGN_OR_RETURN(const engine::ContinuationText content,
+                              DecodeContinuation("text", text));
   std::vector<int32_t> ids;
   if (const std::string* characters = std::get_if<std::string>(&content)) {
     if (static_cast<int64_t>(characters->size()) > limits.max_prompt_bytes) {
-      return InvalidField("text", "PROMPT_TOO_LARGE",
-                          absl::StrCat(characters->size(), " bytes of text; at most ",
-                                       limits.max_prompt_bytes, " are allowed"));
+      return engine::InvalidField("text", "PROMPT_TOO_LARGE",
+                                  absl::StrCat(characters->size(), " bytes of text; at most ",
+                                               limits.max_prompt_bytes, " are allowed"));
     }
     const TextSegment segment = {.text = *characters};
     for (const Token& token : model.tokenizer->Encode({&segment, 1})) ids.push_back(token.id);
@@ -193,31 +195,32 @@ absl::StatusOr<std::vector<int32_t>> DecodeText(const v1::Continuation& text, co
     }
   }
   if (!ids.empty()) return ids;
-  return InvalidField("text", "EMPTY_PROMPT", "yields no token; at least one is needed");
+  return engine::InvalidField("text", "EMPTY_PROMPT", "yields no token; at least one is needed");
 }
 
 }  // namespace
 
 absl::StatusOr<DecodedScore> DecodeScoreRequest(const v1::ScoreRequest& request,
-                                                const ServedModel& served,
+                                                const engine::ServedModel& served,
                                                 const RequestLimits& limits) {
   const Model& model = *served.model;
   STRUCTATTN_ASSIGN_OR_RETURN(RequestEnvelope envelope, DecodeEnvelope(request));
   if (request.continuations().empty() && !request.has_prompt_logprobs_start() &&
       !request.has_read_outs()) {
-    return InvalidField("continuations", "NOTHING_TO_SCORE",
-                        "empty; one of continuations, prompt_logprobs_start, read_outs is needed");
+    return engine::InvalidField(
+        "continuations", "NOTHING_TO_SCORE",
+        "empty; one of continuations, prompt_logprobs_start, read_outs is needed");
   }
   if (request.has_read_outs()) {
     STRUCTATTN_RETURN_IF_ERROR(CheckCandidates(request.read_outs(), model.config.vocab_size));
   }
-  STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<ContinuationText> texts,
+  STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<engine::ContinuationText> texts,
                               DecodeContinuations(request, limits));
-  STRUCTATTN_ASSIGN_OR_RETURN(Prompt prompt, DecodePrompt(request.prompt()));
+  STRUCTATTN_ASSIGN_OR_RETURN(engine::Prompt prompt, DecodePrompt(request.prompt()));
   STRUCTATTN_ASSIGN_OR_RETURN(
-      EncodedContinuations encoded,
-      EncodeContinuations(std::move(prompt), request.generated_group(), texts, *model.tokenizer,
-                          LimitsFor(model, limits)));
+      engine::EncodedContinuations encoded,
+      engine::EncodeContinuations(std::move(prompt), request.generated_group(), texts,
+                                  *model.tokenizer, LimitsFor(model, limits)));
   DecodedScore decoded;
   const Structure& structure = encoded.prompts.front().prompt.structure;
   *decoded.reply.mutable_provenance() = EncodeProvenance(served, structure, /*seed=*/0);
@@ -239,7 +242,8 @@ absl::StatusOr<DecodedScore> DecodeScoreRequest(const v1::ScoreRequest& request,
   return decoded;
 }
 
-void FillScores(const ScoreEvent& event, std::span<const EncodedContinuations::Place> places,
+void FillScores(const engine::ScoreEvent& event,
+                std::span<const engine::EncodedContinuations::Place> places,
                 v1::ScoreResponse* reply) {
   for (size_t i = 0; i < places.size(); ++i) {
     v1::ContinuationScore* score = reply->mutable_scores(static_cast<int>(i));
@@ -248,10 +252,10 @@ void FillScores(const ScoreEvent& event, std::span<const EncodedContinuations::P
     score->set_logprob(Sum(score->tokens()));
     score->set_is_greedy(IsGreedy(score->tokens()));
   }
-  const PromptScores& first = event.prompts.front();
+  const engine::PromptScores& first = event.prompts.front();
   if (reply->has_prompt_scores()) Fill(first.echo, reply->mutable_prompt_scores());
   for (int i = 0; i < reply->read_outs_size(); ++i) {
-    const ReadOut& read = first.read_outs[i];
+    const engine::ReadOut& read = first.read_outs[i];
     v1::ReadOut* read_out = reply->mutable_read_outs(i);
     read_out->mutable_candidate_logprobs()->Add(read.candidate_logprobs.begin(),
                                                 read.candidate_logprobs.end());
@@ -263,16 +267,16 @@ void FillScores(const ScoreEvent& event, std::span<const EncodedContinuations::P
 }
 
 absl::StatusOr<DecodedRolling> DecodeScoreRollingRequest(const v1::ScoreRollingRequest& request,
-                                                         const ServedModel& served,
+                                                         const engine::ServedModel& served,
                                                          const RequestLimits& limits) {
   const Model& model = *served.model;
   STRUCTATTN_ASSIGN_OR_RETURN(RequestEnvelope envelope, DecodeEnvelope(request));
   const int64_t context = model.config.context_length;
   const int32_t window = request.window_tokens();
   if (window != 0 && (window < kLeastWindowTokens || window > context)) {
-    return InvalidField("window_tokens", "VALUE_OUT_OF_RANGE",
-                        absl::StrCat(window, " is not in ", kLeastWindowTokens, "..", context,
-                                     ", and 0 means ", context));
+    return engine::InvalidField("window_tokens", "VALUE_OUT_OF_RANGE",
+                                absl::StrCat(window, " is not in ", kLeastWindowTokens, "..",
+                                             context, ", and 0 means ", context));
   }
   STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
                               DecodeText(request.text(), model, limits));
@@ -280,7 +284,7 @@ absl::StatusOr<DecodedRolling> DecodeScoreRollingRequest(const v1::ScoreRollingR
   DecodedRolling decoded;
   decoded.request.request_id = request.request_id();
   decoded.request.prompts =
-      CutIntoWindows(ids, before, window == 0 ? static_cast<int32_t>(context) : window);
+      engine::CutIntoWindows(ids, before, window == 0 ? static_cast<int32_t>(context) : window);
   decoded.request.cache = std::move(envelope.cache);
   decoded.request.arrival = envelope.arrival;
   decoded.request.deadline = envelope.deadline;
@@ -291,8 +295,8 @@ absl::StatusOr<DecodedRolling> DecodeScoreRollingRequest(const v1::ScoreRollingR
   return decoded;
 }
 
-void FillScores(const ScoreEvent& event, v1::ScoreRollingResponse* reply) {
-  for (const PromptScores& window : event.prompts) {
+void FillScores(const engine::ScoreEvent& event, v1::ScoreRollingResponse* reply) {
+  for (const engine::PromptScores& window : event.prompts) {
     Fill(window.continuations.front(), reply->mutable_tokens());
   }
   reply->set_logprob(Sum(reply->tokens()));

@@ -18,25 +18,26 @@ namespace structattn {
 // What the engine is asked, and the reply with everything that is known beforehand: token ids,
 // places, provenance.
 struct DecodedScore {
-  ScoreRequest request;
+  engine::ScoreRequest request;
   v1::ScoreResponse reply;
-  std::vector<EncodedContinuations::Place> places;  // Of the reply's scores in the request.
+  std::vector<engine::EncodedContinuations::Place> places;  // Of the reply's scores in the request.
 };
 absl::StatusOr<DecodedScore> DecodeScoreRequest(const v1::ScoreRequest& request,
-                                                const ServedModel& served,
+                                                const engine::ServedModel& served,
                                                 const RequestLimits& limits);
 // Completes the reply. `places`: DecodedScore's.
-void FillScores(const ScoreEvent& event, std::span<const EncodedContinuations::Place> places,
+void FillScores(const engine::ScoreEvent& event,
+                std::span<const engine::EncodedContinuations::Place> places,
                 v1::ScoreResponse* reply);
 
 struct DecodedRolling {
-  ScoreRequest request;
+  engine::ScoreRequest request;
   v1::ScoreRollingResponse reply;
 };
 absl::StatusOr<DecodedRolling> DecodeScoreRollingRequest(const v1::ScoreRollingRequest& request,
-                                                         const ServedModel& served,
+                                                         const engine::ServedModel& served,
                                                          const RequestLimits& limits);
-void FillScores(const ScoreEvent& event, v1::ScoreRollingResponse* reply);
+void FillScores(const engine::ScoreEvent& event, v1::ScoreRollingResponse* reply);
 
 }  // namespace structattn
 

@@ -79,7 +79,7 @@ void InstallReflectionOnce() {
 
 }  // namespace
 
-RpcServer::RpcServer(const RpcServerOptions& options, ModelRegistry* registry)
+RpcServer::RpcServer(const RpcServerOptions& options, engine::ModelRegistry* registry)
     : registry_(registry),
       inference_(registry, options.limits),
       models_(registry, options.model_root) {
@@ -87,7 +87,7 @@ RpcServer::RpcServer(const RpcServerOptions& options, ModelRegistry* registry)
 }
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptions& options,
-                                                            ModelRegistry* registry) {
+                                                            engine::ModelRegistry* registry) {
   InstallReflectionOnce();
   std::unique_ptr<RpcServer> server(new RpcServer(options, registry));
   grpc::ServerBuilder builder;

@@ -32,7 +32,7 @@ class RpcServer {
   // UNAVAILABLE. ALREADY_EXISTS when the port is taken; UNAVAILABLE when it cannot be bound
   // otherwise. `registry` outlives the server and hears from it through its health hook.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const RpcServerOptions& options,
-                                                          ModelRegistry* registry);
+                                                          engine::ModelRegistry* registry);
   // Cancels what is left.
   ~RpcServer();
 
@@ -52,12 +52,12 @@ class RpcServer {
   bool changing_models() { return models_.busy(); }
 
  private:
-  RpcServer(const RpcServerOptions& options, ModelRegistry* registry);
+  RpcServer(const RpcServerOptions& options, engine::ModelRegistry* registry);
 
   void SetModelHealth(const std::string& name, bool serving);
   void UpdateHealth();  // health_mutex_ held.
 
-  ModelRegistry* const registry_;
+  engine::ModelRegistry* const registry_;
   HealthService health_;
   InferenceService inference_;
   ModelService models_;

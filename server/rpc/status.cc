@@ -39,7 +39,7 @@ void AddDetail(const google::protobuf::Message& detail, google::rpc::Status* sta
 
 google::rpc::Status ToRpcStatus(const absl::Status& status) {
   const std::string message = CleanMessage({status.message().data(), status.message().size()});
-  const std::optional<FieldErrorDetail> field_error = GetFieldErrorDetail(status);
+  const std::optional<engine::FieldErrorDetail> field_error = engine::GetFieldErrorDetail(status);
 
   google::rpc::Status rich;
   rich.set_code(static_cast<int>(status.code()));

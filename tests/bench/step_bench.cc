@@ -36,15 +36,15 @@ using Clock = std::chrono::steady_clock;
 }
 
 // Keeps the ids of one request and the times of the first and the last.
-class TimingSink : public EventSink {
+class TimingSink : public engine::EventSink {
  public:
-  void OnToken(TokenEvent event) override {
+  void OnToken(engine::TokenEvent event) override {
     const Clock::time_point now = Clock::now();
     if (ids_.empty()) first_ = now;
     last_ = now;
     ids_.insert(ids_.end(), event.token_ids.begin(), event.token_ids.end());
   }
-  void OnFinish(const FinishEvent&) override { End(absl::OkStatus()); }
+  void OnFinish(const engine::FinishEvent&) override { End(absl::OkStatus()); }
   void OnError(const absl::Status& status) override { End(status); }
 
   void Wait() {
@@ -88,8 +88,8 @@ class StepBench {
     load.quantization = quantization;
     load.device = LoadOptions::Device::kCpu;
     load.threads = threads;
-    absl::StatusOr<std::unique_ptr<ServedModel>> served =
-        LoadServedModel({.name = "m", .path = path}, load, EngineOptions());
+    absl::StatusOr<std::unique_ptr<engine::ServedModel>> served =
+        engine::LoadServedModel({.name = "m", .path = path}, load, engine::EngineOptions());
     if (!served.ok()) Stop(served.status());
     served_ = *std::move(served);
   }
@@ -167,26 +167,29 @@ class StepBench {
   // A causal prompt of these ids, and as many greedy tokens.
   std::shared_ptr<TimingSink> Submit(std::vector<int32_t> ids, int count) {
     const ModelConfig& config = served_->model->config;
-    Prompt prompt = {.segments = {{.type = SegmentType::kInstruction, .content = std::move(ids)}},
-                     .rule = RulePreset::kCausal};
-    absl::StatusOr<EncodedPrompt> encoded = EncodePrompt(prompt, 0, *served_->model->tokenizer,
-                                                         {.vocabulary_size = config.vocab_size,
-                                                          .context_length = config.context_length,
-                                                          .max_prompt_bytes = 1,
-                                                          .max_segments = 1});
+    engine::Prompt prompt = {
+        .segments = {{.type = engine::SegmentType::kInstruction, .content = std::move(ids)}},
+        .rule = RulePreset::kCausal};
+    absl::StatusOr<engine::EncodedPrompt> encoded =
+        engine::EncodePrompt(prompt, 0, *served_->model->tokenizer,
+                             {.vocabulary_size = config.vocab_size,
+                              .context_length = config.context_length,
+                              .max_prompt_bytes = 1,
+                              .max_segments = 1});
     if (!encoded.ok()) Stop(encoded.status());
     auto sink = std::make_shared<TimingSink>();
-    GenerateRequest request = {
+    engine::GenerateRequest request = {
         .request_id = "", .prompt = *std::move(encoded), .sampling = {}, .stopping = {}};
     request.stopping.max_tokens = count;
     request.stopping.ignore_eos = true;
-    const absl::StatusOr<Engine::Ticket> ticket = served_->engine->Submit(std::move(request), sink);
+    const absl::StatusOr<engine::Engine::Ticket> ticket =
+        served_->engine->Submit(std::move(request), sink);
     if (!ticket.ok()) Stop(ticket.status());
     return sink;
   }
 
   ThreadPool pool_;  // For the bandwidth; the model has its own.
-  std::unique_ptr<ServedModel> served_;
+  std::unique_ptr<engine::ServedModel> served_;
 };
 
 void AnswerCommands(StepBench& bench) {

@@ -89,7 +89,7 @@ double LogProbability(std::span<const float> logits, int32_t token) {
   return logits[token] - largest - std::log(sum);
 }
 
-Json Answer(const Sequence& sequence, const KvCache& kv, Decoder& decoder) {
+Json Answer(const Sequence& sequence, const engine::KvCache& kv, Decoder& decoder) {
   const StepBatch batch = MakeBatch(sequence);
   const size_t vocabulary = decoder.vocabulary_size();
   std::vector<float> logits(batch.logit_rows.size() * vocabulary);
@@ -118,13 +118,13 @@ int Main(int argc, char** argv) {
   const auto model = LoadModel(argv[1], options);
   if (!model.ok()) Fail(std::string(model.status().message()));
   const ModelConfig& config = (*model)->config;
-  const auto kv = AllocateKvCache({.layers = config.layers,
-                                   .kv_heads = config.kv_heads,
-                                   .head_dim = config.head_dim,
-                                   .block_size = kBlockSize,
-                                   .dtype = (*model)->dtype,
-                                   .device = DeviceKind::kCpu,
-                                   .memory_bytes = int64_t{1} << 30});
+  const auto kv = engine::AllocateKvCache({.layers = config.layers,
+                                           .kv_heads = config.kv_heads,
+                                           .head_dim = config.head_dim,
+                                           .block_size = kBlockSize,
+                                           .dtype = (*model)->dtype,
+                                           .device = DeviceKind::kCpu,
+                                           .memory_bytes = int64_t{1} << 30});
   if (!kv.ok()) Fail(std::string(kv.status().message()));
   for (std::string line; std::getline(std::cin, line);) {
     std::cout << Answer(ParseRequest(Json::parse(line)), *kv, *(*model)->decoder) << "\n";

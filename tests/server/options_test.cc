@@ -42,7 +42,7 @@ TEST(ParseOptions, Defaults) {
   EXPECT_EQ(options.load.device, LoadOptions::Device::kAuto);
   EXPECT_FALSE(options.load.cuda_graphs);
   EXPECT_GE(options.load.threads, 1);
-  EXPECT_EQ(options.engine.kv_memory_bytes, EngineOptions().kv_memory_bytes);
+  EXPECT_EQ(options.engine.kv_memory_bytes, engine::EngineOptions().kv_memory_bytes);
   EXPECT_EQ(options.drain_delay, absl::ZeroDuration());
   EXPECT_EQ(options.drain_timeout, absl::Seconds(30));
   EXPECT_EQ(options.log_level, spdlog::level::info);

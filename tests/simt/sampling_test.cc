@@ -251,16 +251,16 @@ TEST(PickTokensEdgeTest, NeverDrawsWhatIsImpossible) {
 // All filters together, as requests combine them.
 TEST(PickTokensEdgeTest, AgreesWithHostSampler) {
   std::mt19937 random(11);
-  Sampler sampler;
-  const TokenHistory history(SamplingParams(), {});
+  engine::Sampler sampler;
+  const engine::TokenHistory history(engine::SamplingParams(), {});
   for (uint32_t i = 0; i < 12; ++i) {
     const std::vector<float> logits = RandomLogits(3000, 2.5f, 100 + i);
-    SamplingParams params;
+    engine::SamplingParams params;
     params.temperature = 0.5f + 0.1f * static_cast<float>(random() % 10);
     if (i % 3 != 0) params.top_k = static_cast<int32_t>(random() % 100);
     if (i % 2 != 0) params.top_p = 0.5f + 0.05f * static_cast<float>(random() % 10);
     if (i % 4 == 0) params.min_p = 0.02f;
-    const DrawId draw = {.seed = i, .continuation = 0, .token = 5};
+    const engine::DrawId draw = {.seed = i, .continuation = 0, .token = 5};
     const auto expected =
         sampler.Sample({.logits = logits, .params = &params, .history = &history, .draw = draw});
     ASSERT_TRUE(expected.ok());
@@ -268,7 +268,7 @@ TEST(PickTokensEdgeTest, AgreesWithHostSampler) {
                                            .top_k = params.top_k,
                                            .top_p = params.top_p,
                                            .min_p = params.min_p,
-                                           .uniform = UniformDraw(draw)}});
+                                           .uniform = engine::UniformDraw(draw)}});
     EXPECT_EQ(picked.ids[0], expected->token_id) << "case " << i;
     EXPECT_NEAR(picked.logprobs[0], expected->logprob, 1e-5);
   }

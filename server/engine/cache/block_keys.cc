@@ -7,7 +7,7 @@
 
 #include "server/model/sha256.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // What a hash is of, so that no two kinds of input are the same bytes.
@@ -87,4 +87,4 @@ const BlockKey& BlockKeys::StateBefore(int32_t block, uint64_t row) {
   return viewer->state;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

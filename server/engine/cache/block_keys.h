@@ -13,7 +13,7 @@
 #include "kernels/attention/structure.h"
 #include "server/engine/cache/block_pool.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // The tokens of one growing sequence.
 struct SequenceTokens {
@@ -67,6 +67,6 @@ class BlockKeys {
   std::vector<Viewer> viewers_;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_CACHE_BLOCK_KEYS_H_

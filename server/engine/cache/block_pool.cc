@@ -6,7 +6,7 @@
 
 #include "kernels/check.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 BlockPool::BlockPool(int32_t blocks) : states_(blocks), free_(blocks) {
   std::iota(free_.rbegin(), free_.rend(), 0);  // Block 0 on top.
@@ -78,4 +78,4 @@ void BlockPool::RemoveCached(int32_t block) {
   --cached_;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

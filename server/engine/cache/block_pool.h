@@ -11,7 +11,7 @@
 
 #include "absl/container/flat_hash_map.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // Names the contents of a block: equal keys, equal keys and values in it (block_keys.h).
 using BlockKey = std::array<uint8_t, 32>;
@@ -72,6 +72,6 @@ class BlockPool {
   int32_t newest_ = kNone;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_CACHE_BLOCK_POOL_H_

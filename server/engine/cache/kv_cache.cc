@@ -13,7 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // The product of positive factors; nothing when one is not positive or the product overflows.
@@ -79,4 +79,4 @@ absl::StatusOr<KvCache> AllocateKvCache(const KvCacheParams& params) {
   return cache;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -13,7 +13,7 @@
 #include "kernels/context.h"
 #include "kernels/dtype.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 struct KvCache {
   std::vector<KvLayerView> layers;
@@ -42,6 +42,6 @@ absl::StatusOr<int32_t> CountKvBlocks(const KvCacheParams& params);
 // it. RESOURCE_EXHAUSTED when the memory cannot be had.
 absl::StatusOr<KvCache> AllocateKvCache(const KvCacheParams& params);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_CACHE_KV_CACHE_H_

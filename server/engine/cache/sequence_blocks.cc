@@ -7,7 +7,7 @@
 
 #include "kernels/check.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 void SequenceBlocks::Extend(const SequenceTokens& tokens) {
   keys_.Extend(tokens);
@@ -118,4 +118,4 @@ int32_t SequenceBlocks::BlocksMissing(const BlockPool& pool) const {
   return missing;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -14,7 +14,7 @@
 #include "server/engine/cache/block_keys.h"
 #include "server/engine/cache/block_pool.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // Of keys and values computed for other requests.
 struct CachePolicy {
@@ -108,6 +108,6 @@ class SequenceBlocks {
   size_t read_ = 0;  // Of wanted_.
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_CACHE_SEQUENCE_BLOCKS_H_

@@ -7,7 +7,7 @@
 #include "server/engine/field_error.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // The prompt's last token of each group.
@@ -50,4 +50,4 @@ absl::StatusOr<std::vector<Branch>> EncodeBranches(std::span<const BranchText> t
   return branches;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -12,7 +12,7 @@
 #include "server/engine/prompt/prompt.h"
 #include "server/model/tokenizer/tokenizer.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // A continuation in a group of its own: sees neither the other branches nor is seen by them.
 struct Branch {
@@ -37,6 +37,6 @@ absl::StatusOr<std::vector<Branch>> EncodeBranches(std::span<const BranchText> t
                                                    const Tokenizer& tokenizer,
                                                    const PromptLimits& limits);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_PROMPT_BRANCHES_H_

@@ -10,7 +10,7 @@
 #include "server/model/status_macros.h"
 #include "server/model/tokenizer/utf8.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // What Python's str.rstrip takes away.
@@ -169,4 +169,4 @@ std::vector<ScoredPrompt> CutIntoWindows(std::span<const int32_t> text_ids, int3
   return windows;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

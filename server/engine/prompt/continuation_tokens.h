@@ -15,7 +15,7 @@
 #include "server/engine/prompt/prompt.h"
 #include "server/model/model_config.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // A prompt and everything that is read from its one pass. A request has several where the text
 // behind a prompt changes the prompt's own tokens, or where one text takes several windows.
@@ -59,6 +59,6 @@ absl::StatusOr<EncodedContinuations> EncodeContinuations(
 std::vector<ScoredPrompt> CutIntoWindows(std::span<const int32_t> text_ids, int32_t before,
                                          int32_t window_tokens);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_PROMPT_CONTINUATION_TOKENS_H_

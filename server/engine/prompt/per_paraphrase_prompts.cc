@@ -11,7 +11,7 @@
 #include "server/engine/field_error.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // A paraphrase's own prompt.
@@ -118,4 +118,4 @@ absl::StatusOr<OwnPrompts> EncodeOwnPrompts(const Prompt& prompt, const Tokenize
   return packed;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

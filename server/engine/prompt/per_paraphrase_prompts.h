@@ -10,7 +10,7 @@
 #include "server/engine/prompt/branches.h"
 #include "server/engine/prompt/prompt.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 struct OwnPrompts {
   EncodedPrompt prompt;
@@ -27,6 +27,6 @@ struct OwnPrompts {
 absl::StatusOr<OwnPrompts> EncodeOwnPrompts(const Prompt& prompt, const Tokenizer& tokenizer,
                                             const PromptLimits& limits);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_PROMPT_PER_PARAPHRASE_PROMPTS_H_

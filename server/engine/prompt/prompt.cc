@@ -10,7 +10,7 @@
 #include "server/model/sha256.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 constexpr int kLargestParaphraseIndex = kMaxGroups - 2;
@@ -304,4 +304,4 @@ std::string StructureDigest(const Structure& structure) {
   return digest.Hex();
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -14,7 +14,7 @@
 #include "kernels/attention/structure.h"
 #include "server/model/tokenizer/tokenizer.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 enum class SegmentType { kInstruction, kFewShot, kContext, kQuestion, kSeparator, kAnswerCue };
 enum class Tokenization { kJoint, kPerSegment };
@@ -77,6 +77,6 @@ absl::Status CheckNamedGroup(const std::string& field, int32_t group, const Rule
 // SHA-256 (hex) of groups, positions and the rule's rows: Provenance.structure_digest.
 std::string StructureDigest(const Structure& structure);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_PROMPT_PROMPT_H_

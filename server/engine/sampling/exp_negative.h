@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace structattn {
+namespace structattn::engine {
 
 // e^x for x <= 0, relative error below 2e-7; 0 below -87 (there e^x < 1.7e-38). NaN stays NaN.
 // Branch-free: x = n ln 2 + r with n rounded by the magic number 1.5 x 2^23, e^r by its Taylor
@@ -33,6 +33,6 @@ inline float ExpNegative(float x) {
   return x < -87.0f ? 0.0f : result;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SAMPLING_EXP_NEGATIVE_H_

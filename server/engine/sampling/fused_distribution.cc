@@ -10,7 +10,7 @@
 #include "server/engine/sampling/exp_negative.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // Stands for a probability of zero: differences of such values stay defined.
@@ -80,4 +80,4 @@ void FusedDistribution::AddToSums(const Row& row, float shift) {
   }
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "server/engine/sampling/score_logits.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 enum class FusionMethod { kAverage, kMaximum };
 
@@ -55,6 +55,6 @@ class FusedDistribution {
   std::vector<float> sums_;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SAMPLING_FUSED_DISTRIBUTION_H_

@@ -2,7 +2,7 @@
 // the golden ratio and of the square root of 3, in 32 bits).
 #include "server/engine/sampling/philox.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   constexpr uint64_t kMultiplier0 = 0xD2511F53;
@@ -31,4 +31,4 @@ double UniformDraw(const DrawId& id) {
   return static_cast<double>(wide >> 11) * 0x1p-53;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -8,7 +8,7 @@
 #include <array>
 #include <cstdint>
 
-namespace structattn {
+namespace structattn::engine {
 
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
@@ -22,6 +22,6 @@ struct DrawId {
 // Uniform in [0, 1), a multiple of 2^-53.
 double UniformDraw(const DrawId& id);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SAMPLING_PHILOX_H_

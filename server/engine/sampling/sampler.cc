@@ -11,7 +11,7 @@
 #include "kernels/sampling/summarize_logits.h"
 #include "server/engine/sampling/exp_negative.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 constexpr int kLanes = 16;  // Independent partial results, so that the compiler uses SIMD.
@@ -180,4 +180,4 @@ void Sampler::KeepTopP(float top_p) {
   candidates_.erase(kept_end, candidates_.end());
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -13,7 +13,7 @@
 #include "server/engine/sampling/philox.h"
 #include "server/engine/sampling/sampling_params.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // What the penalties look at: the ids seen so far. Kept only when `params` has a penalty.
 class TokenHistory {
@@ -74,6 +74,6 @@ class Sampler {
   std::vector<Candidate> candidates_;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SAMPLING_SAMPLER_H_

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace structattn {
+namespace structattn::engine {
 
 // Filters apply in this order: bias, penalties, temperature, top-k, top-p, min-p.
 struct SamplingParams {
@@ -37,6 +37,6 @@ struct TokenLogprob {
   float logprob;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SAMPLING_SAMPLING_PARAMS_H_

@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "kernels/sampling/summarize_logits.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 absl::StatusOr<ScoredRow> ScoredRow::Make(std::span<const float> logits) {
   const LogitsSummary summary = SummarizeLogits(logits);
@@ -42,4 +42,4 @@ std::vector<TokenLogprob> ScoredRow::Best(int32_t count) const {
   return best;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "server/engine/sampling/sampling_params.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class ScoredRow {
  public:
@@ -33,6 +33,6 @@ class ScoredRow {
   double log_sum_exp_;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SAMPLING_SCORE_LOGITS_H_

@@ -7,7 +7,7 @@
 
 #include "kernels/check.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 std::vector<int32_t> Borders(std::string_view text) {
@@ -102,4 +102,4 @@ std::string TextStream::Finish() {
   return filter_.stopped() ? text : text + filter_.Finish();
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -15,7 +15,7 @@
 #include "server/engine/sampling/sampling_params.h"
 #include "server/model/tokenizer/tokenizer.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // Finds stop strings in a text that arrives in pieces, in time linear in text x patterns
 // (Knuth-Morris-Pratt), and holds back the text that may be the beginning of one.
@@ -68,6 +68,6 @@ class TextStream {
   StopStringFilter filter_;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_SAMPLING_TEXT_STREAM_H_

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/engine/field_error.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // The prompt tokens from which first tokens are predicted.
@@ -87,4 +87,4 @@ void Extend(const Branch& branch, const Generation& generation, Sequence* sequen
   }
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

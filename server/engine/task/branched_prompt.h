@@ -17,7 +17,7 @@
 #include "server/engine/task/sequence.h"
 #include "server/engine/task/task.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class BranchedPrompt {
  public:
@@ -52,6 +52,6 @@ std::vector<Sequence*> ShareOut(size_t count, Sequence* prompt, BlockPool* pool,
 // Appends what comes next of a generation in `branch`: the token picked last, or first the cue.
 void Extend(const Branch& branch, const Generation& generation, Sequence* sequence);
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_BRANCHED_PROMPT_H_

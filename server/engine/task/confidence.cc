@@ -6,7 +6,7 @@
 #include "kernels/check.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 SamplingParams Confidence::At(float temperature, SamplingParams sampling) {
   sampling.temperature = temperature;
@@ -64,4 +64,4 @@ std::vector<FusionMember> Confidence::Members() const {
   return members;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

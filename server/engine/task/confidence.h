@@ -16,7 +16,7 @@
 #include "server/engine/task/generate_request.h"
 #include "server/engine/task/generation.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class Confidence {
  public:
@@ -53,6 +53,6 @@ class Confidence {
   int32_t unfinished_ = 0;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_CONFIDENCE_H_

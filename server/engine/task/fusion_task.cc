@@ -9,7 +9,7 @@
 #include "kernels/check.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 GenerateRequest Checked(GenerateRequest request) {
@@ -188,4 +188,4 @@ void FusionTask::Fail(const absl::Status& status) {
   sink->OnError(status);
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

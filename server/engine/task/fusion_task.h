@@ -20,7 +20,7 @@
 #include "server/engine/task/generation.h"
 #include "server/engine/task/task.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class FusionTask final : public Task {
  public:
@@ -55,6 +55,6 @@ class FusionTask final : public Task {
   std::vector<double> weights_;      // Empty until they are known.
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_FUSION_TASK_H_

@@ -12,7 +12,7 @@
 #include "absl/time/time.h"
 #include "server/engine/sampling/sampling_params.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // A new token of one continuation, or only text that became certain, or its end.
 struct TokenEvent {
@@ -68,6 +68,6 @@ class EventSink {
   virtual void OnError(const absl::Status& status) = 0;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_GENERATE_EVENTS_H_

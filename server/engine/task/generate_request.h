@@ -15,7 +15,7 @@
 #include "server/engine/sampling/fused_distribution.h"
 #include "server/engine/sampling/sampling_params.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // One answer of all branches: each is a member of the fused next-token distribution, and the token
 // that is picked from it goes on in all of them.
@@ -48,6 +48,6 @@ struct GenerateRequest {
   absl::Time deadline = absl::InfiniteFuture();
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_GENERATE_REQUEST_H_

@@ -9,7 +9,7 @@
 #include "kernels/check.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 GenerateRequest WithBranches(GenerateRequest request) {
@@ -193,4 +193,4 @@ void GenerateTask::Fail(const absl::Status& status) {
   sink->OnError(status);
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

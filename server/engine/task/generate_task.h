@@ -16,7 +16,7 @@
 #include "server/engine/task/generation.h"
 #include "server/engine/task/task.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class GenerateTask final : public Task {
  public:
@@ -51,6 +51,6 @@ class GenerateTask final : public Task {
   std::vector<ContinuationEnd> ends_;          // Of those told.
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_GENERATE_TASK_H_

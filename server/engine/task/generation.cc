@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // The prompt tokens that its first prediction sees.
@@ -88,4 +88,4 @@ TokenEvent Generation::End(FinishReason reason) {
   return event;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -14,7 +14,7 @@
 #include "server/engine/task/generate_request.h"
 #include "server/engine/task/sequence.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 // Where a continuation begins.
 struct GenerationStart {
@@ -64,6 +64,6 @@ class Generation {
   std::optional<FinishReason> finish_;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_GENERATION_H_

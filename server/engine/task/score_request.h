@@ -15,7 +15,7 @@
 #include "server/engine/prompt/prompt.h"
 #include "server/engine/sampling/sampling_params.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 struct ScoreRequest {
   std::string request_id;
@@ -69,6 +69,6 @@ inline absl::Status UnscoredError(FinishReason reason) {
              : absl::CancelledError("the request was cancelled");
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_SCORE_REQUEST_H_

@@ -11,7 +11,7 @@
 #include "server/engine/field_error.h"
 #include "server/model/status_macros.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 // Prompt tokens whose logits are wanted.
@@ -175,4 +175,4 @@ void ScoreTask::Fail(const absl::Status& status) {
   sink->OnError(status);
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -14,7 +14,7 @@
 #include "server/engine/task/score_request.h"
 #include "server/engine/task/task.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class ScoreTask final : public Task {
  public:
@@ -41,6 +41,6 @@ class ScoreTask final : public Task {
   int32_t unfinished_ = 0;  // Sequences begun or still to come.
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_SCORE_TASK_H_

@@ -6,7 +6,7 @@
 
 #include "kernels/check.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 Sequence::Sequence(Task* task, Tokens tokens, const CachePolicy& cache, const SequenceModel& model)
     : task_(task),
@@ -63,4 +63,4 @@ std::unique_ptr<Sequence> Sequence::Fork(BlockPool* pool) const {
   return fork;
 }
 
-}  // namespace structattn
+}  // namespace structattn::engine

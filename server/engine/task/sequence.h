@@ -15,7 +15,7 @@
 #include "server/engine/cache/sequence_blocks.h"
 #include "server/model/tokenizer/tokenizer.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 class Task;
 
@@ -86,6 +86,6 @@ class Sequence {
   SequenceBlocks blocks_;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_SEQUENCE_H_

@@ -19,7 +19,7 @@
 #include "server/engine/sampling/sampling_params.h"
 #include "server/engine/task/sequence.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 using Sequences = std::vector<std::unique_ptr<Sequence>>;
 
@@ -99,6 +99,6 @@ class Task {
   bool ended_ = false;
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_SERVER_ENGINE_TASK_TASK_H_

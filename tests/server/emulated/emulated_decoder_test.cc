@@ -36,7 +36,7 @@ constexpr uint64_t kSeed = 20261123;
 ModelConfig LlamaShape() {
   ModelConfig config;
   config.architecture = "llama";
-  config.vocab_size = fake::kVocabulary;
+  config.vocab_size = engine::fake::kVocabulary;
   config.hidden_size = 128;
   config.intermediate_size = 192;
   config.layers = kLayers;
@@ -74,10 +74,10 @@ RuleTable RandomRule(std::mt19937* random, int request) {
 }
 
 // Runs of groups, some of them single tokens; two prompts are long enough for several splits.
-GenerateRequest MakeRequest(std::mt19937* random, int index, bool causal) {
+engine::GenerateRequest MakeRequest(std::mt19937* random, int index, bool causal) {
   const RuleTable own_rule = RandomRule(random, index);
   const RuleTable rule = causal ? RuleTable::Preset(RulePreset::kCausal) : own_rule;
-  GenerateRequest request{
+  engine::GenerateRequest request{
       .request_id = "",
       .prompt = {.token_ids = {},
                  .segments = {},
@@ -105,8 +105,8 @@ GenerateRequest MakeRequest(std::mt19937* random, int index, bool causal) {
   return request;
 }
 
-std::vector<GenerateRequest> MakeRequests(bool causal = false) {
-  std::vector<GenerateRequest> requests;
+std::vector<engine::GenerateRequest> MakeRequests(bool causal = false) {
+  std::vector<engine::GenerateRequest> requests;
   for (int i = 0; i < kRequests; ++i) {
     std::mt19937 random(kSeed + i);
     requests.push_back(MakeRequest(&random, i, causal));
@@ -133,31 +133,32 @@ struct Run {
 };
 
 Outcome Serve(const Run& run) {
-  std::vector<GenerateRequest> requests = MakeRequests(run.causal);
+  std::vector<engine::GenerateRequest> requests = MakeRequests(run.causal);
   std::vector<int32_t> sizes;
-  for (const GenerateRequest& request : requests) sizes.push_back(request.prompt.structure.size());
+  for (const engine::GenerateRequest& request : requests)
+    sizes.push_back(request.prompt.structure.size());
   auto transformer =
       std::make_unique<Transformer>(run.config, run.options, std::make_unique<ThreadPool>(1));
   transformer->Load(RandomCheckpoint(run.config, DType::kBfloat16), {});
   const Transformer* const inner = transformer.get();
   auto forced = std::make_unique<ForcedDecoder>(std::move(transformer), sizes, run.script);
   ForcedDecoder* const outer = forced.get();
-  fake::FakeModel model;
+  engine::fake::FakeModel model;
   model.model->config = run.config;
   model.model->decoder = std::move(forced);
-  KvCache kv = *AllocateKvCache({.layers = run.config.layers,
-                                 .kv_heads = run.config.kv_heads,
-                                 .head_dim = run.config.head_dim,
-                                 .block_size = 16,
-                                 .dtype = run.options.dtype,
-                                 .device = run.options.device,
-                                 .memory_bytes = 3 << 20});
-  std::vector<std::shared_ptr<fake::RecordingSink>> sinks;
+  engine::KvCache kv = *engine::AllocateKvCache({.layers = run.config.layers,
+                                                 .kv_heads = run.config.kv_heads,
+                                                 .head_dim = run.config.head_dim,
+                                                 .block_size = 16,
+                                                 .dtype = run.options.dtype,
+                                                 .device = run.options.device,
+                                                 .memory_bytes = 3 << 20});
+  std::vector<std::shared_ptr<engine::fake::RecordingSink>> sinks;
   {
-    Engine engine(model.model.get(), std::move(kv),
-                  {.max_running_sequences = 6, .max_step_tokens = 48});
-    for (GenerateRequest& request : requests) {
-      sinks.push_back(std::make_shared<fake::RecordingSink>());
+    engine::Engine engine(model.model.get(), std::move(kv),
+                          {.max_running_sequences = 6, .max_step_tokens = 48});
+    for (engine::GenerateRequest& request : requests) {
+      sinks.push_back(std::make_shared<engine::fake::RecordingSink>());
       EXPECT_TRUE(engine.Submit(std::move(request), sinks.back()).ok());
       if (sinks.size() == 1) outer->WaitForFirstStep();
     }

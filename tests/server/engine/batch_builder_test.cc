@@ -9,7 +9,7 @@
 
 #include "tests/server/engine/fakes.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using ::testing::ElementsAre;
@@ -248,4 +248,4 @@ TEST_F(BatchBuilderTest, KeepsNothingOfTheStepBefore) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -11,7 +11,7 @@
 #include "server/engine/field_error.h"
 #include "tests/server/engine/fakes.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using fake::FakeModel;
@@ -299,4 +299,4 @@ TEST_F(EngineTest, ALostDeviceIsReportedOnce) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

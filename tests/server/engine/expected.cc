@@ -10,7 +10,7 @@
 #include "server/engine/sampling/score_logits.h"
 #include "tests/server/engine/fakes.h"
 
-namespace structattn::fake {
+namespace structattn::engine::fake {
 namespace {
 
 // One sequence that goes on behind the prompt, recomputed as a whole for every token.
@@ -156,4 +156,4 @@ ExpectedScores ExpectedScoresOf(const ScoredPrompt& scored) {
   return expected;
 }
 
-}  // namespace structattn::fake
+}  // namespace structattn::engine::fake

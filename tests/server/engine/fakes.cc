@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <utility>
 
-namespace structattn::fake {
+namespace structattn::engine::fake {
 namespace {
 
 constexpr int kHeadDim = 16;
@@ -360,4 +360,4 @@ GenerateRequest RandomRequest(std::mt19937* random, int max_prompt_tokens, int m
   return request;
 }
 
-}  // namespace structattn::fake
+}  // namespace structattn::engine::fake

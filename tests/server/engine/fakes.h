@@ -26,7 +26,7 @@
 #include "server/model/model.h"
 #include "server/model/tokenizer/tokenizer.h"
 
-namespace structattn::fake {
+namespace structattn::engine::fake {
 
 inline constexpr int kVocabulary = 97;
 inline constexpr int kEosId = 96;
@@ -185,6 +185,6 @@ struct ExpectedScores {
 };
 ExpectedScores ExpectedScoresOf(const ScoredPrompt& scored);
 
-}  // namespace structattn::fake
+}  // namespace structattn::engine::fake
 
 #endif  // STRUCTATTN_TESTS_SERVER_ENGINE_FAKES_H_

@@ -16,7 +16,7 @@
 #include "server/engine/task/score_task.h"
 #include "tests/server/engine/fakes.h"
 
-namespace structattn {
+namespace structattn::engine {
 
 inline constexpr int64_t kContext = 4096;
 
@@ -99,6 +99,6 @@ class LoopTest : public ::testing::Test {
   std::mt19937 random_{1};
 };
 
-}  // namespace structattn
+}  // namespace structattn::engine
 
 #endif  // STRUCTATTN_TESTS_SERVER_ENGINE_LOOP_TEST_H_

@@ -12,7 +12,7 @@
 #include "server/engine/field_error.h"
 #include "tests/server/engine/fakes.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using ::testing::ElementsAre;
@@ -159,4 +159,4 @@ TEST(ModelRegistryTest, LoadsFindsAndUnloadsFromManyThreads) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -21,7 +21,7 @@
 #include "tests/server/engine/fakes.h"
 #include "tests/server/model/random_checkpoint.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using fake::Recorded;
@@ -350,4 +350,4 @@ INSTANTIATE_TEST_SUITE_P(Types, SameBitsTest, testing::Values(DType::kFloat32, D
                          [](const auto& type) { return std::string(Name(type.param)); });
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -15,7 +15,7 @@
 #include "kernels/attention/placement.h"
 #include "tests/server/engine/cache/closures.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using closures::Closures;
@@ -347,4 +347,4 @@ TEST(SchedulerTest, DecodesAreNotHeldUpByPrompts) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -9,7 +9,7 @@
 #include "server/engine/task/generate_task.h"
 #include "tests/server/engine/fakes.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using fake::FakeModel;
@@ -354,4 +354,4 @@ TEST_F(ServingLoopTest, TimesAddUp) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

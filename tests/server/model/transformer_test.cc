@@ -113,12 +113,12 @@ class TransformerTest : public testing::TestWithParam<Variant> {
         config, TransformerOptions{.dtype = variant.dtype, .quantization = variant.quantization},
         std::make_unique<ThreadPool>(threads));
     transformer_->Load(checkpoint, {});
-    kv_ = *AllocateKvCache({.layers = config.layers,
-                            .kv_heads = config.kv_heads,
-                            .head_dim = config.head_dim,
-                            .block_size = kBlockSize,
-                            .dtype = variant.dtype,
-                            .memory_bytes = 8 << 20});
+    kv_ = *engine::AllocateKvCache({.layers = config.layers,
+                                    .kv_heads = config.kv_heads,
+                                    .head_dim = config.head_dim,
+                                    .block_size = kBlockSize,
+                                    .dtype = variant.dtype,
+                                    .memory_bytes = 8 << 20});
     const int64_t layer_bytes =
         kv_.capacity_tokens() * config.kv_heads * config.head_dim * ByteSize(variant.dtype);
     for (const KvLayerView& layer : kv_.layers) {  // NaN: what nobody wrote is not used.
@@ -204,7 +204,7 @@ class TransformerTest : public testing::TestWithParam<Variant> {
   static constexpr int kStride = 16;
   const std::vector<int> lengths_ = {13, 21, 9, 30, 6};  // 79 tokens.
   std::unique_ptr<Transformer> transformer_;
-  KvCache kv_;
+  engine::KvCache kv_;
   int32_t next_block_ = 0;
 };
 

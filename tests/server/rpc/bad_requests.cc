@@ -59,7 +59,7 @@ void AddSegmentCases(Cases* cases) {
                       for (auto& segment : *r->mutable_prompt()->mutable_segments()) {
                         segment.mutable_token_ids()->add_ids(1);
                       }
-                      SegmentOf(r, 1)->mutable_token_ids()->add_ids(fake::kVocabulary);
+                      SegmentOf(r, 1)->mutable_token_ids()->add_ids(engine::fake::kVocabulary);
                     },
                     "segments[1].token_ids[1]", "TOKEN_ID_OUT_OF_RANGE", "97 is not in 0..96"});
   cases->push_back({"TextAndIdsMixed",

@@ -88,7 +88,7 @@ std::map<int64_t, BatchAnswer> BatchClient::ReadAll() {
 
 void ExpectAnswers(const BatchAnswer& answer, const v1::GenerateRequest& request) {
   ASSERT_TRUE(answer.error.ok()) << answer.error.error_message();
-  const fake::Expected expected = ExpectedFor(request);
+  const engine::fake::Expected expected = ExpectedFor(request);
   EXPECT_EQ(answer.token_ids, expected.token_ids);
   EXPECT_EQ(answer.text, expected.text);
   EXPECT_EQ(answer.finished.usage().generated_tokens(), static_cast<int>(answer.token_ids.size()));

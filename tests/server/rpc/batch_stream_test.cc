@@ -243,7 +243,7 @@ TEST(GenerateBatch, AFailingModelFailsItsRequestsOnly) {
   BatchClient client(&server);
   v1::GenerateRequest request = GoodRequest();
   for (v1::Segment& segment : *request.mutable_prompt()->mutable_segments()) {
-    segment.mutable_token_ids()->add_ids(fake::kThrowId);
+    segment.mutable_token_ids()->add_ids(engine::fake::kThrowId);
   }
   ASSERT_TRUE(client.Send("broken", request));
   BatchAnswer answer;

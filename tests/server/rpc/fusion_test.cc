@@ -13,8 +13,8 @@ namespace {
 
 using ::testing::ElementsAreArray;
 
-GenerateRequest Decode(const v1::GenerateRequest& request) {
-  fake::FakeModel fake(kTestContextLength);
+engine::GenerateRequest Decode(const v1::GenerateRequest& request) {
+  engine::fake::FakeModel fake(kTestContextLength);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
   auto decoded = DecodeGenerateRequest(request, *fake.model, {});
   EXPECT_TRUE(decoded.ok()) << decoded.status();
@@ -41,8 +41,8 @@ void ExpectFused(const v1::GenerateRequest& request, const StreamResult& result,
       members.emplace_back(token.logprobs().begin(), token.logprobs().end());
     }
   }
-  const fake::Expected expected =
-      fake::ExpectedFusion(Decode(request), kTestContextLength, weights);
+  const engine::fake::Expected expected =
+      engine::fake::ExpectedFusion(Decode(request), kTestContextLength, weights);
   EXPECT_EQ(result.TokenIds(), expected.token_ids);
   EXPECT_EQ(result.Text(), expected.text);
   EXPECT_EQ(logprobs, expected.logprobs);

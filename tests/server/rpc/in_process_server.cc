@@ -17,14 +17,16 @@ absl::StatusOr<std::vector<Token>> ByteTokenizer::Encode(std::span<const TextSeg
   std::vector<Token> tokens;
   for (size_t i = 0; i < segments.size(); ++i) {
     for (char c : segments[i].text) {
-      tokens.push_back({static_cast<unsigned char>(c) % fake::kNanId, static_cast<int32_t>(i)});
+      tokens.push_back(
+          {static_cast<unsigned char>(c) % engine::fake::kNanId, static_cast<int32_t>(i)});
     }
   }
   return tokens;
 }
 
 InProcessServer::InProcessServer(const TestServerOptions& options)
-    : options_(options), registry_([this](const ModelSource& source) { return Load(source); }) {
+    : options_(options),
+      registry_([this](const engine::ModelSource& source) { return Load(source); }) {
   absl::StatusOr<std::unique_ptr<RpcServer>> server = RpcServer::Start(options.rpc, &registry_);
   STRUCTATTN_CHECK(server.ok());
   server_ = *std::move(server);
@@ -46,11 +48,12 @@ InProcessServer::InProcessServer(const TestServerOptions& options)
 
 InProcessServer::~InProcessServer() { server_.reset(); }
 
-absl::StatusOr<std::unique_ptr<ServedModel>> InProcessServer::Load(const ModelSource& source) {
+absl::StatusOr<std::unique_ptr<engine::ServedModel>> InProcessServer::Load(
+    const engine::ModelSource& source) {
   if (source.path.ends_with("bad")) {
     return absl::FailedPreconditionError("model.safetensors: tensor x: shape [1], expected [2]");
   }
-  fake::FakeModel fake(kTestContextLength);
+  engine::fake::FakeModel fake(kTestContextLength);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
   fake.model->digest = "d1";
   fake.model->weight_format = "fake weights";
@@ -63,11 +66,11 @@ absl::StatusOr<std::unique_ptr<ServedModel>> InProcessServer::Load(const ModelSo
     std::lock_guard lock(steps_mutex_);
     ++steps_[name];
   };
-  auto served = std::make_unique<ServedModel>();
+  auto served = std::make_unique<engine::ServedModel>();
   served->name = source.name;
   served->model = std::move(fake.model);
-  served->engine = std::make_unique<Engine>(served->model.get(),
-                                            fake::MakeKvCache(options_.kv_blocks), options_.engine);
+  served->engine = std::make_unique<engine::Engine>(
+      served->model.get(), engine::fake::MakeKvCache(options_.kv_blocks), options_.engine);
   return served;
 }
 
@@ -143,15 +146,16 @@ v1::GenerateRequest GoodRequest(int max_tokens) {
   request.mutable_stopping()->set_max_tokens(max_tokens);
   request.mutable_stopping()->set_ignore_eos(true);
   // Generated tokens must not trip the fake decoder's mines.
-  (*request.mutable_sampling()->mutable_logit_bias())[fake::kThrowId] = -1000.0f;
-  (*request.mutable_sampling()->mutable_logit_bias())[fake::kNanId] = -1000.0f;
+  (*request.mutable_sampling()->mutable_logit_bias())[engine::fake::kThrowId] = -1000.0f;
+  (*request.mutable_sampling()->mutable_logit_bias())[engine::fake::kNanId] = -1000.0f;
   return request;
 }
 
-fake::Expected ExpectedFor(const v1::GenerateRequest& request) {
-  fake::FakeModel fake(kTestContextLength);
+engine::fake::Expected ExpectedFor(const v1::GenerateRequest& request) {
+  engine::fake::FakeModel fake(kTestContextLength);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
-  return fake::ExpectedResult(*DecodeGenerateRequest(request, *fake.model, {}), kTestContextLength);
+  return engine::fake::ExpectedResult(*DecodeGenerateRequest(request, *fake.model, {}),
+                                      kTestContextLength);
 }
 
 std::string StreamResult::Text() const {

@@ -28,7 +28,7 @@ namespace structattn {
 inline constexpr int64_t kTestContextLength = 4096;
 
 // One token per byte; every byte has its id below kNanId.
-class ByteTokenizer final : public fake::FakeTokenizer {
+class ByteTokenizer final : public engine::fake::FakeTokenizer {
  public:
   absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment> segments,
                                             const std::stop_token& stop) const override;
@@ -36,7 +36,7 @@ class ByteTokenizer final : public fake::FakeTokenizer {
 
 struct TestServerOptions {
   std::vector<std::string> models = {"m"};
-  EngineOptions engine = {};
+  engine::EngineOptions engine = {};
   RpcServerOptions rpc = {};
   int32_t kv_blocks = 1024;
   absl::Duration step_time = absl::ZeroDuration();  // Each step of a model takes this long.
@@ -49,7 +49,7 @@ class InProcessServer {
   ~InProcessServer();
 
   RpcServer& server() { return *server_; }
-  ModelRegistry& registry() { return registry_; }
+  engine::ModelRegistry& registry() { return registry_; }
   std::shared_ptr<grpc::Channel> channel() const { return channel_; }
   v1::InferenceService::Stub& inference() { return *inference_; }
   v1::ModelService::Stub& models() { return *models_; }
@@ -65,12 +65,12 @@ class InProcessServer {
   std::string Health(const std::string& name);
 
  private:
-  absl::StatusOr<std::unique_ptr<ServedModel>> Load(const ModelSource& source);
+  absl::StatusOr<std::unique_ptr<engine::ServedModel>> Load(const engine::ModelSource& source);
 
   const TestServerOptions options_;
   std::mutex steps_mutex_;
   std::map<std::string, int64_t> steps_;
-  ModelRegistry registry_;
+  engine::ModelRegistry registry_;
   std::unique_ptr<RpcServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::InferenceService::Stub> inference_;
@@ -92,7 +92,7 @@ ErrorDetails DetailsOf(const grpc::Status& status);
 v1::GenerateRequest GoodRequest(int max_tokens = 8);
 
 // What the fake model must answer, computed without server, engine or cache.
-fake::Expected ExpectedFor(const v1::GenerateRequest& request);
+engine::fake::Expected ExpectedFor(const v1::GenerateRequest& request);
 
 // A whole stream, in order.
 struct StreamResult {

@@ -21,7 +21,7 @@ void ExpectGood(InProcessServer* server, const v1::GenerateRequest& request) {
   const StreamResult result = RunGenerate(server->inference(), request);
   ASSERT_TRUE(result.status.ok()) << result.status.error_message();
   ASSERT_TRUE(result.InOrder());
-  const fake::Expected expected = ExpectedFor(request);
+  const engine::fake::Expected expected = ExpectedFor(request);
   EXPECT_EQ(result.TokenIds(), expected.token_ids);
   EXPECT_EQ(result.Text(), expected.text);
 }
@@ -42,7 +42,7 @@ TEST(Generate, StreamsStartedThenChunksThenFinished) {
   EXPECT_EQ(started.provenance().device(), "cpu");
   EXPECT_EQ(started.provenance().kernel(), "fake");
   EXPECT_EQ(started.provenance().version(), STRUCTATTN_VERSION);
-  const fake::Expected expected = ExpectedFor(request);
+  const engine::fake::Expected expected = ExpectedFor(request);
   EXPECT_EQ(result.TokenIds(), expected.token_ids);
   EXPECT_EQ(result.Text(), expected.text);
   EXPECT_EQ(result.finished().reason(), v1::FINISH_REASON_LENGTH);
@@ -259,7 +259,7 @@ TEST(Generate, AFailingModelIsInternalAndTheServerGoesOn) {
   InProcessServer server;
   v1::GenerateRequest request = GoodRequest();
   for (v1::Segment& segment : *request.mutable_prompt()->mutable_segments()) {
-    segment.mutable_token_ids()->add_ids(fake::kThrowId);
+    segment.mutable_token_ids()->add_ids(engine::fake::kThrowId);
   }
   const StreamResult result = RunGenerate(server.inference(), request);
   EXPECT_EQ(result.status.error_code(), grpc::StatusCode::INTERNAL);
@@ -279,7 +279,7 @@ TEST(Inspect, ShowsTokensGroupsPositionsAndVisibility) {
   EXPECT_EQ(response.tokens(8).segment(), 1);
   EXPECT_EQ(response.tokens(8).group(), 1);
   EXPECT_EQ(response.tokens(8).position(), 8);
-  EXPECT_EQ(response.tokens(8).bytes(), fake::FakeTokenizer().TokenBytes('C'));
+  EXPECT_EQ(response.tokens(8).bytes(), engine::fake::FakeTokenizer().TokenBytes('C'));
   ASSERT_EQ(response.visible_size(), 3);
   EXPECT_THAT(response.visible(0).groups(), ElementsAre(0, 1, 2));
   EXPECT_THAT(response.visible(1).groups(), ElementsAre(1));

@@ -17,21 +17,22 @@ namespace {
 using ::testing::ElementsAreArray;
 
 std::unique_ptr<Model> TestModel() {
-  fake::FakeModel fake(kTestContextLength);
+  engine::fake::FakeModel fake(kTestContextLength);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
   return std::move(fake.model);
 }
 
 // What the definition says of the same request, and what the reply says.
 void ExpectScored(const v1::ScoreRequest& request, const v1::ScoreResponse& response) {
-  ServedModel served{.name = "m", .model = TestModel(), .engine = nullptr};
+  engine::ServedModel served{.name = "m", .model = TestModel(), .engine = nullptr};
   const auto decoded = DecodeScoreRequest(request, served, {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
-  const fake::ExpectedScores expected = fake::ExpectedScoresOf(decoded->request.prompts[0]);
+  const engine::fake::ExpectedScores expected =
+      engine::fake::ExpectedScoresOf(decoded->request.prompts[0]);
   ASSERT_EQ(response.scores_size(), request.continuations_size());
   for (int i = 0; i < response.scores_size(); ++i) {
     const v1::ContinuationScore& score = response.scores(i);
-    const TokenScores& tokens = expected.continuations[i];
+    const engine::TokenScores& tokens = expected.continuations[i];
     EXPECT_EQ(score.tokens().token_ids_size(), score.tokens().logprobs_size());
     EXPECT_THAT(score.tokens().logprobs(), ElementsAreArray(tokens.logprobs));
     EXPECT_THAT(score.tokens().ranks(), ElementsAreArray(tokens.ranks));
@@ -153,12 +154,12 @@ TEST(Generate, StreamsManyContinuationsByIndex) {
   request.mutable_branches(2)->set_branch_cue("say: ");
   const StreamResult result = RunGenerate(server.inference(), request);
   ASSERT_TRUE(result.status.ok()) << result.status.error_message();
-  std::map<int, fake::Recorded> answers;
+  std::map<int, engine::fake::Recorded> answers;
   std::map<int, int> ends;
   for (const v1::GenerateResponse& response : result.responses) {
     if (!response.has_chunk()) continue;
     const v1::Chunk& chunk = response.chunk();
-    fake::Recorded& answer = answers[chunk.index()];
+    engine::fake::Recorded& answer = answers[chunk.index()];
     answer.group = chunk.group();
     answer.text += chunk.text();
     answer.token_ids.insert(answer.token_ids.end(), chunk.token_ids().begin(),
@@ -171,8 +172,8 @@ TEST(Generate, StreamsManyContinuationsByIndex) {
   ASSERT_EQ(result.finished().continuations_size(), 9);
   for (const auto& [index, answer] : answers) {
     SCOPED_TRACE(index);
-    const fake::Expected expected =
-        fake::ExpectedResult(*decoded, kTestContextLength, index / 3, index % 3);
+    const engine::fake::Expected expected =
+        engine::fake::ExpectedResult(*decoded, kTestContextLength, index / 3, index % 3);
     EXPECT_EQ(answer.token_ids, expected.token_ids);
     EXPECT_EQ(answer.text, expected.text);
     EXPECT_EQ(answer.group, request.branches(index / 3).group());

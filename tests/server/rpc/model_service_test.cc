@@ -81,7 +81,7 @@ TEST_F(ModelRootTest, PathsThatLeaveTheRootAreRefused) {
         std::string("sub/up/secret"), base_.string() + "/root/good", std::string("../nowhere")}) {
     const absl::Status status = ResolveBelowRoot(root(), path).status();
     ASSERT_TRUE(absl::IsInvalidArgument(status)) << path << ": " << status;
-    EXPECT_EQ(GetFieldErrorDetail(status)->reason, "PATH_OUTSIDE_MODEL_ROOT") << path;
+    EXPECT_EQ(engine::GetFieldErrorDetail(status)->reason, "PATH_OUTSIDE_MODEL_ROOT") << path;
   }
   for (const std::string& path : {std::string(), std::string("good\0x", 6)}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ResolveBelowRoot(root(), path).status()));
@@ -179,9 +179,9 @@ TEST(ModelService, ListsAndGetsByName) {
   EXPECT_EQ(response.model().name(), "b");
   EXPECT_EQ(response.model().digest(), "d1");
   EXPECT_EQ(response.model().context_length(), kTestContextLength);
-  EXPECT_EQ(response.model().vocabulary_size(), fake::kVocabulary);
+  EXPECT_EQ(response.model().vocabulary_size(), engine::fake::kVocabulary);
   EXPECT_EQ(response.model().parameters(), 7);
-  EXPECT_EQ(response.model().eos_token_ids(0), fake::kEosId);
+  EXPECT_EQ(response.model().eos_token_ids(0), engine::fake::kEosId);
   EXPECT_EQ(response.model().kv_capacity_tokens(), 1024 * 16);
   request.set_name("c");
   grpc::ClientContext context;

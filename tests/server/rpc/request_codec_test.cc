@@ -22,7 +22,7 @@ using ::testing::HasSubstr;
 using ::testing::Pair;
 
 std::unique_ptr<Model> TestModel() {
-  fake::FakeModel fake(kTestContextLength);
+  engine::fake::FakeModel fake(kTestContextLength);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
   return std::move(fake.model);
 }
@@ -36,7 +36,7 @@ TEST_P(BadRequestTest, NamesFieldReasonAndWhatIsAllowed) {
   GetParam().spoil(&request);
   const absl::Status status = DecodeGenerateRequest(request, *model, {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
-  const std::optional<FieldErrorDetail> detail = GetFieldErrorDetail(status);
+  const std::optional<engine::FieldErrorDetail> detail = engine::GetFieldErrorDetail(status);
   ASSERT_TRUE(detail.has_value()) << status;
   EXPECT_EQ(detail->field, GetParam().field);
   EXPECT_EQ(detail->reason, GetParam().reason);
@@ -70,7 +70,8 @@ TEST(DecodeGenerateRequest, FillsEveryField) {
   request.mutable_cache()->set_bypass(true);
   request.mutable_cache()->set_salt(std::string(256, 'x'));
 
-  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *TestModel(), {});
+  const absl::StatusOr<engine::GenerateRequest> decoded =
+      DecodeGenerateRequest(request, *TestModel(), {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->request_id, "r1");
   EXPECT_EQ(decoded->sampling.temperature, 0.5f);
@@ -100,7 +101,8 @@ TEST(DecodeGenerateRequest, DefaultsAreGreedyAnd128Tokens) {
   v1::GenerateRequest request = GoodRequest();
   request.clear_sampling();
   request.clear_stopping();
-  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *TestModel(), {});
+  const absl::StatusOr<engine::GenerateRequest> decoded =
+      DecodeGenerateRequest(request, *TestModel(), {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->sampling.temperature, 0.0f);
   EXPECT_EQ(decoded->sampling.top_p, 1.0f);
@@ -112,11 +114,12 @@ TEST(DecodeGenerateRequest, DefaultsAreGreedyAnd128Tokens) {
 }
 
 TEST(DecodeGenerateRequest, TheDefaultOfMaxTokensFitsASmallContext) {
-  fake::FakeModel fake(40);
+  engine::fake::FakeModel fake(40);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
   v1::GenerateRequest request = GoodRequest();
   request.clear_stopping();
-  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *fake.model, {});
+  const absl::StatusOr<engine::GenerateRequest> decoded =
+      DecodeGenerateRequest(request, *fake.model, {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->stopping.max_tokens, 40);
 }
@@ -124,7 +127,8 @@ TEST(DecodeGenerateRequest, TheDefaultOfMaxTokensFitsASmallContext) {
 TEST(DecodeGenerateRequest, MaxTokensBeyondTheContextAreCutToIt) {
   v1::GenerateRequest request = GoodRequest();
   request.mutable_stopping()->set_max_tokens(std::numeric_limits<int32_t>::max());
-  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *TestModel(), {});
+  const absl::StatusOr<engine::GenerateRequest> decoded =
+      DecodeGenerateRequest(request, *TestModel(), {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->stopping.max_tokens, TestModel()->config.context_length);
 }
@@ -159,7 +163,8 @@ TEST(DecodeSampling, DrawsASeedOnlyWhenItMatters) {
 TEST(DecodePrompt, RepeatedParaphraseIndexIsOneGroup) {
   v1::GenerateRequest request = GoodRequest();
   request.mutable_prompt()->mutable_segments(2)->set_paraphrase_index(0);
-  const absl::StatusOr<GenerateRequest> decoded = DecodeGenerateRequest(request, *TestModel(), {});
+  const absl::StatusOr<engine::GenerateRequest> decoded =
+      DecodeGenerateRequest(request, *TestModel(), {});
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->prompt.structure.used_groups(), 0b11u);
 }
@@ -169,13 +174,13 @@ TEST(DecodePrompt, EnumsBecomeTheirNamesakes) {
   prompt.mutable_rule()->set_preset(v1::RULE_PRESET_ISOLATED);
   prompt.set_positions(v1::POSITION_POLICY_ALIGNED);
   prompt.set_tokenization(v1::TOKENIZATION_PER_SEGMENT);
-  const absl::StatusOr<Prompt> decoded = DecodePrompt(prompt);
+  const absl::StatusOr<engine::Prompt> decoded = DecodePrompt(prompt);
   ASSERT_TRUE(decoded.ok());
   EXPECT_EQ(std::get<RulePreset>(decoded->rule), RulePreset::kIsolated);
   EXPECT_EQ(decoded->positions, PositionPolicy::kAligned);
-  EXPECT_EQ(decoded->tokenization, Tokenization::kPerSegment);
-  EXPECT_EQ(decoded->segments[0].type, SegmentType::kInstruction);
-  EXPECT_EQ(decoded->segments[3].type, SegmentType::kAnswerCue);
+  EXPECT_EQ(decoded->tokenization, engine::Tokenization::kPerSegment);
+  EXPECT_EQ(decoded->segments[0].type, engine::SegmentType::kInstruction);
+  EXPECT_EQ(decoded->segments[3].type, engine::SegmentType::kAnswerCue);
 }
 
 TEST(IsModelName, TakesItsAlphabetAndLength) {

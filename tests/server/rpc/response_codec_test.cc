@@ -30,9 +30,10 @@ TEST(AppendToken, MergesEventsInOrder) {
 TEST(EncodeFinished, EveryReasonHasItsOwnCodeAndName) {
   std::set<int> codes;
   std::set<std::string> names;
-  for (FinishReason reason :
-       {FinishReason::kStop, FinishReason::kStopToken, FinishReason::kStopString,
-        FinishReason::kLength, FinishReason::kCancelled, FinishReason::kDeadline}) {
+  for (engine::FinishReason reason :
+       {engine::FinishReason::kStop, engine::FinishReason::kStopToken,
+        engine::FinishReason::kStopString, engine::FinishReason::kLength,
+        engine::FinishReason::kCancelled, engine::FinishReason::kDeadline}) {
     const v1::Finished finished = EncodeFinished({.reason = reason,
                                                   .prompt_tokens = 3,
                                                   .cached_tokens = 2,

@@ -35,10 +35,10 @@ v1::ScoreRequest GoodScore() {
   return request;
 }
 
-std::unique_ptr<ServedModel> TestServed() {
-  fake::FakeModel fake(kTestContextLength);
+std::unique_ptr<engine::ServedModel> TestServed() {
+  engine::fake::FakeModel fake(kTestContextLength);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
-  auto served = std::make_unique<ServedModel>();
+  auto served = std::make_unique<engine::ServedModel>();
   served->name = "m";
   served->model = std::move(fake.model);
   return served;
@@ -60,7 +60,7 @@ TEST_P(BadScoreTest, NamesFieldReasonAndWhatIsAllowed) {
   GetParam().spoil(&request);
   const absl::Status status = DecodeScoreRequest(request, *served, {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
-  const std::optional<FieldErrorDetail> detail = GetFieldErrorDetail(status);
+  const std::optional<engine::FieldErrorDetail> detail = engine::GetFieldErrorDetail(status);
   ASSERT_TRUE(detail.has_value()) << status;
   EXPECT_EQ(detail->field, GetParam().field);
   EXPECT_EQ(detail->reason, GetParam().reason);
@@ -178,8 +178,8 @@ TEST(DecodeScoreRollingRequest, ChecksTextAndWindow) {
   const auto served = TestServed();
   v1::ScoreRollingRequest request;
   const auto field_of = [&] {
-    return GetFieldErrorDetail(DecodeScoreRollingRequest(request, *served, {}).status())
-        .value_or(FieldErrorDetail())
+    return engine::GetFieldErrorDetail(DecodeScoreRollingRequest(request, *served, {}).status())
+        .value_or(engine::FieldErrorDetail())
         .field;
   };
   EXPECT_EQ(field_of(), "text");

@@ -24,7 +24,7 @@ TEST(RpcServer, ASecondServerOnThePortFailsLoudly) {
   RpcServerOptions options;
   options.port = std::stoi(address.substr(address.rfind(':') + 1));
   EXPECT_NE(options.port, 0);
-  ModelRegistry registry(nullptr);
+  engine::ModelRegistry registry(nullptr);
   const absl::Status status = RpcServer::Start(options, &registry).status();
   EXPECT_TRUE(absl::IsAlreadyExists(status)) << status;
   EXPECT_NE(status.message().find(address), absl::string_view::npos) << status;
@@ -32,7 +32,7 @@ TEST(RpcServer, ASecondServerOnThePortFailsLoudly) {
 }
 
 TEST(RpcServer, AnAddressOfSomebodyElseIsNotATakenPort) {
-  ModelRegistry registry(nullptr);
+  engine::ModelRegistry registry(nullptr);
   RpcServerOptions options;
   options.host = "192.0.2.1";  // TEST-NET-1, never a local address.
   const absl::Status status = RpcServer::Start(options, &registry).status();

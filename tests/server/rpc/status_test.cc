@@ -25,7 +25,7 @@ TEST(ToGrpcStatus, KeepsEveryCode) {
 
 TEST(ToGrpcStatus, NamesFieldAndReason) {
   const grpc::Status status =
-      ToGrpcStatus(InvalidField("segments[3].type", "SOME_REASON", "7 is not allowed"));
+      ToGrpcStatus(engine::InvalidField("segments[3].type", "SOME_REASON", "7 is not allowed"));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   const ErrorDetails details = DetailsOf(status);
   EXPECT_EQ(details.field, "segments[3].type");
@@ -37,7 +37,7 @@ TEST(ToGrpcStatus, NamesFieldAndReason) {
 TEST(ToGrpcStatus, AsksForARetryOnlyWhenItCanHelp) {
   const auto exhausted = [](const std::string& field) {
     return DetailsOf(ToGrpcStatus(
-        FieldError(absl::StatusCode::kResourceExhausted, {field, "QUEUE_FULL"}, "full")));
+        engine::FieldError(absl::StatusCode::kResourceExhausted, {field, "QUEUE_FULL"}, "full")));
   };
   EXPECT_TRUE(exhausted("").has_retry);
   EXPECT_EQ(exhausted("").reason, "QUEUE_FULL");
@@ -49,7 +49,7 @@ TEST(ToGrpcStatus, AsksForARetryOnlyWhenItCanHelp) {
 TEST(ToGrpcStatus, FitsIntoTrailersWhateverTheMessageHolds) {
   std::string message = "tensor \xff\xfe\n \xc3\xa9 ";
   message.append(100'000, 'x');
-  const grpc::Status status = ToGrpcStatus(InvalidField("path", "R", message));
+  const grpc::Status status = ToGrpcStatus(engine::InvalidField("path", "R", message));
   EXPECT_LT(status.error_message().size() + status.error_details().size(), 4096u);
   EXPECT_EQ(status.error_message().substr(0, 20), "path: tensor ??? ? x");
   EXPECT_EQ(DetailsOf(status).reason, "R");

@@ -11,7 +11,7 @@
 
 #include "tests/server/engine/cache/closures.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using closures::Closures;
@@ -176,4 +176,4 @@ TEST(BlockKeysTest, EqualKeysMeanEqualClosures) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -11,7 +11,7 @@
 #include <random>
 #include <vector>
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 BlockKey KeyOf(int number) {
@@ -182,4 +182,4 @@ TEST(BlockPoolDeathTest, RefusesToFreeTwiceToGiveWhatIsNotThereAndToPublishTwice
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -12,7 +12,7 @@
 
 #include "server/engine/cache/block_keys.h"
 
-namespace structattn::closures {
+namespace structattn::engine::closures {
 
 struct Tokens {
   Structure structure;
@@ -56,6 +56,6 @@ class Closures {
   std::map<std::vector<int>, int> numbers_;
 };
 
-}  // namespace structattn::closures
+}  // namespace structattn::engine::closures
 
 #endif  // STRUCTATTN_TESTS_SERVER_ENGINE_CACHE_CLOSURES_H_

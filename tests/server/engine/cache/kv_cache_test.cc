@@ -8,7 +8,7 @@
 #include <fstream>
 #include <limits>
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 constexpr int64_t kBlockBytes = 2 * 3 * 4 * 32 * 16 * 2;  // Keys and values of the shape below.
@@ -92,4 +92,4 @@ TEST(KvCacheTest, ResidentMemoryDoesNotGrowBeforeUse) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

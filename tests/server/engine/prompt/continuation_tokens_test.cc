@@ -15,7 +15,7 @@
 #include "server/engine/prompt/branches.h"
 #include "tests/server/engine/fakes.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using ::testing::ElementsAre;
@@ -185,4 +185,4 @@ TEST(CutIntoWindows, HoldsEveryTokenOnceWithAsMuchBeforeItAsThereIsRoom) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -13,7 +13,7 @@
 #include "server/engine/field_error.h"
 #include "tests/server/engine/fakes.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using testing::ElementsAre;
@@ -176,4 +176,4 @@ TEST(OwnPrompts, CountAgainstTheContextOneByOne) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -10,7 +10,7 @@
 
 #include "server/engine/field_error.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using testing::ElementsAre;
@@ -304,4 +304,4 @@ INSTANTIATE_TEST_SUITE_P(GroupsAndLimits, PromptRefusalTest,
                          testing::ValuesIn(GroupAndLimitRefusalCases()), kNameOfCase);
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -10,7 +10,7 @@
 #include <random>
 #include <vector>
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using Rows = std::vector<std::vector<float>>;
@@ -147,4 +147,4 @@ TEST(FusedDistribution, GivesEachMembersOwnLogprobAndBeginsAnew) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <set>
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using Words = std::array<uint32_t, 4>;
@@ -41,4 +41,4 @@ TEST(PhiloxTest, DrawsAreUniformAndDifferInEveryPartOfTheirName) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -11,7 +11,7 @@
 #include <numeric>
 #include <random>
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 std::vector<float> RandomLogits(std::mt19937* random, int size, float spread) {
@@ -299,4 +299,4 @@ TEST(SamplerTest, ExtremeParametersStayDefined) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

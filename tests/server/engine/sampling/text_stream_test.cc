@@ -10,7 +10,7 @@
 
 #include "tests/server/engine/fakes.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using fake::PieceDecoder;
@@ -135,4 +135,4 @@ TEST(TextStreamTest, FinishAddsNothingAfterAStopString) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

@@ -9,7 +9,7 @@
 #include "tests/server/engine/fakes.h"
 #include "tests/server/engine/loop_test.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using fake::Recorded;
@@ -349,4 +349,4 @@ TEST_F(ContinuationsTest, ContinuationsWithoutRoomInTheContextEndAtOnce) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine

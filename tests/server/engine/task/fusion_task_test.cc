@@ -9,7 +9,7 @@
 #include "tests/server/engine/fakes.h"
 #include "tests/server/engine/loop_test.h"
 
-namespace structattn {
+namespace structattn::engine {
 namespace {
 
 using fake::Expected;
@@ -275,4 +275,4 @@ TEST_F(FusionTaskTest, EndsOnceWhenCancelledOrBrokenOrWithoutRoom) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::engine
