@@ -102,7 +102,7 @@ class StepBench {
     std::printf(
         "{\"weight_bytes\": %lld, \"weights\": \"%s\", \"kernel\": \"%s\", "
         "\"threads\": %d}\n",
-        static_cast<long long>(WeightBytes()), served_->model->quantization.c_str(),
+        static_cast<long long>(WeightBytes()), served_->model->weight_format.c_str(),
         served_->model->kernel.c_str(), pool_.threads());
   }
 
