@@ -1,6 +1,7 @@
 """Each check of this folder passes on the project, and finds every fault planted in a small tree."""
 
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import check_banned_words
 import check_budgets
 import check_includes
+import check_released_proto
 import check_words
 
 CHECKS = [check_includes, check_words, check_budgets]
@@ -139,3 +141,42 @@ def test_finds_twins():
 def test_p95_leaves_one_in_twenty():
     assert check_budgets.percentile(list(range(1, 21)), 0.95) == 19
     assert check_budgets.percentile([7], 0.95) == 7
+
+
+@pytest.fixture
+def proto_repository(root, plant):
+    """A repository whose proto/ is the project's, committed; returns git(...), to be run in it."""
+    repository = plant(".gitignore", "")
+    shutil.copytree(root / "proto", repository / "proto")
+
+    def git(*arguments: str) -> pathlib.Path:
+        subprocess.run(["git", "-c", "user.name=Test", "-c", "user.email=test@example.com",
+                        *arguments], cwd=repository, check=True)
+        return repository
+
+    git("add", "-A")
+    git("commit", "-q", "-m", "proto: first")
+    return git
+
+
+def rename_field(repository: pathlib.Path) -> None:
+    path = repository / "proto/structattn/v1/types.proto"
+    renamed = path.read_text().replace("int32 prompt_tokens =", "int32 tokens_of_prompt =")
+    assert renamed != path.read_text()
+    path.write_text(renamed)
+
+
+def test_before_the_first_release_nothing_breaks(proto_repository):
+    rename_field(proto_repository("status"))
+    assert check_released_proto.violations(proto_repository("status")) == []
+
+
+def test_finds_what_breaks_clients_of_the_last_release(proto_repository):
+    repository = proto_repository("tag", "v0.1.0")
+    assert check_released_proto.violations(repository) == []
+    rename_field(repository)
+    proto_repository("commit", "-q", "-a", "-m", "proto: rename")
+    found = check_released_proto.violations(repository)
+    assert found and "types.proto" in found[0] and "tokens_of_prompt" in found[0]
+    proto_repository("tag", "v0.2.0")
+    assert check_released_proto.violations(repository) == []
