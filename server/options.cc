@@ -13,7 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda_ops.h"
+#include "kernels/cuda/ops.h"
 #include "server/model/status_macros.h"
 #include "server/rpc/request_codec.h"
 

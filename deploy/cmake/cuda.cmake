@@ -1,5 +1,5 @@
 # The CUDA language, where nvcc is found and STRUCTATTN_CUDA is on. Sets STRUCTATTN_HAVE_CUDA, by which
-# kernels/CMakeLists.txt takes its *.cu files or, without CUDA, no_cuda.cc. No preprocessor symbol
+# kernels/CMakeLists.txt takes its *.cu files or, without CUDA, cuda/no_cuda.cc. No preprocessor symbol
 # follows from it, and no target needs a GPU to build or to start.
 
 set(STRUCTATTN_HAVE_CUDA OFF)

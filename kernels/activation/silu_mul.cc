@@ -2,7 +2,7 @@
 // Called by server/model. Computes nothing itself.
 #include "kernels/activation/silu_mul.h"
 
-#include "kernels/cuda_ops.h"
+#include "kernels/cuda/ops.h"
 
 namespace structattn {
 

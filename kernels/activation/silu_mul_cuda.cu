@@ -1,4 +1,5 @@
 // silu(gate) * up on CUDA: four elements a thread, each read and written once.
+#include "kernels/activation/silu_mul.h"
 #include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/vector.cuh"
 

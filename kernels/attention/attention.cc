@@ -5,7 +5,7 @@
 
 #include "kernels/attention/attention_cpu.h"
 #include "kernels/check.h"
-#include "kernels/cuda_ops.h"
+#include "kernels/cuda/ops.h"
 
 namespace structattn {
 

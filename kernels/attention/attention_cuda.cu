@@ -2,6 +2,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/attention/attention.h"
 #include "kernels/attention/flash_attention.cuh"
 #include "kernels/attention/merge_splits.cuh"
 #include "kernels/attention/row_attention.cuh"

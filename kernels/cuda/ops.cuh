@@ -4,7 +4,7 @@
 #define STRUCTATTN_KERNELS_CUDA_OPS_CUH_
 
 #include "kernels/cuda/device.cuh"
-#include "kernels/cuda_ops.h"
+#include "kernels/cuda/ops.h"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 

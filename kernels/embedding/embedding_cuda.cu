@@ -1,6 +1,7 @@
 // Embedding gather on CUDA: four elements a thread.
 #include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/embedding/embedding.h"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {

@@ -2,7 +2,7 @@
 // Called by server/model, never for the CPU, which packs its own weights. Computes nothing itself.
 #include "kernels/linear/int8_linear.h"
 
-#include "kernels/cuda_ops.h"
+#include "kernels/cuda/ops.h"
 
 namespace structattn {
 

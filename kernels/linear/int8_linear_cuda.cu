@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/ops.cuh"
 #include "kernels/linear/int8_linear.cuh"
+#include "kernels/linear/int8_linear.h"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {

@@ -2,7 +2,7 @@
 // Called by server/model. Computes nothing itself.
 #include "kernels/norm/rms_norm.h"
 
-#include "kernels/cuda_ops.h"
+#include "kernels/cuda/ops.h"
 
 namespace structattn {
 

@@ -3,6 +3,7 @@
 #include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/norm/rms_norm.h"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/rope/rope_kv_write.h"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {

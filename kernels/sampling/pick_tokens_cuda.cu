@@ -3,6 +3,7 @@
 #include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/sampling/pick_tokens.h"
 #include "kernels/sampling/token_draw.cuh"
 #include "kernels/sampling/token_order.cuh"
 

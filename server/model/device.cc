@@ -9,8 +9,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/ops.h"
 #include "kernels/cuda/runtime.h"
-#include "kernels/cuda_ops.h"
 #include "server/model/status_macros.h"
 
 namespace structattn {

@@ -16,7 +16,14 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/cuda_ops.h"
+#include "kernels/activation/silu_mul.h"
+#include "kernels/attention/attention.h"
+#include "kernels/cuda/ops.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/linear/int8_linear.h"
+#include "kernels/norm/rms_norm.h"
+#include "kernels/rope/rope_kv_write.h"
+#include "kernels/sampling/pick_tokens.h"
 #include "tests/simt/simt.h"
 
 namespace structattn {

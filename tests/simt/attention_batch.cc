@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "kernels/attention/flash_attention.cuh"
-#include "kernels/cuda_ops.h"
+#include "kernels/cuda/ops.h"
 #include "tests/kernels/typed_buffer.h"
 
 namespace structattn {

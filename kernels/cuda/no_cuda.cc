@@ -1,7 +1,7 @@
-// Stands in for cuda/ops.cu and cuda/runtime.cu in a build without a CUDA compiler.
+// Stands in for ops.cu and runtime.cu in a build without a CUDA compiler.
 #include "kernels/check.h"
+#include "kernels/cuda/ops.h"
 #include "kernels/cuda/runtime.h"
-#include "kernels/cuda_ops.h"
 
 namespace structattn {
 

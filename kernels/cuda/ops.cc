@@ -1,5 +1,5 @@
 // Finds the table of CUDA ops that this program was linked with.
-#include "kernels/cuda_ops.h"
+#include "kernels/cuda/ops.h"
 
 #include "kernels/check.h"
 
