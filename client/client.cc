@@ -12,7 +12,7 @@ namespace {
 // A prompt echoed with token ids, groups and positions can be larger than gRPC's default of 4 MiB.
 constexpr int kMaxReceiveBytes = 64 << 20;
 
-// A server whose host has vanished is noticed within a minute, not never.
+// Without keepalive, a server whose host has vanished would never be noticed; with it, in a minute.
 constexpr int kKeepaliveMs = 30'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 
@@ -27,12 +27,12 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  // A proxy of the environment cannot reach this machine's own addresses.
+  // A proxy that the environment names cannot reach this machine's own addresses.
   if (IsLoopback(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
-// More continuations than any request may have: an index from there on is not to be believed.
+// No request has as many continuations, so an index from here on is an error of the server.
 constexpr int32_t kMaxContinuations = 1 << 16;
 
 }  // namespace

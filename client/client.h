@@ -1,5 +1,5 @@
 // The C++ client library of structattn.v1: a thin face over the generated stubs.
-// Used by the command line and by programs that link it. Thread-safe; holds one channel.
+// It is thread-safe, holds one channel, and checks nothing that the server checks.
 #ifndef STRUCTATTN_CLIENT_CLIENT_H_
 #define STRUCTATTN_CLIENT_CLIENT_H_
 
@@ -18,7 +18,7 @@
 
 namespace structattn::client {
 
-// What the google.rpc details of a refused call say; empty fields when they say nothing.
+// What the google.rpc details of a refused call say; what they do not say is empty.
 struct ErrorDetail {
   std::string field;   // "segments[3].paraphrase_index"
   std::string reason;  // "PARAPHRASE_INDEX_OUT_OF_RANGE"
@@ -40,7 +40,7 @@ struct Continued {
   std::vector<v1::MemberLogprobs> member_logprobs;  // One per token id with fusion.
 };
 
-// A whole answer.
+// A whole answer to one request.
 struct Generation {
   v1::Started started;
   v1::Finished finished;
@@ -55,25 +55,26 @@ struct BatchAnswer {
   v1::ScoreResponse scores;
 };
 
-// Where the requests of a stream come from, and where their answers go.
+// The source of a stream's requests and the sink of their answers.
 struct BatchHandler {
-  // The next message, generate or score, each with a request_id of its own; nothing at the end.
-  // Called on a thread of its own, ahead of the answers by as much as the connection holds.
+  // Gives the next message, generate or score, with a request_id of its own; nothing at the end. It
+  // runs on a thread of its own, ahead of the answers by as much as the connection holds.
   std::function<std::optional<v1::GenerateBatchRequest>()> next;
-  // The answer to the n-th request, counted from 0; once at most. On the caller's thread.
+  // Takes the answer to the n-th request, counted from 0, once at most. It runs on the caller's
+  // thread.
   std::function<void(size_t n, const grpc::Status& status, const BatchAnswer& answer)> on_answer;
 };
 
 class Client {
  public:
-  // `address` is HOST:PORT. Connects lazily; the first call fails with UNAVAILABLE when nobody
+  // `address` is HOST:PORT. It connects lazily; the first call fails with UNAVAILABLE when nothing
   // answers.
   explicit Client(const std::string& address);
 
   // A request with more bytes would end a stream: the server takes messages of 16 MiB.
   static constexpr size_t kMaxRequestBytes = (size_t{16} << 20) - 64;
 
-  // Hears each chunk as it arrives; may be empty.
+  // Gets each chunk as it arrives; may be empty.
   using OnChunk = std::function<void(const v1::Chunk&)>;
 
   // Runs a request to its end. `context` may be cancelled from another thread (TryCancel).

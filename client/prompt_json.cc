@@ -8,7 +8,7 @@
 namespace structattn::client {
 namespace {
 
-// JSON this deep is no prompt; the parser would recurse on it.
+// JSON that is nested deeper is no prompt, and the parser would recurse on it.
 constexpr int kMaxDepth = 16;
 
 template <typename Enum>
@@ -141,7 +141,7 @@ void ParseRule(const Json& value, v1::Rule* rule) {
   }
 }
 
-// Each a text, or an array of token ids.
+// An entry is a text or an array of token ids.
 std::vector<v1::Continuation> ParseContinuations(const Json& value) {
   std::vector<v1::Continuation> continuations;
   GetArray(value, "continuations");
@@ -170,7 +170,7 @@ Json ParseText(std::string_view text) {
     return Json::parse(text, bounded);
   } catch (const Json::parse_error& error) {
     throw PromptError("", "not JSON: byte " + std::to_string(error.byte));
-  } catch (const Json::exception&) {  // A number that no double holds.
+  } catch (const Json::exception&) {  // The text has a number that no double holds.
     throw PromptError("", "not JSON: a number is out of range");
   }
 }

@@ -1,6 +1,6 @@
-// The JSON form of a prompt (one object a file, or one a line of JSONL) to proto.
-// Used by the command line. Refuses unknown fields and wrong types by their path; everything about
-// meaning (ranges, rules) is left to the server, so that there is one judge.
+// Turns the JSON form of a prompt (one object in a file, or one in a line of JSONL) into proto.
+// It refuses unknown fields and wrong types by their path. Everything about meaning (ranges, rules)
+// is left to the server, so that there is one judge.
 #ifndef STRUCTATTN_CLIENT_PROMPT_JSON_H_
 #define STRUCTATTN_CLIENT_PROMPT_JSON_H_
 
@@ -27,19 +27,21 @@ class PromptError : public std::runtime_error {
   std::string field_;
 };
 
-// A prompt with what travels beside it.
+// A prompt, and what comes with it in a file but is not part of it.
 struct PromptInput {
   Json id;       // As given; null when missing.
   Json answers;  // Passed through to the result; null when missing.
   v1::Prompt prompt;
-  std::vector<v1::Continuation> continuations = {};  // For `score`; others pass them over.
+  std::vector<v1::Continuation> continuations =
+      {};  // `score` needs them; the other commands ignore them.
 };
 
 // Fills what the JSON names; `defaults` holds the rule, positions and tokenization of the flags.
 // Throws PromptError.
 PromptInput ParsePrompt(std::string_view text, const v1::Prompt& defaults);
 
-// "anchored" -> RULE_PRESET_ANCHORED and so on; throw PromptError with the allowed words.
+// They turn "anchored" into RULE_PRESET_ANCHORED and so on, and throw PromptError with the allowed
+// words.
 v1::RulePreset ParseRulePreset(const std::string& word, const std::string& field);
 v1::PositionPolicy ParsePositions(const std::string& word, const std::string& field);
 v1::Tokenization ParseTokenization(const std::string& word, const std::string& field);

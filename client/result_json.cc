@@ -68,7 +68,7 @@ Json ContinuedJson(const Continued& continued) {
   return json;
 }
 
-// What the members of a fusion were worth, and what each thought of every token.
+// Every member's weight, and its log-probability of every token.
 Json FusionJson(const Generation& generation) {
   Json members = Json::array();
   for (const v1::FusionMember& member : generation.finished.fusion_members()) {

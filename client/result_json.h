@@ -1,5 +1,5 @@
-// Answers of the server as the JSON objects that the command line prints.
-// One function per kind of answer; field names are the outside contract.
+// The server's answers as the JSON objects that the command line prints, one function for each
+// kind. Scripts depend on the names of the fields. It only converts: it asks no server.
 #ifndef STRUCTATTN_CLIENT_RESULT_JSON_H_
 #define STRUCTATTN_CLIENT_RESULT_JSON_H_
 

@@ -1,5 +1,5 @@
-// The subcommands. Each adds itself to the CLI11 app and leaves its exit code in *exit_code when it
-// was the one called. main.cc calls all five; they know nothing of each other.
+// The subcommands. Each adds itself to the CLI11 app and, when it is the one that is given, leaves
+// its exit code in the session. They know nothing of each other.
 #ifndef STRUCTATTN_CLIENT_CLI_COMMANDS_H_
 #define STRUCTATTN_CLIENT_CLI_COMMANDS_H_
 
@@ -11,7 +11,7 @@
 
 namespace structattn::client {
 
-// What every command works with; outlives the app.
+// What every command works with. It must outlive the app.
 struct Session {
   CommonOptions options;
   Interrupt interrupt;

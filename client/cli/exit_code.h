@@ -1,4 +1,4 @@
-// The exit codes of the command line; part of its outside contract.
+// The exit codes of the command line. Scripts depend on them: a number never changes its meaning.
 #ifndef STRUCTATTN_CLIENT_CLI_EXIT_CODE_H_
 #define STRUCTATTN_CLIENT_CLI_EXIT_CODE_H_
 

@@ -1,5 +1,4 @@
-// Reading prompts from files and telling people what went wrong with them.
-// Used by the subcommands.
+// Reads prompts from files and reports on stderr what is wrong with one. It asks no server.
 #ifndef STRUCTATTN_CLIENT_CLI_FILES_H_
 #define STRUCTATTN_CLIENT_CLI_FILES_H_
 

@@ -1,4 +1,4 @@
-// `structattn generate`: one prompt, its answer streamed to the terminal, a pipe, or as JSON.
+// `structattn generate`: answers one prompt and streams the text, or prints it as JSON.
 #include <unistd.h>
 
 #include <cstdio>
@@ -21,7 +21,7 @@ struct GenerateOptions {
   std::string answer_cue;
 };
 
-// A prompt from the ad hoc flags. Pieces are joined by a line break, so that what people type
+// A prompt from the ad hoc flags. A line break ends every piece but the cue, so that what is typed
 // reads like a prompt.
 PromptInput AdHocPrompt(const GenerateOptions& options) {
   PromptInput input{
@@ -60,7 +60,7 @@ void PrintPiece(const v1::Chunk& chunk) {
   std::fflush(stdout);
 }
 
-// Each below a line that says which it is.
+// Prints each continuation below a line that says which one it is.
 void PrintAll(const v1::GenerateRequest& request, const Generation& generation) {
   const int samples = request.has_n() ? request.n() : 1;
   for (size_t i = 0; i < generation.continuations.size(); ++i) {
@@ -71,8 +71,7 @@ void PrintAll(const v1::GenerateRequest& request, const Generation& generation) 
   }
 }
 
-// On a terminal, a line for each member of a fusion: its weight, and how likely it thought the
-// whole answer.
+// Prints, on a terminal only, each member's weight and its log-probability of the whole answer.
 void PrintMembers(const Generation& generation) {
   if (!isatty(STDERR_FILENO)) return;
   const auto& members = generation.finished.fusion_members();
@@ -86,7 +85,7 @@ void PrintMembers(const Generation& generation) {
   }
 }
 
-// On a terminal, one line on stderr about what was streamed on stdout.
+// Prints, on a terminal only, one line on stderr about what was streamed on stdout.
 void PrintSummary(const Generation& generation) {
   if (!isatty(STDERR_FILENO)) return;
   const v1::Usage& usage = generation.finished.usage();

@@ -17,7 +17,7 @@ Interrupt::Interrupt() {
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  // Lives as long as the process: nothing joins it.
+  // The thread lives as long as the process, so nothing joins it.
   std::thread([this, signals] {
     int signal = 0;
     sigwait(&signals, &signal);
@@ -28,20 +28,20 @@ Interrupt::Interrupt() {
 }
 
 void Interrupt::Raise() {
-  const std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   raised_ = true;
   for (grpc::ClientContext* context : contexts_) context->TryCancel();
 }
 
 Interrupt::Guard::Guard(Interrupt& interrupt, grpc::ClientContext& context)
     : interrupt_(interrupt), context_(context) {
-  const std::lock_guard lock(interrupt_.mutex_);
+  const absl::MutexLock lock(&interrupt_.mutex_);
   interrupt_.contexts_.insert(&context_);
   if (interrupt_.raised_) context_.TryCancel();
 }
 
 Interrupt::Guard::~Guard() {
-  const std::lock_guard lock(interrupt_.mutex_);
+  const absl::MutexLock lock(&interrupt_.mutex_);
   interrupt_.contexts_.erase(&context_);
 }
 

@@ -1,20 +1,22 @@
-// Ctrl-C: cancels the calls in flight, so that the server stops working for nobody.
-// One Interrupt lives in main; the commands register each call with it.
+// Turns Ctrl-C into a cancel of the calls in flight, so that the server stops computing an answer
+// that is not read. It decides no exit code but that of a second signal.
 #ifndef STRUCTATTN_CLIENT_CLI_INTERRUPT_H_
 #define STRUCTATTN_CLIENT_CLI_INTERRUPT_H_
 
 #include <grpcpp/client_context.h>
 
 #include <atomic>
-#include <mutex>
 #include <set>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 
 namespace structattn::client {
 
 class Interrupt {
  public:
   // Blocks SIGINT and SIGTERM in this thread and those started later, and waits for them in a
-  // thread of its own. Call before any other thread starts.
+  // thread of its own. It must be made before any other thread starts.
   Interrupt();
 
   bool raised() const { return raised_; }
@@ -36,8 +38,8 @@ class Interrupt {
   void Raise();
 
   std::atomic<bool> raised_{false};
-  std::mutex mutex_;
-  std::set<grpc::ClientContext*> contexts_;  // Guarded by mutex_.
+  absl::Mutex mutex_;
+  std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace structattn::client

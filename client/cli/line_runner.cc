@@ -5,12 +5,13 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "client/cli/files.h"
 #include "client/cli/ordered_output.h"
 
@@ -19,12 +20,12 @@ namespace {
 
 constexpr int kMaxConcurrency = 1024;
 // A server that has answered before and is away may be restarting: it gets some 25 s, in delays
-// that double; one that never answered gets one. Every answer makes the count begin anew.
+// that double. One that has never answered gets one retry. Every answer makes the count begin anew.
 constexpr int kRetries = 7;
 constexpr std::chrono::milliseconds kRetryDelay{200};
 constexpr std::chrono::milliseconds kInterruptCheck{50};
 
-// Refusals of the stream as such, which another stream would meet, too.
+// Whether the stream as such was refused, as any other stream would be.
 bool IsFinal(const grpc::Status& status) {
   switch (status.error_code()) {
     case grpc::StatusCode::INVALID_ARGUMENT:
@@ -37,7 +38,7 @@ bool IsFinal(const grpc::Status& status) {
   }
 }
 
-// Ids in a file may be missing or repeat; those of a stream may not. The server's log shows both.
+// Ids in a file may be missing or repeat, those of a stream may not: the line's number comes first.
 std::string WireId(size_t line, const Json& id) {
   std::string wire = std::to_string(line + 1);
   if (id.is_null()) return wire;
@@ -78,7 +79,7 @@ class LineRunner {
   }
 
  private:
-  // A prompt on its way: its place, and what travels beside it.
+  // A prompt that was sent, with what its result line needs.
   struct Sent {
     size_t line;
     PromptInput input;
@@ -86,15 +87,15 @@ class LineRunner {
 
   // One stream.
   struct Attempt {
-    size_t next = 0;     // Into pending_; the writing thread's own.
-    size_t answers = 0;  // The reading thread's own, as is the next.
+    size_t next = 0;     // Index into pending_; only the writing thread uses it.
+    size_t answers = 0;  // Only the reading thread uses it, and `postponed`.
     grpc::Status postponed{grpc::StatusCode::DATA_LOSS, "the stream ended before its last answer"};
-    std::mutex mutex;
-    size_t requests = 0;          // Guarded by mutex.
-    std::map<size_t, Sent> sent;  // By the number of the request. Guarded by mutex.
+    absl::Mutex mutex;
+    size_t requests ABSL_GUARDED_BY(mutex) = 0;
+    std::map<size_t, Sent> sent ABSL_GUARDED_BY(mutex);  // By the number of the request.
   };
 
-  // Not OK when prompts are left because it was given up.
+  // An error says that prompts are left without an answer.
   grpc::Status AnswerAll() {
     bool reached = false;
     for (int fruitless = 0; !pending_.empty();) {
@@ -109,7 +110,7 @@ class LineRunner {
     return grpc::Status::OK;
   }
 
-  // Leaves in pending_ what has no answer; not OK when that is anything.
+  // Leaves in pending_ the lines without an answer; an error when there are any.
   grpc::Status AskOnce(Attempt& attempt) {
     grpc::ClientContext context;
     const Interrupt::Guard guard(session_.interrupt, context);
@@ -124,7 +125,7 @@ class LineRunner {
     return status.ok() && !pending_.empty() ? attempt.postponed : status;
   }
 
-  // On the writing thread. Prompts that cannot be sent are answered here.
+  // Runs on the writing thread. Prompts that cannot be sent are answered here.
   std::optional<v1::GenerateBatchRequest> NextRequest(Attempt& attempt) {
     while (attempt.next < pending_.size() && !session_.interrupt.raised()) {
       const size_t line = pending_[attempt.next++];
@@ -146,7 +147,7 @@ class LineRunner {
       }
       input.id = std::move(id);
       input.prompt.Clear();
-      const std::lock_guard lock(attempt.mutex);
+      const absl::MutexLock lock(&attempt.mutex);
       attempt.sent.emplace(attempt.requests++, Sent{.line = line, .input = std::move(input)});
       return request;
     } catch (const PromptError& error) {
@@ -156,14 +157,15 @@ class LineRunner {
     }
   }
 
-  // On the reading thread.
+  // Runs on the reading thread.
   void Take(Attempt& attempt, size_t n, const grpc::Status& status, const BatchAnswer& answer) {
-    std::unique_lock lock(attempt.mutex);
-    const auto node = attempt.sent.extract(n);
-    lock.unlock();
-    if (node.empty()) return;  // Nothing that was asked.
+    const auto node = [&] {
+      const absl::MutexLock lock(&attempt.mutex);
+      return attempt.sent.extract(n);
+    }();
+    if (node.empty()) return;  // The server answers what was never asked.
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-      attempt.postponed = status;  // Its model is going away, maybe not for good.
+      attempt.postponed = status;  // The model is being unloaded; it may come back.
       return;
     }
     ++attempt.answers;
@@ -177,7 +179,7 @@ class LineRunner {
     answered_[line] = 1;
   }
 
-  // Ends early when interrupted.
+  // Returns early when the run is interrupted.
   void Sleep(std::chrono::milliseconds duration) const {
     const auto end = std::chrono::steady_clock::now() + duration;
     while (!session_.interrupt.raised() && std::chrono::steady_clock::now() < end) {
@@ -191,7 +193,7 @@ class LineRunner {
   const Client client_;
   const std::vector<std::string> lines_;
   OrderedOutput output_;
-  std::vector<char> answered_;   // By line; each written by one thread only.
+  std::vector<char> answered_;   // By line; one thread only writes an entry.
   std::vector<size_t> pending_;  // Lines without an answer; constant while a stream runs.
 };
 

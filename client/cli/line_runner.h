@@ -1,6 +1,6 @@
-// A JSONL of prompts to a JSONL of results in input order, over one stream at a time. When a stream
-// breaks, the prompts without an answer are asked again over another one. Used by the subcommands
-// that work on files.
+// Turns a JSONL of prompts into a JSONL of results in input order, over one stream at a time. When
+// a stream breaks, the prompts without an answer are asked again over another one. What is asked
+// and what a result line says is the job's; nothing here knows it.
 #ifndef STRUCTATTN_CLIENT_CLI_LINE_RUNNER_H_
 #define STRUCTATTN_CLIENT_CLI_LINE_RUNNER_H_
 
@@ -23,8 +23,8 @@ void AddLineFlags(CLI::App& app, LineOptions& options);
 
 // What is asked of a prompt, and what its result line says.
 struct LineJob {
-  v1::Prompt defaults;  // For what a line leaves open.
-  // With the line's id as request_id. May throw PromptError.
+  v1::Prompt defaults;  // Holds where a line names nothing of its own.
+  // Makes the request, with the line's id as request_id. May throw PromptError.
   std::function<v1::GenerateBatchRequest(const PromptInput&)> request;
   std::function<Json(const PromptInput&, const BatchAnswer&)> result;
 };

@@ -8,7 +8,7 @@
 namespace structattn::client {
 namespace {
 
-// Distinct in light and dark terminals; group g takes entry g modulo their number.
+// They are distinct in light and dark terminals; group g takes entry g modulo their number.
 struct Colour {
   int terminal;     // xterm-256 index.
   const char* svg;  // RGB.
@@ -35,7 +35,7 @@ std::string Foreground(int group) {
   return "\x1b[38;5;" + std::to_string(ColourOf(group).terminal) + "m";
 }
 
-// Token bytes with control characters made visible; incomplete characters are left to the terminal.
+// Token bytes with control characters made visible; the terminal deals with incomplete characters.
 std::string Printable(const std::string& bytes) {
   std::string text;
   for (const char c : bytes) {

@@ -1,5 +1,5 @@
-// The visibility of a prompt as a picture, from a real Inspect answer: in the terminal's colours or
-// as SVG. Used by `inspect`.
+// The visibility of a prompt as a picture, from an answer of Inspect: in the terminal's colours or
+// as SVG. It only draws: what is visible is in the answer.
 #ifndef STRUCTATTN_CLIENT_CLI_MASK_PICTURE_H_
 #define STRUCTATTN_CLIENT_CLI_MASK_PICTURE_H_
 

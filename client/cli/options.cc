@@ -31,7 +31,7 @@ v1::FusionMethod ParseFusionMethod(const std::string& word, const std::string& f
   throw PromptError(field, "\"" + word + "\" is none of avg, max, weighted_avg, weighted_max");
 }
 
-// Makes what `parse` refuses a usage error of the flag.
+// Turns what `parse` refuses into a usage error of the flag.
 template <typename Parse>
 CLI::Validator AcceptedBy(Parse parse) {
   return CLI::Validator(
@@ -61,15 +61,15 @@ void FillSampling(const RequestOptions& options, v1::Sampling* sampling) {
   }
 }
 
-// The id labels the server's log lines, which take so many bytes; the result has all of it. Cut
-// between characters.
+// The request_id labels the server's log lines and has a limit; the result line has the whole id.
+// The cut lies between characters.
 std::string ShortId(const std::string& id) {
   size_t length = std::min(id.size(), kMaxRequestIdBytes);
   while (length < id.size() && length > 0 && (id[length] & 0xC0) == 0x80) --length;
   return id.substr(0, length);
 }
 
-// What every request says beside its question.
+// The fields that requests of every kind have.
 template <typename Request>
 Request StartRequest(const CommonOptions& common, const RequestOptions& options,
                      const PromptInput& input) {
@@ -102,7 +102,7 @@ void FillBranches(const RequestOptions& options, v1::GenerateRequest* request) {
   }
 }
 
-// Over the branches where there are some, else over the paraphrases' own prompts.
+// The members are the branches where there are some, else the per-paraphrase prompts.
 void FillFusion(const RequestOptions& options, v1::GenerateRequest* request) {
   if (options.fusion.empty()) return;
   v1::Fusion* fusion = request->mutable_fusion();
@@ -120,19 +120,20 @@ void FillFusion(const RequestOptions& options, v1::GenerateRequest* request) {
 
 void AddFusionFlags(CLI::App& app, RequestOptions& options) {
   app.add_option("--fusion", options.fusion,
-                 "One answer of all paraphrases, each as a prompt of its own (with --branches: of "
-                 "the branches): avg, max, weighted_avg, weighted_max")
+                 "One answer of all paraphrases, each in a prompt of its own (with --branches: of "
+                 "the branches): avg, max, weighted_avg or weighted_max")
       ->check(AcceptedBy(ParseFusionMethod));
   CLI::Option* const weights =
       app.add_option("--weights", options.weights,
-                     "Of the paraphrases, as 0.5,0.3,0.2, for the weighted ones")
+                     "Weights of the paraphrases for the weighted methods, as 0.5,0.3,0.2")
           ->delimiter(',')
           ->needs("--fusion");
   app.add_option("--confidence", options.confidence_samples,
-                 "Weigh each by how many of so many samples agree with its greedy answer")
+                 "Weigh each paraphrase by how many of N samples agree with its greedy answer")
       ->needs("--fusion")
       ->excludes(weights);
-  app.add_option("--confidence-temperature", options.confidence_temperature, "Of these; 1")
+  app.add_option("--confidence-temperature", options.confidence_temperature,
+                 "Temperature of these samples; 1 by default")
       ->needs("--confidence");
 }
 
@@ -151,15 +152,16 @@ void AddStructureFlags(CLI::App& app, StructureOptions& options) {
 void AddCallFlags(CLI::App& app, RequestOptions& options) {
   AddStructureFlags(app, options.structure);
   app.add_option("--generated-group", options.generated_group,
-                 "Group of the tokens behind the prompt");
-  app.add_option("--timeout-ms", options.timeout_ms, "Give up after so many milliseconds");
-  app.add_flag("--no-cache", options.no_cache, "Compute all keys and values anew; share none");
-  app.add_option("--cache-salt", options.cache_salt, "Share only with requests of the same salt");
+                 "Group of the generated or scored tokens; 0 by default");
+  app.add_option("--timeout-ms", options.timeout_ms, "End the answer after this many milliseconds");
+  app.add_flag("--no-cache", options.no_cache, "Compute all keys and values anew and share none");
+  app.add_option("--cache-salt", options.cache_salt,
+                 "Share keys and values only with requests of the same salt");
 }
 
 void AddRequestFlags(CLI::App& app, RequestOptions& options) {
   AddCallFlags(app, options);
-  app.add_option("--max-tokens", options.max_tokens, "Tokens to generate at most");
+  app.add_option("--max-tokens", options.max_tokens, "Generate at most this many tokens");
   app.add_option("--temperature", options.temperature, "0 is greedy (default)");
   app.add_option("--top-k", options.top_k, "Sample from the k most likely tokens");
   app.add_option("--top-p", options.top_p, "Sample from the smallest set of this probability");
@@ -171,9 +173,11 @@ void AddRequestFlags(CLI::App& app, RequestOptions& options) {
   app.add_option("--logit-bias", options.logit_bias, "ID=VALUE, added to that token's logit")
       ->check(AcceptedBy(ParseLogitBias));
   app.add_option("--stop", options.stop, "Stop string; may be given several times");
-  app.add_option("--stop-token-id", options.stop_token_ids, "May be given several times");
-  app.add_flag("--ignore-eos", options.ignore_eos, "Go on past end-of-sequence tokens");
-  app.add_option("--logprobs", options.logprobs, "Also give the K best tokens at each place");
+  app.add_option("--stop-token-id", options.stop_token_ids,
+                 "Stop at this token; may be given several times");
+  app.add_flag("--ignore-eos", options.ignore_eos, "Continue behind end-of-sequence tokens");
+  app.add_option("--logprobs", options.logprobs,
+                 "Also give the K best tokens for each generated one");
   app.add_option("--branches", options.branches,
                  "One continuation in each of these groups, as 1,2,3")
       ->delimiter(',')
@@ -182,7 +186,8 @@ void AddRequestFlags(CLI::App& app, RequestOptions& options) {
                  "Text in front of a branch; one for all branches, or one for each, in order")
       ->needs("--branches");
   app.add_option("--n", options.n, "Samples of each continuation");
-  app.add_option("--best-of", options.best_of, "Sample so many and answer the --n likeliest");
+  app.add_option("--best-of", options.best_of,
+                 "Draw this many samples and answer the --n most likely ones");
   AddFusionFlags(app, options);
 }
 

@@ -1,5 +1,5 @@
-// What the command line asks for: flags shared by all subcommands and those of a request.
-// Filled by CLI11 in main.cc and the subcommands; turned into proto here, checked by the server.
+// What the command line asks for: the flags that all subcommands share and those of a request, and
+// how they become proto. Only words are checked here; what they mean is the server's to judge.
 #ifndef STRUCTATTN_CLIENT_CLI_OPTIONS_H_
 #define STRUCTATTN_CLIENT_CLI_OPTIONS_H_
 
@@ -19,7 +19,7 @@ struct CommonOptions {
   bool json = false;
 };
 
-// Rule, positions and tokenization for prompts that do not name their own.
+// Rule, positions and tokenization of prompts that name none.
 struct StructureOptions {
   std::string rule;
   std::string positions;
@@ -37,7 +37,7 @@ struct RequestOptions {
   std::optional<float> presence_penalty;
   std::optional<float> frequency_penalty;
   std::optional<uint64_t> seed;
-  std::vector<std::string> logit_bias;  // "ID=VALUE".
+  std::vector<std::string> logit_bias;  // Entries are "ID=VALUE".
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
@@ -57,11 +57,11 @@ struct RequestOptions {
 };
 
 void AddStructureFlags(CLI::App& app, StructureOptions& options);
-// Those that are not about generating: structure, group, time and cache.
+// Adds the flags that do not concern generating: structure, group, time and cache.
 void AddCallFlags(CLI::App& app, RequestOptions& options);
 void AddRequestFlags(CLI::App& app, RequestOptions& options);
 
-// Words that are unknown were refused when the flags were parsed.
+// Unknown words were refused when the flags were parsed.
 v1::Prompt PromptDefaults(const StructureOptions& options);
 v1::GenerateRequest MakeRequest(const CommonOptions& common, const RequestOptions& options,
                                 const PromptInput& input);

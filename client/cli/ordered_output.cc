@@ -36,6 +36,7 @@ OrderedOutput::OrderedOutput(const Options& options)
       inputs_(options.inputs),
       done_(options.inputs.size(), false),
       lines_(options.inputs.size()) {
+  const absl::MutexLock lock(&mutex_);
   if (options.resume) {
     LoadPrevious(path_ + kPreviousSuffix);
     LoadPrevious(path_);
@@ -98,7 +99,7 @@ bool OrderedOutput::IsDone(size_t index) const { return done_[index]; }
 
 void OrderedOutput::Put(size_t index, const Json& result) {
   std::string line = Line(result);
-  const std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   lines_[index] = std::move(line);
   ++finished_;
   if (IsFailure(result)) ++failed_;
@@ -110,7 +111,7 @@ void OrderedOutput::Flush() {
   for (; next_ < lines_.size() && lines_[next_]; ++next_) {
     std::fwrite(lines_[next_]->data(), 1, lines_[next_]->size(), file_.get());
     std::fputc('\n', file_.get());
-    lines_[next_] = std::string();  // Written: let go of the memory, stay marked as there.
+    lines_[next_] = std::string();  // Frees the memory; the line still counts as there.
   }
   std::fflush(file_.get());
 }
@@ -125,7 +126,7 @@ void OrderedOutput::ShowProgress() const {
 }
 
 void OrderedOutput::Close() {
-  const std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   Flush();
   const bool complete = next_ == lines_.size();
   size_t end = lines_.size();

@@ -1,6 +1,6 @@
-"""A TCP proxy in front of a server whose connections a test can break, for clients that must go on.
+"""A TCP proxy in front of a server whose connections a test can break, for clients that must recover.
 
-Used by the tests of this folder. Knows nothing of what passes through it.
+It knows nothing of what passes through it.
 """
 
 import contextlib

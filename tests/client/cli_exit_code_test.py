@@ -20,8 +20,8 @@ QUESTION = ("--question", "What is red?")
 
 
 @pytest.fixture
-def nobody():
-    """An address on which nobody listens while the test runs."""
+def free_address():
+    """An address on which nothing listens while the test runs."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield types.SimpleNamespace(address=f"127.0.0.1:{taken.getsockname()[1]}")
@@ -87,10 +87,10 @@ USAGE = {
 
 
 @pytest.mark.parametrize("name", USAGE)
-def test_2_usage_asks_no_server(cli, nobody, jsonl, tmp_path, name):
+def test_2_usage_asks_no_server(cli, free_address, jsonl, tmp_path, name):
     places = {"IN": jsonl, "OUT": tmp_path / "out.jsonl"}
     arguments = [places.get(word, word) for word in USAGE[name]]
-    done = cli(*arguments, server=nobody, stdin='{"segments": []}')
+    done = cli(*arguments, server=free_address, stdin='{"segments": []}')
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert done.stderr and not done.stdout
     assert not places["OUT"].exists()
@@ -110,9 +110,9 @@ def every_command(jsonl, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["generate", "models", "inspect", "inspect JSONL", "batch"])
-def test_3_nobody_listens(cli, nobody, jsonl, tmp_path, command):
+def test_3_nothing_listens(cli, free_address, jsonl, tmp_path, command):
     jsonl.with_name("one.json").write_text(jsonl.read_text("utf-8").splitlines()[0], "utf-8")
-    done = cli(*every_command(jsonl, tmp_path)[command], server=nobody)
+    done = cli(*every_command(jsonl, tmp_path)[command], server=free_address)
     assert done.returncode == 3, (done.stdout, done.stderr)
     assert "UNAVAILABLE" in done.stderr
     assert not done.stdout
@@ -133,10 +133,10 @@ def test_4_a_bad_request_names_field_and_segment(cli, server):
     assert error["error"]["field"] == "segments[1].paraphrase_index"
 
 
-def test_4_what_json_says_wrongly_never_reaches_the_server(cli, nobody):
+def test_4_what_json_says_wrongly_never_reaches_the_server(cli, free_address):
     prompt = {"segments": [{"type": "question", "text": "red", "paraphrase": 0}]}
     for command in ("generate", "inspect"):
-        done = cli(command, "--prompt", "-", stdin=json.dumps(prompt), server=nobody)
+        done = cli(command, "--prompt", "-", stdin=json.dumps(prompt), server=free_address)
         assert done.returncode == 4
         assert "segments[0].paraphrase" in done.stderr and "unknown field" in done.stderr
 
@@ -176,7 +176,7 @@ def test_6_the_queue_is_full(bin_dir, cli, start_server):
             process.kill()
             process.wait()
         running[0].stdout.close()
-    # Those who left made room.
+    # The requests that ended have made room.
     wait_until(lambda: cli("generate", *QUESTION, "--max-tokens", 1, server=server).returncode == 0)
 
 

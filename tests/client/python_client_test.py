@@ -223,9 +223,9 @@ def test_generate_batch_raises_what_stops_it(structattn, client, start_server):
     assert (caught.value.code, caught.value.field) == ("INVALID_ARGUMENT", "options.max_in_flight")
     gone = start_server()
     gone.kill()
-    with structattn.Client(gone.address) as nobody, \
+    with structattn.Client(gone.address) as unreachable, \
             pytest.raises(structattn.StructattnError) as caught:
-        list(nobody.generate_batch([PROMPT]))
+        list(unreachable.generate_batch([PROMPT]))
     assert caught.value.code == "UNAVAILABLE"
 
 
@@ -270,7 +270,7 @@ def test_unknown_options_are_refused(client):
         client.generate(PROMPT, max_token=3)
 
 
-def test_nobody_listens(structattn, start_server):
+def test_nothing_listens(structattn, start_server):
     gone = start_server()
     gone.kill()
     with structattn.Client(gone.address) as client:

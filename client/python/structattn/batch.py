@@ -1,6 +1,6 @@
 """GenerateBatch: requests over one stream after the other until each has its answer.
 
-Used by client.py. Knows requests and responses of the wire only, no prompts.
+It knows requests and responses of the wire only, no prompts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import grpc
 from structattn.v1 import inference_service_pb2 as api
 
 # A server that has answered before and is away may be restarting: it gets some 25 s, in delays that
-# double; one that never answered gets one. Every answer makes the count begin anew.
+# double. One that has never answered gets one retry. Every answer makes the count begin anew.
 RETRIES = 7
 RETRY_DELAY_S = 0.2
 
-# Refusals of the stream as such, which another stream would meet, too.
+# Codes that refuse the stream as such, as they would any other stream.
 FINAL = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED,
          grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}
 
@@ -83,7 +83,7 @@ def _ends_answer(response: api.GenerateBatchResponse) -> bool:
 
 
 def _is_postponed(response: api.GenerateBatchResponse) -> bool:
-    """Its model is going away, maybe not for good."""
+    """Whether the request's model is being unloaded; it may come back."""
     return (response.HasField("error")
             and response.error.code == grpc.StatusCode.UNAVAILABLE.value[0])
 
