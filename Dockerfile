@@ -40,6 +40,6 @@ ENV PATH=/opt/structattn/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 EXPOSE 50051
-# Health is asked over gRPC (grpc.health.v1), by whoever runs the container.
+# The platform that runs the container asks for health over gRPC (grpc.health.v1).
 ENTRYPOINT ["structattn-server"]
 CMD ["--help"]

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build, the tests and the quickstart need: Debian packages, LibTorch, a Python
-# environment. Called by deploy/quickstart.sh, tests/run.sh, .ci/run, the Dockerfile, and by hand.
-# Downloads go into a cache folder shared by all clones; the clone gets links below .deps.
-# Never builds anything, and never touches the Python installations of the machine.
+# environment. Downloads go into a cache folder that all clones share; the clone gets links below .deps.
+# It never builds anything, and never touches the Python installations of the machine.
 set -Eeuo pipefail
 
 usage() {
@@ -123,7 +122,7 @@ find_nvcc() { command -v nvcc || [[ -x /usr/local/cuda/bin/nvcc ]]; }
 install_libtorch() {
   local folder
   folder=$cache/libtorch-$(key_of "$root/deploy/requirements/libtorch.txt")
-  # One wheel for everybody: its libraries do not depend on the Python version it was built for.
+  # One wheel serves every Python: its libraries do not depend on the version it was built for.
   install_wheels "$folder" libtorch "LibTorch (540 MB)" --python-version 3.11 \
     --implementation cp --abi cp311 --abi none --platform manylinux_2_28_x86_64 \
     --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64

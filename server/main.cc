@@ -1,6 +1,6 @@
-// structattn-server: flags -> bind -> load models -> serve -> drain. Nothing else.
+// structattn-server: flags -> bind -> load models -> serve -> drain, and nothing else.
 // Stdout carries one line, the address, once requests are taken; everything else is logged to
-// stderr. Exit codes: see options.h.
+// stderr. options.h has the exit codes.
 #include <unistd.h>
 
 #include <atomic>
@@ -21,7 +21,7 @@
 namespace structattn {
 namespace {
 
-// Reports every tenth of the work.
+// Logs every tenth of the work.
 std::function<void(double)> LogProgress(const std::string& name) {
   return [name, next = 0.1](double share) mutable {
     if (share < next) return;
@@ -65,8 +65,8 @@ int ReportStartFailure(const absl::Status& status) {
   return absl::IsAlreadyExists(status) ? kExitPortTaken : kExitOther;
 }
 
-// A lost device does not come back within this process: health says so, what still runs is told,
-// and the exit code asks for a restart.
+// A lost device does not come back within this process. Health reports it, what still runs ends
+// with an error, and the exit code asks for a restart.
 std::function<void()> StopWhenDeviceLost(StopSignal* stop, std::atomic<bool>* lost) {
   return [stop, lost] {
     Log(spdlog::level::err, "device_lost", {{"action", "drain and exit"}});
@@ -104,7 +104,7 @@ int Serve(ServerOptions options, StopSignal* stop) {
   const bool all_done = (*server)->Drain(absl::Now() + options.drain_timeout);
   Log(spdlog::level::info, "stop", {{"all_requests_done", all_done}});
   const int exit_code = device_lost ? kExitOther : kExitDrained;
-  if ((*server)->changing_models()) {  // Nobody waits for a load that nobody will use.
+  if ((*server)->changing_models()) {  // A model that is being loaded would not be used any more.
     StopLog();
     std::_Exit(exit_code);
   }

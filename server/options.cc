@@ -22,10 +22,10 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 constexpr int64_t kMaxKvMemoryMb = int64_t{64} << 20;  // 64 TiB.
-constexpr int64_t kMaxPromptBytes = 16 << 20;          // What one message may hold.
+constexpr int64_t kMaxPromptBytes = 16 << 20;          // One message of gRPC holds no more.
 constexpr int kMaxDrainSeconds = 24 * 3600;
 
-// As given, before it is put into ServerOptions.
+// The flags as they are given, with their defaults.
 struct Flags {
   std::vector<std::string> models;
   std::string listen = "127.0.0.1:50051";
@@ -46,7 +46,7 @@ struct Flags {
   std::string log_level = "info";
 };
 
-// The names of --device. `emulated` is known to the programs of the tests alone.
+// The values of --device. Only programs of the tests know `emulated`.
 std::vector<std::string> DeviceNames() {
   std::vector<std::string> names = {"auto", "cpu", "cuda"};
   if (HasOps(DeviceKind::kEmulated)) names.push_back("emulated");
@@ -81,33 +81,36 @@ void DeclareFlags(CLI::App* app, Flags* flags) {
       ->check(CLI::Range(0, kMaxThreads))
       ->capture_default_str();
   app->add_option("--model-root", flags->model_root,
-                  "Folder below which clients may load models; without it they may not");
-  app->add_option("--kv-memory-mb", flags->kv_memory_mb, "KV memory of each model, MiB")
+                  "Folder below which clients may load models; without it they may load none");
+  app->add_option("--kv-memory-mb", flags->kv_memory_mb, "MiB of KV memory for each model")
       ->check(CLI::Range(int64_t{1}, kMaxKvMemoryMb))
       ->capture_default_str();
-  app->add_option("--max-queued", flags->max_queued, "Requests that may wait, per model")
+  app->add_option("--max-queued", flags->max_queued, "Requests that may wait for each model")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
-  app->add_option("--max-running", flags->max_running, "Sequences that run at a time, per model")
+  app->add_option("--max-running", flags->max_running, "Sequences of each model that run at a time")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app->add_option("--max-step-tokens", flags->max_step_tokens,
-                  "Tokens of one step: a token of each decoding sequence first, then of prompts; "
-                  "more fill the machine better, fewer answer others sooner")
+  app->add_option(
+         "--max-step-tokens", flags->max_step_tokens,
+         "Tokens of one step of the model: first one of each generating sequence, then those "
+         "of prompts. More use the machine better, fewer let short requests in sooner")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  app->add_option("--max-prompt-bytes", flags->max_prompt_bytes, "Text of one prompt, bytes")
+  app->add_option("--max-prompt-bytes", flags->max_prompt_bytes,
+                  "Bytes of text that one prompt may have")
       ->check(CLI::Range(int64_t{1}, kMaxPromptBytes))
       ->capture_default_str();
-  app->add_option("--drain-delay-seconds", flags->drain_delay_seconds,
-                  "After SIGTERM: time in which requests are still taken while health says no")
+  app->add_option(
+         "--drain-delay-seconds", flags->drain_delay_seconds,
+         "Seconds after SIGTERM in which requests are still taken while health says NOT_SERVING")
       ->check(CLI::Range(0, kMaxDrainSeconds))
       ->capture_default_str();
   app->add_option("--drain-timeout-seconds", flags->drain_timeout_seconds,
-                  "Then: time for running requests before they are cancelled")
+                  "Seconds that running requests then get before they are cancelled")
       ->check(CLI::Range(0, kMaxDrainSeconds))
       ->capture_default_str();
-  app->add_option("--log-level", flags->log_level, "Least severe line that is logged")
+  app->add_option("--log-level", flags->log_level, "Severity from which lines are logged")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
       ->capture_default_str();
 }
@@ -176,7 +179,7 @@ absl::Status CheckOldNames(const Flags& flags) {
                    found != renamed.end() ? found->second : "stored|none|int8"));
 }
 
-// Strings were checked against their lists by CLI11.
+// CLI11 has checked the strings against their lists.
 LoadOptions MakeLoadOptions(const Flags& flags) {
   static const std::map<std::string, DType> dtypes = {
       {"float32", DType::kFloat32}, {"bfloat16", DType::kBfloat16}, {"float16", DType::kFloat16}};
@@ -218,7 +221,7 @@ absl::StatusOr<ServerOptions> Check(const Flags& flags) {
 }
 
 ParsedOptions UsageError(std::string_view message) {
-  // One line, whatever the flags held.
+  // The message stays one line, whatever the flags hold.
   std::string line = absl::StrCat("structattn-server: ", std::string(message));
   for (char& c : line) {
     if (static_cast<unsigned char>(c) < ' ') c = ' ';

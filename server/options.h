@@ -1,6 +1,5 @@
-// What the operator asks for on the command line, checked once.
-// Called by main; everything after it may trust the result. Opens no file but to see that folders
-// exist, starts nothing.
+// What the operator asks for on the command line, checked once: everything after it may trust the
+// result. It looks whether folders exist, opens no file and starts nothing.
 #ifndef STRUCTATTN_SERVER_OPTIONS_H_
 #define STRUCTATTN_SERVER_OPTIONS_H_
 
@@ -35,8 +34,8 @@ inline constexpr int kExitModelRefused = 3;
 inline constexpr int kExitPortTaken = 4;
 
 struct ParsedOptions {
-  std::optional<ServerOptions> options;  // Absent: print `message` and exit.
-  int exit_code = kExitDrained;          // 0: `message` is for stdout (--help); else for stderr.
+  std::optional<ServerOptions> options;  // Without them, `message` is printed and the program ends.
+  int exit_code = kExitDrained;  // At 0 the message goes to stdout (--help), else to stderr.
   std::string message;
 };
 

@@ -12,7 +12,7 @@
 namespace structattn {
 namespace {
 
-// Other threads may be in the middle of anything: no destructor may run.
+// No destructor may run, since other threads may be in the middle of anything.
 [[noreturn]] void EndAtOnce(int exit_code, const char* why) {
   Log(spdlog::level::warn, "stop", {{"forced", true}, {"reason", why}});
   StopLog();
@@ -34,30 +34,25 @@ StopSignal* StopSignal::Install() {
 }
 
 void StopSignal::Claim() {
-  std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   claimed_ = true;
 }
 
-void StopSignal::Wait() {
-  std::unique_lock lock(mutex_);
-  stopped_changed_.wait(lock, [this] { return stopped_; });
-}
+void StopSignal::Wait() { const absl::MutexLock lock(&mutex_, absl::Condition(&stopped_)); }
 
 void StopSignal::Stop() {
-  std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   stopped_ = true;
-  stopped_changed_.notify_one();
 }
 
 void StopSignal::Listen(sigset_t signals) {
   for (;;) {
     int signal = 0;
     if (sigwait(&signals, &signal) != 0) continue;
-    std::lock_guard lock(mutex_);
+    const absl::MutexLock lock(&mutex_);
     if (!claimed_) EndAtOnce(kExitDrained, "stopped while loading");
     if (stopped_) EndAtOnce(kExitOther, "second signal");
     stopped_ = true;
-    stopped_changed_.notify_one();
   }
 }
 

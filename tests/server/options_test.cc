@@ -117,9 +117,9 @@ TEST(ParseOptions, QuantizationHasThreeValues) {
 
 TEST(ParseOptions, TheOldNameOfQuantizationIsRefusedWithTheNewOne) {
   const std::vector<UsageCase> cases = {
-      {{"--weights=stored"}, "use --quantization stored"},
+      {{"--weights", "stored"}, "use --quantization stored"},
       {{"--weights", "expanded"}, "use --quantization none"},
-      {{"--weights=int8"}, "use --quantization int8"},
+      {{"--weights", "int8"}, "use --quantization int8"},
       {{"--weights", "int4"}, "use --quantization stored|none|int8"},
       {{"--weights"}, "use --quantization stored|none|int8"}};
   for (const auto& [arguments, hint] : cases) {
