@@ -12,8 +12,9 @@ import sys
 
 import tree
 
-TOP_LEVEL = {"CMakeLists.txt", "CMakePresets.json", "Dockerfile", "LICENSE", "README.md",
-             "SECURITY.md", "client", "deploy", "kernels", "proto", "server", "tests"}
+TOP_LEVEL = {"CHANGELOG.md", "CMakeLists.txt", "CMakePresets.json", "CONTRIBUTING.md", "Dockerfile",
+             "LICENSE", "README.md", "SECURITY.md", "client", "deploy", "docs", "kernels", "proto",
+             "server", "tests"}
 DATA_SUFFIXES = (".json", ".jsonl", ".txt", ".png", ".svg", ".safetensors", ".gguf")
 NAMED_LIKE_CODE = ("CMakeLists.txt", "CMakePresets.json", "requirements.txt")
 
