@@ -138,8 +138,8 @@ def test_leaving_the_loop_cancels_on_the_server(client, server):
     for chunk in client.stream(PROMPT, max_tokens=conftest.CONTEXT_LENGTH, ignore_eos=True):
         if chunk.token_ids:
             break
-    wait_until(lambda: len(server.log_events("request")) > before)
-    assert server.log_events("request")[before]["code"] == "CANCELLED"
+    # The line of the request before may also come late; its code is another.
+    wait_until(lambda: "CANCELLED" in [event["code"] for event in server.log_events("request")[before:]])
 
 
 @pytest.mark.parametrize("order", ["input", "as_finished"])

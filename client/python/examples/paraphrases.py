@@ -18,7 +18,7 @@ try:
     for rule in ("anchored", "causal"):
         prompt = {"segments": segments, "rule": rule}
         seen = client.inspect(prompt)
-        print(f"{rule}: {seen.visible_pairs} of {seen.causal_pairs} pairs visible;", end=" ")
+        print(f"{rule}: {seen.visible_pairs} of {seen.causal_pairs} pairs visible;", end="")
         for chunk in client.stream(prompt, max_tokens=8, stop_strings=["\n"]):
             print(chunk.text, end="", flush=True)
         print()
