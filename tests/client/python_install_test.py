@@ -1,8 +1,8 @@
-"""The Python client under every interpreter of this machine: installed by pip from the tree, an sdist
-and a wheel, with the newest and with the oldest packages that it says it runs with.
+"""The Python client under every interpreter of this machine: installed by pip from the tree, an
+sdist and a wheel, with the newest packages and with the oldest that its metadata allows.
 
-Collected by pytest (tests/run.sh); fixtures in tests/conftest.py. Packages come from PyPI. Looks for
-interpreters from 3.10 on in pyenv's folder and on PATH; the ids of the tests name those found.
+Collected by pytest (tests/run.sh); fixtures in tests/conftest.py. Packages come from PyPI.
+Interpreters from 3.10 on are looked for in pyenv's folder and on PATH; the tests' ids name them.
 """
 
 import glob
@@ -11,7 +11,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import zipfile
 
 import pytest
 
@@ -40,7 +39,7 @@ def find_interpreters():
     paths = glob.glob(f"{PYENV}/versions/*/bin/python3")
     paths += filter(None, (shutil.which(f"python3.{minor}") for minor in range(10, 30)))
     for path in paths:
-        asked = subprocess.run([path, "-c", "import ensurepip, platform as p; print(p.python_version())"],
+        asked = subprocess.run([path, "-c", "import ensurepip, sys; print(sys.version.split()[0])"],
                                capture_output=True, text=True, check=False)
         version = re.match(r"(\d+)\.(\d+)\.\d+$", asked.stdout.strip())
         if version and tuple(map(int, version.groups())) >= OLDEST:
@@ -65,32 +64,19 @@ class Venv:
         self.folder = folder
 
     def install(self, *arguments):
-        run(self.python, "-m", "pip", "install", "--disable-pip-version-check", *arguments)
+        run(self.python, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile",
+            *arguments)
 
     def ask(self, server):
         """Far from the sources; warnings count as failures."""
         return run(self.python, "-W", "error", "-c", ASK, server.address, cwd=self.folder).strip()
 
 
-@pytest.fixture(scope="module")
-def distributions(python_sources, tmp_path_factory):
-    """The sdist and the wheel made of it by `python -m build`."""
-    folder = tmp_path_factory.mktemp("build")
-    venv = Venv(next(iter(INTERPRETERS.values())), folder / "venv")
-    venv.install("build")
-    run(venv.python, "-m", "build", python_sources, "--outdir", folder / "dist")
-    sdist, = (folder / "dist").glob("*.tar.gz")
-    wheel, = (folder / "dist").glob("*.whl")
-    return sdist, wheel
-
-
-def floors(wheel):
+def floors(venv):
     """The oldest version of each package that the metadata allows, as pip takes them."""
-    with zipfile.ZipFile(wheel) as archive:
-        name, = (name for name in archive.namelist() if name.endswith("/METADATA"))
-        metadata = archive.read(name).decode()
-    return [re.sub(r">=([\d.]+)", r"==\1", re.sub(r",?<[\d.]+", "", line)).strip(",").replace(",", "")
-            for line in re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)]
+    lines = run(venv.python, "-c", "import importlib.metadata as metadata\n"
+                "for line in metadata.requires('structattn'): print(line)").splitlines()
+    return [re.match(r"([\w-]+).*?>=([\d.]+)", line).expand(r"\1==\2") for line in lines]
 
 
 def test_there_is_an_interpreter():
@@ -99,24 +85,26 @@ def test_there_is_an_interpreter():
 
 @pytest.mark.parametrize("version", INTERPRETERS)
 def test_pip_installs_it_from_the_tree(version, python_sources, tmp_path, server, project_version):
+    """With the newest packages, and then with the oldest that it says are enough."""
     venv = Venv(INTERPRETERS[version], tmp_path / "venv")
     venv.install(python_sources)
     assert venv.ask(server) == project_version
-
-
-@pytest.mark.parametrize("version", INTERPRETERS)
-def test_the_oldest_packages_that_it_allows_are_enough(version, distributions, tmp_path, server,
-                                                       project_version):
-    venv = Venv(INTERPRETERS[version], tmp_path / "venv")
-    oldest = floors(distributions[1])
-    assert len(oldest) == 3 and all("==" in one for one in oldest), oldest
-    venv.install(distributions[1], *oldest)
+    oldest = floors(venv)
+    assert len(oldest) == 3, oldest
+    venv.install(*oldest)
+    run(venv.python, "-m", "pip", "check")
     assert venv.ask(server) == project_version
 
 
-def test_an_sdist_needs_no_tree(distributions, tmp_path, server, project_version):
+def test_an_sdist_and_a_wheel_need_no_tree(python_sources, tmp_path, server, project_version):
     venv = Venv(list(INTERPRETERS.values())[-1], tmp_path / "venv")
-    venv.install(distributions[0])
+    venv.install("build")
+    run(venv.python, "-m", "build", python_sources, "--outdir", tmp_path / "dist")
+    sdist, = (tmp_path / "dist").glob("*.tar.gz")
+    wheel, = (tmp_path / "dist").glob("*.whl")
+    venv.install(sdist)
+    assert venv.ask(server) == project_version
+    venv.install("--force-reinstall", "--no-deps", wheel)
     assert venv.ask(server) == project_version
 
 

@@ -117,11 +117,25 @@ def test_every_command_exits_with_0_and_prints_what_is_shown(typed):
 
 @pytest.mark.slow
 @pytest.mark.models
-def test_the_prompt_is_one(readme, typed, root):
-    prompt, = [body for kind, body in blocks(readme) if kind == "json"]
+@pytest.mark.parametrize("document", ["README.md", "docs/clients.md"])
+def test_the_prompt_is_one(typed, root, document):
+    text = (root / document).read_text(encoding="utf-8")
+    prompt, = [body for kind, body in blocks(text) if kind == "json"]
     done = subprocess.run([root / "build/release/bin/structattn", "inspect", "--prompt", "-", "--json"],
                           input=prompt, capture_output=True, text=True, check=True)
     assert {token["group"] for token in json.loads(done.stdout)["tokens"]} == {0, 1, 2}
+
+
+@pytest.mark.slow
+@pytest.mark.models
+def test_the_python_of_the_clients_page_runs(typed, root):
+    """In the environment that the README makes, against the server that it starts."""
+    text = (root / "docs/clients.md").read_text(encoding="utf-8")
+    program, = [body for kind, body in blocks(text) if kind == "python"]
+    done = subprocess.run([root / "build/venv/bin/python", "-c", program], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[-3:]] == ["0", "1", "2"]
 
 
 @pytest.mark.slow
