@@ -106,7 +106,7 @@ absl::StatusOr<std::vector<double>> DecodeWeights(const v1::Fusion& fusion, size
 
 }  // namespace
 
-bool FusesOwnPrompts(const v1::GenerateRequest& request) {
+bool FusesPerParaphrasePrompts(const v1::GenerateRequest& request) {
   return request.has_fusion() && request.fusion().source() != v1::FUSION_SOURCE_BRANCHES;
 }
 

@@ -15,8 +15,9 @@ namespace structattn {
 // Of a request with fusion: what can be said before the prompt is encoded.
 absl::Status CheckFusion(const v1::GenerateRequest& request);
 
-// Whether the members are the paraphrases' own prompts, of a request that passed CheckFusion.
-bool FusesOwnPrompts(const v1::GenerateRequest& request);
+// Whether the members are the paraphrases' per-paraphrase prompts, of a request that passed
+// CheckFusion.
+bool FusesPerParaphrasePrompts(const v1::GenerateRequest& request);
 
 // Of a fusion that passed CheckFusion, over so many members.
 absl::StatusOr<engine::Fusion> DecodeFusion(const v1::Fusion& fusion, size_t members);

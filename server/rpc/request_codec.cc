@@ -244,9 +244,10 @@ absl::StatusOr<EncodedQuestion> EncodeQuestion(const v1::GenerateRequest& reques
                                                const Model& model, const RequestLimits& limits) {
   STRUCTATTN_ASSIGN_OR_RETURN(const engine::Prompt prompt, DecodePrompt(request.prompt()));
   const engine::PromptLimits prompt_limits = LimitsFor(model, limits);
-  if (FusesOwnPrompts(request)) {
-    STRUCTATTN_ASSIGN_OR_RETURN(engine::OwnPrompts own,
-                                engine::EncodeOwnPrompts(prompt, *model.tokenizer, prompt_limits));
+  if (FusesPerParaphrasePrompts(request)) {
+    STRUCTATTN_ASSIGN_OR_RETURN(
+        engine::PerParaphrasePrompts own,
+        engine::EncodePerParaphrasePrompts(prompt, *model.tokenizer, prompt_limits));
     return EncodedQuestion{.prompt = std::move(own.prompt), .branches = std::move(own.members)};
   }
   std::optional<int32_t> generated_group;

@@ -22,7 +22,7 @@ struct Branch {
   int32_t predicted_from = 0;
   // What predicted_from does not see is no part of the branch's prompt: it counts neither against
   // the context length nor for penalties.
-  bool own_prompt = false;
+  bool per_paraphrase_prompt = false;
 };
 
 struct BranchText {

@@ -1,4 +1,4 @@
-// Implements own_prompts.h.
+// Implements per_paraphrase_prompts.h.
 #include "server/engine/prompt/per_paraphrase_prompts.h"
 
 #include <algorithm>
@@ -14,21 +14,21 @@
 namespace structattn::engine {
 namespace {
 
-// A paraphrase's own prompt.
-struct OwnPrompt {
+// A per-paraphrase prompt.
+struct PerParaphrasePrompt {
   int32_t group;
   Prompt prompt;
   std::vector<int32_t> origins;  // Of its segments in the whole prompt.
   std::optional<EncodedPrompt> encoded = {};
 };
 
-OwnPrompt Extract(const Prompt& whole, int32_t group) {
-  OwnPrompt own{.group = group,
-                .prompt = {.segments = {},
-                           .rule = RulePreset::kCausal,
-                           .positions = PositionPolicy::kSequential,
-                           .tokenization = whole.tokenization},
-                .origins = {}};
+PerParaphrasePrompt Extract(const Prompt& whole, int32_t group) {
+  PerParaphrasePrompt own{.group = group,
+                          .prompt = {.segments = {},
+                                     .rule = RulePreset::kCausal,
+                                     .positions = PositionPolicy::kSequential,
+                                     .tokenization = whole.tokenization},
+                          .origins = {}};
   for (size_t i = 0; i < whole.segments.size(); ++i) {
     Segment segment = whole.segments[i];
     const bool is_question = segment.type == SegmentType::kQuestion;
@@ -42,17 +42,19 @@ OwnPrompt Extract(const Prompt& whole, int32_t group) {
   return own;
 }
 
-absl::StatusOr<std::vector<OwnPrompt>> ExtractAll(const Prompt& whole, int64_t max_bytes) {
+absl::StatusOr<std::vector<PerParaphrasePrompt>> ExtractAll(const Prompt& whole,
+                                                            int64_t max_bytes) {
   std::set<int32_t> groups;
   for (const Segment& segment : whole.segments) {
     if (segment.type == SegmentType::kQuestion) groups.insert(GroupOf(segment));
   }
   groups.erase(0);
   if (groups.empty()) {
-    return InvalidField("segments", "NO_PARAPHRASE",
-                        "no question with a group of its own; fusion over own prompts needs one");
+    return InvalidField(
+        "segments", "NO_PARAPHRASE",
+        "no question with a group of its own; fusion over per-paraphrase prompts needs one");
   }
-  std::vector<OwnPrompt> prompts;
+  std::vector<PerParaphrasePrompt> prompts;
   int64_t bytes = 0;
   for (const int32_t group : groups) {
     prompts.push_back(Extract(whole, group));
@@ -62,16 +64,17 @@ absl::StatusOr<std::vector<OwnPrompt>> ExtractAll(const Prompt& whole, int64_t m
     }
   }
   if (bytes <= max_bytes) return prompts;
-  return InvalidField("segments", "PROMPT_TOO_LARGE",
-                      absl::StrCat("the own prompts of ", prompts.size(), " paraphrases are ",
-                                   bytes, " bytes of text; at most ", max_bytes, " are allowed"));
+  return InvalidField(
+      "segments", "PROMPT_TOO_LARGE",
+      absl::StrCat("the per-paraphrase prompts of ", prompts.size(), " paraphrases are ", bytes,
+                   " bytes of text; at most ", max_bytes, " are allowed"));
 }
 
 // How many tokens all begin with alike; each keeps one for itself.
-size_t SharedTokens(std::span<const OwnPrompt> prompts) {
+size_t SharedTokens(std::span<const PerParaphrasePrompt> prompts) {
   const std::vector<int32_t>& first = prompts[0].encoded->token_ids;
   size_t shared = first.size() - 1;
-  for (const OwnPrompt& own : prompts) {
+  for (const PerParaphrasePrompt& own : prompts) {
     const std::vector<int32_t>& ids = own.encoded->token_ids;
     shared = std::min(shared, ids.size() - 1);
     const auto end = first.begin() + static_cast<int64_t>(shared);
@@ -80,7 +83,8 @@ size_t SharedTokens(std::span<const OwnPrompt> prompts) {
   return shared;
 }
 
-void Append(const OwnPrompt& own, size_t begin, size_t end, int32_t group, EncodedPrompt* packed) {
+void Append(const PerParaphrasePrompt& own, size_t begin, size_t end, int32_t group,
+            EncodedPrompt* packed) {
   for (size_t i = begin; i < end; ++i) {
     const int32_t segment = own.encoded->segments[i];
     packed->token_ids.push_back(own.encoded->token_ids[i]);
@@ -91,29 +95,31 @@ void Append(const OwnPrompt& own, size_t begin, size_t end, int32_t group, Encod
 
 }  // namespace
 
-absl::StatusOr<OwnPrompts> EncodeOwnPrompts(const Prompt& prompt, const Tokenizer& tokenizer,
-                                            const PromptLimits& limits) {
+absl::StatusOr<PerParaphrasePrompts> EncodePerParaphrasePrompts(const Prompt& prompt,
+                                                                const Tokenizer& tokenizer,
+                                                                const PromptLimits& limits) {
   STRUCTATTN_RETURN_IF_ERROR(CheckPrompt(prompt, limits));
-  STRUCTATTN_ASSIGN_OR_RETURN(std::vector<OwnPrompt> prompts,
+  STRUCTATTN_ASSIGN_OR_RETURN(std::vector<PerParaphrasePrompt> prompts,
                               ExtractAll(prompt, limits.max_prompt_bytes));
-  for (OwnPrompt& own : prompts) {
+  for (PerParaphrasePrompt& own : prompts) {
     STRUCTATTN_ASSIGN_OR_RETURN(own.encoded,
                                 EncodePrompt(own.prompt, std::nullopt, tokenizer, limits));
   }
   const size_t shared = SharedTokens(prompts);
-  OwnPrompts packed{.prompt = {.token_ids = {},
-                               .segments = {},
-                               .segment_count = static_cast<int32_t>(prompt.segments.size()),
-                               .structure = Structure(RuleTable::Preset(RulePreset::kShared),
-                                                      PositionPolicy::kAligned)},
-                    .members = {}};
+  PerParaphrasePrompts packed{
+      .prompt = {.token_ids = {},
+                 .segments = {},
+                 .segment_count = static_cast<int32_t>(prompt.segments.size()),
+                 .structure =
+                     Structure(RuleTable::Preset(RulePreset::kShared), PositionPolicy::kAligned)},
+      .members = {}};
   Append(prompts[0], 0, shared, /*group=*/0, &packed.prompt);
-  for (const OwnPrompt& own : prompts) {
+  for (const PerParaphrasePrompt& own : prompts) {
     Append(own, shared, own.encoded->token_ids.size(), own.group, &packed.prompt);
     packed.members.push_back({.group = own.group,
                               .cue = {},
                               .predicted_from = packed.prompt.structure.size() - 1,
-                              .own_prompt = true});
+                              .per_paraphrase_prompt = true});
   }
   return packed;
 }

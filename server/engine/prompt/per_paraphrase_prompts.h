@@ -12,20 +12,21 @@
 
 namespace structattn::engine {
 
-struct OwnPrompts {
+struct PerParaphrasePrompts {
   EncodedPrompt prompt;
   std::vector<Branch> members;  // By group: one for each that a question has.
 };
 
-// A paraphrase's own prompt is what is left of the segments without the questions of the others,
+// A per-paraphrase prompt is what is left of the segments without the questions of the others,
 // encoded by itself, all of it visible by causality alone; the prompt's rule and positions do not
-// count. In the packed prompt the tokens that all own prompts begin with are of group 0, the others
-// of the paraphrase's group, under SHARED with ALIGNED positions: there every token sees just the
-// tokens that it sees in its own prompt, at the same positions, in the same order, so its keys,
-// values and logits are the same bits. Errors are those of EncodePrompt and: no question with a
-// group of its own, too much text in all.
-absl::StatusOr<OwnPrompts> EncodeOwnPrompts(const Prompt& prompt, const Tokenizer& tokenizer,
-                                            const PromptLimits& limits);
+// count. In the packed prompt the tokens that all per-paraphrase prompts begin with are of group 0,
+// the others of the paraphrase's group, under SHARED with ALIGNED positions: there every token sees
+// just the tokens that it sees in its per-paraphrase prompt, at the same positions, in the same
+// order, so its keys, values and logits are the same bits. Errors are those of EncodePrompt and: no
+// question with a group of its own, too much text in all.
+absl::StatusOr<PerParaphrasePrompts> EncodePerParaphrasePrompts(const Prompt& prompt,
+                                                                const Tokenizer& tokenizer,
+                                                                const PromptLimits& limits);
 
 }  // namespace structattn::engine
 

@@ -25,7 +25,7 @@ GenerationStart StartOf(const GenerateRequest& request, const SamplingParams& sa
   const Branch& asked = request.branches[branch];
   std::span<const int32_t> ids = request.prompt.token_ids;
   std::vector<int32_t> own;
-  if (asked.own_prompt) {
+  if (asked.per_paraphrase_prompt) {
     own = SeenIds(request.prompt, asked);
     ids = own;
   }

@@ -27,7 +27,7 @@ struct ReferenceBranch {
         group(branch.group),
         row(branch.predicted_from) {
     for (int32_t i = 0; i < structure.size(); ++i) {
-      if (!branch.own_prompt || MaySee(structure, row, i)) given.push_back(ids[i]);
+      if (!branch.per_paraphrase_prompt || MaySee(structure, row, i)) given.push_back(ids[i]);
     }
     for (const int32_t id : branch.cue) Append(id);
     given.insert(given.end(), branch.cue.begin(), branch.cue.end());

@@ -340,7 +340,7 @@ void AddFusionCases(Cases* cases) {
                       r->set_generated_group(1);
                     },
                     "generated_group", "GROUP_GIVEN_TWICE", "beside fusion"});
-  cases->push_back({"OwnPromptsAndBranches",
+  cases->push_back({"PerParaphrasePromptsAndBranches",
                     [](Request* r) {
                       FusionOf(r, v1::FUSION_METHOD_AVG);
                       AddBranch(r, 1);

@@ -55,7 +55,7 @@ void ExpectFused(const v1::GenerateRequest& request, const StreamResult& result,
   EXPECT_EQ(result.finished().continuations_size(), 1);
 }
 
-TEST(Fusion, OfOwnPromptsByAllMethods) {
+TEST(Fusion, OfPerParaphrasePromptsByAllMethods) {
   InProcessServer server;
   for (const v1::FusionMethod method : {v1::FUSION_METHOD_AVG, v1::FUSION_METHOD_MAX}) {
     const v1::GenerateRequest request = FusedRequest(method);

@@ -52,18 +52,18 @@ Prompt ThreeQuestions() {
           .rule = RulePreset::kIsolated};
 }
 
-OwnPrompts Encode(const Prompt& prompt) {
-  auto packed = EncodeOwnPrompts(prompt, ByteTokenizer(), kLimits);
+PerParaphrasePrompts Encode(const Prompt& prompt) {
+  auto packed = EncodePerParaphrasePrompts(prompt, ByteTokenizer(), kLimits);
   EXPECT_TRUE(packed.ok()) << packed.status();
   return *std::move(packed);
 }
 
-// The member's tokens in order of index, as it sees them: must be its own prompt.
-void ExpectOwn(const OwnPrompts& packed, int member, const std::string& text) {
+// The member's tokens in order of index, as it sees them: must be its per-paraphrase prompt.
+void ExpectOwn(const PerParaphrasePrompts& packed, int member, const std::string& text) {
   SCOPED_TRACE(text);
   const Branch& branch = packed.members[member];
   const Structure& structure = packed.prompt.structure;
-  EXPECT_TRUE(branch.own_prompt);
+  EXPECT_TRUE(branch.per_paraphrase_prompt);
   Structure alone(RuleTable::Preset(RulePreset::kCausal), PositionPolicy::kSequential);
   std::vector<int32_t> ids;
   for (int i = 0; i <= branch.predicted_from; ++i) {
@@ -83,8 +83,8 @@ void ExpectOwn(const OwnPrompts& packed, int member, const std::string& text) {
   EXPECT_EQ(longer.positions().back(), alone.size());
 }
 
-TEST(OwnPrompts, AreTheSegmentsWithoutTheOthersQuestions) {
-  const OwnPrompts packed = Encode(ThreeQuestions());
+TEST(PerParaphrasePrompts, AreTheSegmentsWithoutTheOthersQuestions) {
+  const PerParaphrasePrompts packed = Encode(ThreeQuestions());
   ASSERT_EQ(packed.members.size(), 3u);
   EXPECT_EQ(packed.members[0].group, 1);
   EXPECT_EQ(packed.members[1].group, 5);
@@ -101,27 +101,27 @@ TEST(OwnPrompts, AreTheSegmentsWithoutTheOthersQuestions) {
       ElementsAre(2, 2, 3));
 }
 
-TEST(OwnPrompts, KeepATokenForEachThatTheOthersBeginWith) {
+TEST(PerParaphrasePrompts, KeepATokenForEachThatTheOthersBeginWith) {
   Prompt prompt = ThreeQuestions();
   for (int i : {1, 3, 4, 5}) prompt.segments[i].content = std::string("same");
   prompt.segments[5].content = std::string();  // All three are the same but for the border.
   prompt.segments[2].content = std::string();
-  const OwnPrompts packed = Encode(prompt);
+  const PerParaphrasePrompts packed = Encode(prompt);
   EXPECT_EQ(packed.prompt.structure.size(), 12 + 3);
   for (int member = 0; member < 3; ++member) ExpectOwn(packed, member, "Answer.sameA:");
 }
 
-TEST(OwnPrompts, OfOneParaphraseAreItsPrompt) {
+TEST(PerParaphrasePrompts, OfOneParaphraseAreItsPrompt) {
   Prompt prompt = ThreeQuestions();
   for (Segment& segment : prompt.segments) {
     if (segment.type == SegmentType::kQuestion) segment.paraphrase_index = 2;
   }
-  const OwnPrompts packed = Encode(prompt);
+  const PerParaphrasePrompts packed = Encode(prompt);
   ASSERT_EQ(packed.members.size(), 1u);
   ExpectOwn(packed, 0, "Answer.Q: who?--Q: which?Name it. Now!A:");
 }
 
-TEST(OwnPrompts, TakeExplicitGroupsAndTokenIds) {
+TEST(PerParaphrasePrompts, TakeExplicitGroupsAndTokenIds) {
   Prompt prompt = ThreeQuestions();
   prompt.rule = RuleRows{{0}, {1}, {2}, {3}};
   prompt.segments[1] = {.type = SegmentType::kQuestion, .content = std::string("a"), .group = 3};
@@ -131,7 +131,7 @@ TEST(OwnPrompts, TakeExplicitGroupsAndTokenIds) {
   prompt.segments[5] = Text(SegmentType::kContext, "e");
   prompt.segments[5].group = 2;  // No question: part of all.
   prompt.tokenization = Tokenization::kPerSegment;
-  const OwnPrompts packed = Encode(prompt);
+  const PerParaphrasePrompts packed = Encode(prompt);
   ASSERT_EQ(packed.members.size(), 2u);
   EXPECT_EQ(packed.members[0].group, 2);
   EXPECT_EQ(packed.members[1].group, 3);
@@ -140,7 +140,7 @@ TEST(OwnPrompts, TakeExplicitGroupsAndTokenIds) {
 }
 
 void ExpectRefused(const Prompt& prompt, const std::string& field, const std::string& reason) {
-  const auto packed = EncodeOwnPrompts(prompt, ByteTokenizer(), kLimits);
+  const auto packed = EncodePerParaphrasePrompts(prompt, ByteTokenizer(), kLimits);
   ASSERT_FALSE(packed.ok());
   const auto detail = GetFieldErrorDetail(packed.status());
   ASSERT_TRUE(detail.has_value()) << packed.status();
@@ -148,7 +148,7 @@ void ExpectRefused(const Prompt& prompt, const std::string& field, const std::st
   EXPECT_EQ(detail->reason, reason) << packed.status();
 }
 
-TEST(OwnPrompts, RefuseWithTheFieldOfTheWholePrompt) {
+TEST(PerParaphrasePrompts, RefuseWithTheFieldOfTheWholePrompt) {
   Prompt prompt = ThreeQuestions();
   prompt.segments[4].paraphrase_index = 63;
   ExpectRefused(prompt, "segments[4].paraphrase_index", "PARAPHRASE_INDEX_OUT_OF_RANGE");
@@ -167,11 +167,11 @@ TEST(OwnPrompts, RefuseWithTheFieldOfTheWholePrompt) {
 }
 
 // Together they are longer than the context; each alone is not.
-TEST(OwnPrompts, CountAgainstTheContextOneByOne) {
+TEST(PerParaphrasePrompts, CountAgainstTheContextOneByOne) {
   Prompt prompt = ThreeQuestions();
   prompt.segments[1].content = std::string(80, 'y');
   prompt.segments[3].content = std::string(80, 'z');
-  const OwnPrompts packed = Encode(prompt);
+  const PerParaphrasePrompts packed = Encode(prompt);
   EXPECT_GT(packed.prompt.structure.size(), kLimits.context_length);
 }
 
