@@ -22,15 +22,15 @@ Confidence::Confidence(const GenerateRequest& request, const SequenceModel& mode
   for (int32_t branch = 0; branch < static_cast<int32_t>(request.branches.size()); ++branch) {
     for (int32_t sample = 0; sample < per_branch_; ++sample) {
       const SamplingParams& sampling = sample == 0 ? greedy_ : sampled_;
-      voices_.push_back({Generation(request, StartOf(request, sampling, branch, sample), model)});
-      unfinished_ += voices_.back().generation.finish().has_value() ? 0 : 1;
+      samples_.push_back({Generation(request, StartOf(request, sampling, branch, sample), model)});
+      unfinished_ += samples_.back().generation.finish().has_value() ? 0 : 1;
     }
   }
 }
 
 absl::Status Confidence::SampleNext(int32_t number, std::span<const float> logits,
                                     Sampler* sampler) {
-  auto& [generation, text] = voices_[number];
+  auto& [generation, text] = samples_[number];
   SampleInput input = generation.NextSample(logits);
   input.top_logprobs = 0;
   STRUCTATTN_ASSIGN_OR_RETURN(SampledToken token, sampler->Sample(input));
@@ -41,7 +41,7 @@ absl::Status Confidence::SampleNext(int32_t number, std::span<const float> logit
 
 int32_t Confidence::generated_tokens() const {
   int32_t tokens = 0;
-  for (const Voice& voice : voices_) tokens += voice.generation.tokens();
+  for (const Sample& sample : samples_) tokens += sample.generation.tokens();
   return tokens;
 }
 
@@ -50,9 +50,9 @@ std::vector<FusionMember> Confidence::Members() const {
   std::vector<FusionMember> members;
   int32_t agreeing = 0;
   for (int32_t greedy = 0; greedy < size(); greedy += per_branch_) {
-    FusionMember member{.greedy_text = voices_[greedy].text};
+    FusionMember member{.greedy_text = samples_[greedy].text};
     for (int32_t sample = greedy + 1; sample < greedy + per_branch_; ++sample) {
-      if (voices_[sample].text == member.greedy_text) ++member.agreeing_samples;
+      if (samples_[sample].text == member.greedy_text) ++member.agreeing_samples;
     }
     agreeing += member.agreeing_samples;
     members.push_back(std::move(member));

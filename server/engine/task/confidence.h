@@ -25,9 +25,9 @@ class Confidence {
   Confidence(const Confidence&) = delete;
 
   // The continuations of all branches: branch * (1 + samples), then the greedy one, then samples.
-  int32_t size() const { return static_cast<int32_t>(voices_.size()); }
+  int32_t size() const { return static_cast<int32_t>(samples_.size()); }
   int32_t per_branch() const { return per_branch_; }
-  const Generation& voice(int32_t number) const { return voices_[number].generation; }
+  const Generation& sample(int32_t number) const { return samples_[number].generation; }
   bool complete() const { return unfinished_ == 0; }
   int32_t generated_tokens() const;
 
@@ -39,7 +39,7 @@ class Confidence {
   std::vector<FusionMember> Members() const;
 
  private:
-  struct Voice {
+  struct Sample {
     Generation generation;
     std::string text = {};
   };
@@ -49,7 +49,7 @@ class Confidence {
   const SamplingParams greedy_;
   const SamplingParams sampled_;
   const int32_t per_branch_;
-  std::vector<Voice> voices_;
+  std::vector<Sample> samples_;
   int32_t unfinished_ = 0;
 };
 

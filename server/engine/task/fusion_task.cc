@@ -97,9 +97,9 @@ absl::Status FusionTask::ReadPrompt(const LogitsRow& row, Sampler* sampler) {
     if (!branch.cue.empty() || branch.predicted_from != row.token) continue;
     STRUCTATTN_RETURN_IF_ERROR(fused_.Take(i, row.logits));
     if (!confidence_.has_value()) continue;
-    const int32_t voices = confidence_->per_branch();
-    for (int32_t voice = i * voices; voice < (i + 1) * voices; ++voice) {
-      STRUCTATTN_RETURN_IF_ERROR(confidence_->SampleNext(voice, row.logits, sampler));
+    const int32_t samples = confidence_->per_branch();
+    for (int32_t sample = i * samples; sample < (i + 1) * samples; ++sample) {
+      STRUCTATTN_RETURN_IF_ERROR(confidence_->SampleNext(sample, row.logits, sampler));
     }
   }
   return absl::OkStatus();
@@ -131,7 +131,7 @@ void FusionTask::GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) {
   std::vector<int32_t> unfinished;
   for (int32_t i = 0; i < members(); ++i) unfinished.push_back(i);
   for (int32_t i = 0; confidence_.has_value() && i < confidence_->size(); ++i) {
-    if (!confidence_->voice(i).finish().has_value()) unfinished.push_back(members() + i);
+    if (!confidence_->sample(i).finish().has_value()) unfinished.push_back(members() + i);
   }
   const std::vector<Sequence*> sequences = ShareOut(unfinished.size(), sequence, pool, forks);
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -146,8 +146,8 @@ void FusionTask::Continue(Sequence* sequence) const {
     if (!Rests(*sequence)) Extend(request_.branches[continuation], answer_, sequence);
     return;
   }
-  const Generation& voice = confidence_->voice(continuation - members());
-  if (!voice.finish().has_value()) Extend(request_.branches[voice.branch()], voice, sequence);
+  const Generation& sample = confidence_->sample(continuation - members());
+  if (!sample.finish().has_value()) Extend(request_.branches[sample.branch()], sample, sequence);
 }
 
 bool FusionTask::Rests(const Sequence& sequence) const {

@@ -37,7 +37,7 @@ class FusionTask final : public Task {
   void Fail(const absl::Status& status) override;
 
  private:
-  // Continuations: the members, then the voices of confidence_.
+  // Continuations: the members, then the samples of confidence_.
   int32_t members() const { return static_cast<int32_t>(request_.branches.size()); }
   absl::Status ReadPrompt(const LogitsRow& row, Sampler* sampler);
   absl::Status PickWhenComplete(Sampler* sampler);
