@@ -33,11 +33,11 @@ bool Scheduler::Extend(SequenceBlocks* sequence, int32_t tokens, BlockPool* pool
   return enough_blocks;
 }
 
-// Lets the last of the resting that holds blocks give them back; false when there is none.
-bool Scheduler::ReleaseResting(const ServingState& state) {
-  for (size_t i = state.resting.size(); i > 0; --i) {
-    if (state.resting[i - 1]->table().empty()) continue;
-    state.resting[i - 1]->Release(state.pool);
+// Lets the last of the paused that holds blocks give them back; false when there is none.
+bool Scheduler::ReleasePaused(const ServingState& state) {
+  for (size_t i = state.paused.size(); i > 0; --i) {
+    if (state.paused[i - 1]->table().empty()) continue;
+    state.paused[i - 1]->Release(state.pool);
     return true;
   }
   return false;
@@ -52,7 +52,7 @@ void Scheduler::PlanRunning(const ServingState& state) {
     if (NeedsOneToken(sequence)) --kept;
     const int32_t range_begin = static_cast<int32_t>(plan_.ranges.size());
     while (!Extend(sequence, tokens_left_ - kept, state.pool)) {
-      if (ReleaseResting(state)) continue;
+      if (ReleasePaused(state)) continue;
       if (i + 1 == staying) break;
       SequenceBlocks* const last = state.running[--staying];
       if (NeedsOneToken(last)) --kept;
@@ -85,7 +85,7 @@ void Scheduler::Admit(const ServingState& state) {
     const int32_t missing = sequence->BlocksMissing(*state.pool);
     if (running > 0 && missing + promised + running > state.pool->available()) break;
     const int32_t range_begin = static_cast<int32_t>(plan_.ranges.size());
-    while (!Extend(sequence, tokens_left_, state.pool) && running == 0 && ReleaseResting(state)) {
+    while (!Extend(sequence, tokens_left_, state.pool) && running == 0 && ReleasePaused(state)) {
     }
     if (!AddChunk(running, range_begin)) {
       sequence->Release(state.pool);

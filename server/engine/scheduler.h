@@ -15,11 +15,11 @@ namespace structattn::engine {
 
 // What the scheduler plans for: running in order of admission, waiting in order of arrival. Each
 // has a token that is not computed; each fits into the empty pool. Those that wait hold no blocks.
-// Those that rest have nothing to compute now, but hold blocks that they will go on from.
+// Those that are paused have nothing to compute now, but hold blocks that they will go on from.
 struct ServingState {
   std::span<SequenceBlocks* const> running;
   std::span<SequenceBlocks* const> waiting;
-  std::span<SequenceBlocks* const> resting = {};
+  std::span<SequenceBlocks* const> paused = {};
   BlockPool* pool;
 };
 
@@ -44,13 +44,13 @@ struct StepPlan {
 };
 
 // The rule, in order of admission: a sequence with one token left gets it; what these leave of
-// max_step_tokens goes to prompts, in chunks. When the pool has no block, those that rest give back
-// theirs, the last one first; then the sequence admitted last gives back all of its blocks and
-// waits again, first in the queue; the one admitted first never does, so it ends, or rests. Without
-// preemption a waiting sequence starts, in order, when it gets a token in this step and the blocks
-// that it misses are there, besides those that running prompts will take and one for each that
-// runs. At most min(max_running_sequences, max_step_tokens) run, so that decodes never take the
-// whole step while a prompt is unfinished.
+// max_step_tokens goes to prompts, in chunks. When the pool has no block, those that are paused
+// give back theirs, the last one first; then the sequence admitted last gives back all of its
+// blocks and waits again, first in the queue; the one admitted first never does, so it ends, or is
+// paused. Without preemption a waiting sequence starts, in order, when it gets a token in this step
+// and the blocks that it misses are there, besides those that running prompts will take and one for
+// each that runs. At most min(max_running_sequences, max_step_tokens) run, so that decodes never
+// take the whole step while a prompt is unfinished.
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits) : limits_(limits) {}
@@ -63,7 +63,7 @@ class Scheduler {
   void Admit(const ServingState& state);
   bool Extend(SequenceBlocks* sequence, int32_t tokens, BlockPool* pool);
   bool AddChunk(int32_t sequence, int32_t range_begin);
-  static bool ReleaseResting(const ServingState& state);
+  static bool ReleasePaused(const ServingState& state);
 
   const SchedulerLimits limits_;
   StepPlan plan_;

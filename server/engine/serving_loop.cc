@@ -64,7 +64,7 @@ void ServingLoop::DropEnded() {
   };
   drop_from(&running_);
   drop_from(&waiting_);
-  drop_from(&resting_);
+  drop_from(&paused_);
   std::erase_if(tasks_, has_ended);
 }
 
@@ -92,10 +92,10 @@ void ServingLoop::Plan() {
   };
   collect(running_, &running_blocks_);
   collect(waiting_, &waiting_blocks_);
-  collect(resting_, &resting_blocks_);
+  collect(paused_, &paused_blocks_);
   plan_ = &scheduler_.PlanStep({.running = running_blocks_,
                                 .waiting = waiting_blocks_,
-                                .resting = resting_blocks_,
+                                .paused = paused_blocks_,
                                 .pool = &pool_});
   Preempt(plan_->preempted);
   Admit(plan_->admitted);
@@ -174,11 +174,11 @@ void ServingLoop::Read(const SequenceChunk& chunk, int32_t token, std::span<cons
   if (!status.ok()) task.Fail(status);
 }
 
-// Lets every sequence whose tokens are all computed go on, fork, rest or end, then those that rest
-// no more. Who finds no place, or has lost its blocks, waits in front.
+// Lets every sequence whose tokens are all computed go on, fork, pause or end, then those that are
+// paused no more. Who finds no place, or has lost its blocks, waits in front.
 void ServingLoop::GoOn() {
   Sequences before = std::exchange(running_, {});
-  Sequences rested = std::exchange(resting_, {});
+  Sequences paused = std::exchange(paused_, {});
   int64_t places = limits_.max_running_sequences - static_cast<int64_t>(before.size());
   Sequences late;
   for (std::unique_ptr<Sequence>& sequence : before) {
@@ -186,7 +186,7 @@ void ServingLoop::GoOn() {
     const bool is_computed = sequence->blocks().left() == 0;
     GoOnWith(std::move(sequence), is_computed, &places, &late);
   }
-  for (std::unique_ptr<Sequence>& sequence : rested) {
+  for (std::unique_ptr<Sequence>& sequence : paused) {
     GoOnWith(std::move(sequence), /*is_computed=*/true, &places, &late);
   }
   for (; !late.empty(); late.pop_back()) {
@@ -195,20 +195,20 @@ void ServingLoop::GoOn() {
   }
 }
 
-// What rests was computed once, whatever became of its blocks. Forks run right behind what they
+// What is paused was computed once, whatever became of its blocks. Forks run right behind what they
 // come from.
 void ServingLoop::GoOnWith(std::unique_ptr<Sequence> sequence, bool is_computed, int64_t* places,
                            Sequences* late) {
   Task& task = sequence->task();
   Sequences family;
-  if (is_computed && !task.ended() && !task.Rests(*sequence)) {
+  if (is_computed && !task.ended() && !task.IsPaused(*sequence)) {
     task.GoOn(sequence.get(), &pool_, &family);
   }
   family.insert(family.begin(), std::move(sequence));
   for (std::unique_ptr<Sequence>& member : family) {
     SequenceBlocks& blocks = member->blocks();
-    if (!task.ended() && task.Rests(*member)) {
-      resting_.push_back(std::move(member));
+    if (!task.ended() && task.IsPaused(*member)) {
+      paused_.push_back(std::move(member));
     } else if (task.ended() || blocks.left() == 0) {
       blocks.Release(&pool_);
     } else if (*places > 0 && !blocks.table().empty()) {

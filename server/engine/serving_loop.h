@@ -52,7 +52,7 @@ class ServingLoop {
   // Sequences: a task may have many.
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
   int32_t waiting() const { return static_cast<int32_t>(waiting_.size()); }
-  int32_t resting() const { return static_cast<int32_t>(resting_.size()); }
+  int32_t paused() const { return static_cast<int32_t>(paused_.size()); }
   // Tasks of which nothing was computed yet.
   int32_t queued() const;
   int32_t tasks() const { return static_cast<int32_t>(tasks_.size()); }
@@ -85,13 +85,12 @@ class ServingLoop {
   std::map<uint64_t, std::unique_ptr<Task>> tasks_;  // By ticket; none has ended.
   std::vector<std::unique_ptr<Sequence>> running_;   // In order of admission.
   std::deque<std::unique_ptr<Sequence>> waiting_;    // In order of arrival, the preempted first.
-  std::vector<std::unique_ptr<Sequence>>
-      resting_;  // Until other sequences of their tasks are done.
+  std::vector<std::unique_ptr<Sequence>> paused_;  // Until other sequences of their tasks are done.
 
   // Workspace of one step, reused.
   std::vector<SequenceBlocks*> running_blocks_;
   std::vector<SequenceBlocks*> waiting_blocks_;
-  std::vector<SequenceBlocks*> resting_blocks_;
+  std::vector<SequenceBlocks*> paused_blocks_;
   const StepPlan* plan_ = nullptr;
   std::vector<SequenceChunk> chunks_;  // Of plan_; empty when nothing is planned.
   StepBatch batch_;

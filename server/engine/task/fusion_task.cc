@@ -1,5 +1,5 @@
-// Implements fusion_task.h. A member rests from the moment its logits are held until the token is
-// picked; preempted in between, it computes its keys again, but not its logits.
+// Implements fusion_task.h. A member is paused from the moment its logits are held until the token
+// is picked; preempted in between, it computes its keys again, but not its logits.
 #include "server/engine/task/fusion_task.h"
 
 #include <algorithm>
@@ -143,14 +143,14 @@ void FusionTask::GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) {
 void FusionTask::Continue(Sequence* sequence) const {
   const int32_t continuation = sequence->part().continuation;
   if (continuation < members()) {
-    if (!Rests(*sequence)) Extend(request_.branches[continuation], answer_, sequence);
+    if (!IsPaused(*sequence)) Extend(request_.branches[continuation], answer_, sequence);
     return;
   }
   const Generation& sample = confidence_->sample(continuation - members());
   if (!sample.finish().has_value()) Extend(request_.branches[sample.branch()], sample, sequence);
 }
 
-bool FusionTask::Rests(const Sequence& sequence) const {
+bool FusionTask::IsPaused(const Sequence& sequence) const {
   const int32_t continuation = sequence.part().continuation;
   return continuation >= 0 && continuation < members() && fused_.Has(continuation);
 }

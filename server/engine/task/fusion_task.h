@@ -32,7 +32,7 @@ class FusionTask final : public Task {
   Sequences Begin() override;
   absl::Status Read(const LogitsRow& row, Sampler* sampler) override;
   void GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) override;
-  bool Rests(const Sequence& sequence) const override;
+  bool IsPaused(const Sequence& sequence) const override;
   void Stop(FinishReason reason) override;
   void Fail(const absl::Status& status) override;
 

@@ -61,13 +61,13 @@ class Task {
 
   // All tokens of `sequence` are computed and all wanted ones are read: appends what comes next,
   // and adds to `forks` the sequences that go on from the same tokens. When nothing is appended,
-  // the sequence rests or is over.
+  // the sequence is paused or over.
   virtual void GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) = 0;
 
   // Whether a sequence to which nothing was appended, or a fork, waits for other sequences of the
   // task. It holds its blocks as long as nobody needs them, and is asked again after each step:
-  // when it no longer rests, GoOn follows.
-  virtual bool Rests(const Sequence&) const { return false; }
+  // when it is no longer paused, GoOn follows.
+  virtual bool IsPaused(const Sequence&) const { return false; }
 
   // End it early, exactly once and only before it has ended: by kCancelled or kDeadline, or because
   // something broke.

@@ -66,7 +66,7 @@ class LoopTest : public ::testing::Test {
       ASSERT_LT(step, 100000) << "the loop does not end";
       Step();
     }
-    EXPECT_EQ(loop_->running() + loop_->waiting() + loop_->resting(), 0);
+    EXPECT_EQ(loop_->running() + loop_->waiting() + loop_->paused(), 0);
     EXPECT_EQ(loop_->available_blocks(), blocks_);
     EXPECT_EQ(model_.decoder->unwritten_keys_read, 0);
   }

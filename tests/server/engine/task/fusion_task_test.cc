@@ -110,7 +110,7 @@ void ExpectFused(const GenerateRequest& request, const RecordingSink& sink) {
 }
 
 TEST_F(FusionTaskTest, AnswersWhatTheDefinitionSaysInAnyMix) {
-  int rested = 0;
+  int paused = 0;
   for (uint32_t seed = 0; seed < 80; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
@@ -133,7 +133,7 @@ TEST_F(FusionTaskTest, AnswersWhatTheDefinitionSaysInAnyMix) {
       if (random() % 10 == 0) loop_->Cancel(next_ticket_ - 1 - random() % 3);
     }
     while (!loop_->idle()) {
-      rested += loop_->resting() > 0;
+      paused += loop_->paused() > 0;
       Step();
     }
     RunUntilIdle();
@@ -150,7 +150,7 @@ TEST_F(FusionTaskTest, AnswersWhatTheDefinitionSaysInAnyMix) {
     }
   }
   EXPECT_GT(preemptions_, 50);
-  EXPECT_GT(rested, 500);
+  EXPECT_GT(paused, 500);
 }
 
 TEST_F(FusionTaskTest, OfOneMemberIsThePlainAnswer) {
