@@ -71,7 +71,7 @@ void ServingLoop::DropEnded() {
 void ServingLoop::Execute() {
   if (chunks_.empty()) return;
   if (const absl::Status status = RunBatch(); status.ok()) {
-    GoOn();
+    Advance();
   } else {
     decoder_lost_ = !decoder_->usable();
     for (const SequenceChunk& chunk : chunks_) {
@@ -176,7 +176,7 @@ void ServingLoop::Read(const SequenceChunk& chunk, int32_t token, std::span<cons
 
 // Lets every sequence whose tokens are all computed go on, fork, pause or end, then those that are
 // paused no more. Who finds no place, or has lost its blocks, waits in front.
-void ServingLoop::GoOn() {
+void ServingLoop::Advance() {
   Sequences before = std::exchange(running_, {});
   Sequences paused = std::exchange(paused_, {});
   int64_t places = limits_.max_running_sequences - static_cast<int64_t>(before.size());
@@ -184,10 +184,10 @@ void ServingLoop::GoOn() {
   for (std::unique_ptr<Sequence>& sequence : before) {
     ++places;  // Its own.
     const bool is_computed = sequence->blocks().left() == 0;
-    GoOnWith(std::move(sequence), is_computed, &places, &late);
+    AdvanceOne(std::move(sequence), is_computed, &places, &late);
   }
   for (std::unique_ptr<Sequence>& sequence : paused) {
-    GoOnWith(std::move(sequence), /*is_computed=*/true, &places, &late);
+    AdvanceOne(std::move(sequence), /*is_computed=*/true, &places, &late);
   }
   for (; !late.empty(); late.pop_back()) {
     late.back()->blocks().Release(&pool_);
@@ -197,12 +197,12 @@ void ServingLoop::GoOn() {
 
 // What is paused was computed once, whatever became of its blocks. Forks run right behind what they
 // come from.
-void ServingLoop::GoOnWith(std::unique_ptr<Sequence> sequence, bool is_computed, int64_t* places,
-                           Sequences* late) {
+void ServingLoop::AdvanceOne(std::unique_ptr<Sequence> sequence, bool is_computed, int64_t* places,
+                             Sequences* late) {
   Task& task = sequence->task();
   Sequences family;
   if (is_computed && !task.ended() && !task.IsPaused(*sequence)) {
-    task.GoOn(sequence.get(), &pool_, &family);
+    task.Advance(sequence.get(), &pool_, &family);
   }
   family.insert(family.begin(), std::move(sequence));
   for (std::unique_ptr<Sequence>& member : family) {

@@ -69,9 +69,9 @@ class ServingLoop {
   int64_t RowsAtOnce() const;
   std::span<float> Room(size_t rows);
   void Read(const SequenceChunk& chunk, int32_t token, std::span<const float> logits);
-  void GoOn();
-  void GoOnWith(std::unique_ptr<Sequence> sequence, bool is_computed, int64_t* places,
-                Sequences* late);
+  void Advance();
+  void AdvanceOne(std::unique_ptr<Sequence> sequence, bool is_computed, int64_t* places,
+                  Sequences* late);
 
   Decoder* const decoder_;
   const KvCache kv_;

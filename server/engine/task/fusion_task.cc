@@ -125,7 +125,7 @@ absl::Status FusionTask::PickWhenComplete(Sampler* sampler) {
   return absl::OkStatus();
 }
 
-void FusionTask::GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) {
+void FusionTask::Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) {
   if (sequence->part().continuation != Part::kPrompt) return Continue(sequence);
   prompt_.CountCached(*sequence);
   std::vector<int32_t> unfinished;

@@ -31,7 +31,7 @@ class FusionTask final : public Task {
   absl::Status CheckFits(int32_t kv_blocks) const override;
   Sequences Begin() override;
   absl::Status Read(const LogitsRow& row, Sampler* sampler) override;
-  void GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) override;
+  void Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) override;
   bool IsPaused(const Sequence& sequence) const override;
   void Stop(FinishReason reason) override;
   void Fail(const absl::Status& status) override;

@@ -89,7 +89,7 @@ absl::Status GenerateTask::SampleNext(int32_t number, std::span<const float> log
   return absl::OkStatus();
 }
 
-void GenerateTask::GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) {
+void GenerateTask::Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) {
   const int32_t continuation = sequence->part().continuation;
   if (continuation != Part::kPrompt) {
     const Generation& generation = generations_[continuation];

@@ -121,7 +121,7 @@ void ScoreTask::ReadPrompt(const LogitsRow& row, const ScoredRow& scored) {
   }
 }
 
-void ScoreTask::GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) {
+void ScoreTask::Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) {
   const auto [prompt, continuation] = sequence->part();
   if (continuation == Part::kPrompt) {
     for (const TokenRange& range : sequence->blocks().reused()) {

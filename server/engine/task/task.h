@@ -62,11 +62,11 @@ class Task {
   // All tokens of `sequence` are computed and all wanted ones are read: appends what comes next,
   // and adds to `forks` the sequences that go on from the same tokens. When nothing is appended,
   // the sequence is paused or over.
-  virtual void GoOn(Sequence* sequence, BlockPool* pool, Sequences* forks) = 0;
+  virtual void Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) = 0;
 
   // Whether a sequence to which nothing was appended, or a fork, waits for other sequences of the
   // task. It holds its blocks as long as nobody needs them, and is asked again after each step:
-  // when it is no longer paused, GoOn follows.
+  // when it is no longer paused, Advance follows.
   virtual bool IsPaused(const Sequence&) const { return false; }
 
   // End it early, exactly once and only before it has ended: by kCancelled or kDeadline, or because
