@@ -69,7 +69,7 @@ absl::Status FusionTask::CheckFits(int32_t kv_blocks) const {
 Sequences FusionTask::Begin() {
   Sequences sequences;
   if (answer_.finish().has_value()) {  // The context has no room.
-    Tell(answer_.End(*answer_.finish()));
+    Emit(answer_.End(*answer_.finish()));
   } else {
     sequences.push_back(prompt_.Take());
   }
@@ -121,7 +121,7 @@ absl::Status FusionTask::PickWhenComplete(Sampler* sampler) {
   fused_.Clear();
   TokenEvent event = answer_.Accept(std::move(token));
   event.member_logprobs.push_back(std::move(member_logprobs));
-  Tell(std::move(event));
+  Emit(std::move(event));
   return absl::OkStatus();
 }
 
@@ -155,7 +155,7 @@ bool FusionTask::IsPaused(const Sequence& sequence) const {
   return continuation >= 0 && continuation < members() && fused_.Has(continuation);
 }
 
-void FusionTask::Tell(TokenEvent event) {
+void FusionTask::Emit(TokenEvent event) {
   const std::optional<FinishReason> finish = event.finish;
   event.group = request_.branches[0].group;
   sink_->OnToken(std::move(event));
@@ -180,7 +180,7 @@ void FusionTask::Finish() {
   sink->OnFinish(event);
 }
 
-void FusionTask::Stop(FinishReason reason) { Tell(answer_.End(reason)); }
+void FusionTask::Stop(FinishReason reason) { Emit(answer_.End(reason)); }
 
 void FusionTask::Fail(const absl::Status& status) {
   set_ended();

@@ -42,7 +42,7 @@ class FusionTask final : public Task {
   absl::Status ReadPrompt(const LogitsRow& row, Sampler* sampler);
   absl::Status PickWhenComplete(Sampler* sampler);
   void Continue(Sequence* sequence) const;
-  void Tell(TokenEvent event);
+  void Emit(TokenEvent event);
   void Finish();
 
   GenerateRequest request_;  // Its prompt is in prompt_.

@@ -55,7 +55,7 @@ absl::Status GenerateTask::CheckFits(int32_t kv_blocks) const {
 Sequences GenerateTask::Begin() {
   for (size_t i = 0; i < generations_.size(); ++i) {  // Those for which the context has no room.
     if (!generations_[i].finish().has_value()) continue;
-    Tell(static_cast<int32_t>(i), generations_[i].End(*generations_[i].finish()));
+    Emit(static_cast<int32_t>(i), generations_[i].End(*generations_[i].finish()));
   }
   FinishIfDone();
   Sequences sequences;
@@ -85,7 +85,7 @@ absl::Status GenerateTask::SampleNext(int32_t number, std::span<const float> log
   Generation& generation = generations_[number];
   if (generation.finish().has_value()) return absl::OkStatus();  // No room in the context.
   STRUCTATTN_ASSIGN_OR_RETURN(SampledToken token, sampler->Sample(generation.NextSample(logits)));
-  Tell(number, generation.Accept(std::move(token)));
+  Emit(number, generation.Accept(std::move(token)));
   return absl::OkStatus();
 }
 
@@ -109,14 +109,14 @@ void GenerateTask::Advance(Sequence* sequence, BlockPool* pool, Sequences* forks
   }
 }
 
-void GenerateTask::Tell(int32_t number, TokenEvent event) {
+void GenerateTask::Emit(int32_t number, TokenEvent event) {
   const int32_t branch = generations_[number].branch();
   event.group = request_.branches[branch].group;
   event.index = number;
   const bool is_last = event.finish.has_value();
   if (request_.best_of > request_.samples) {
     held_[number].push_back(std::move(event));
-    if (is_last) TellBest(branch);
+    if (is_last) EmitBest(branch);
     return;
   }
   if (is_last) {
@@ -130,7 +130,7 @@ void GenerateTask::Tell(int32_t number, TokenEvent event) {
 
 // Once all samples of the branch have ended: those with the largest mean log-probability, best
 // first; of equals the earlier sample.
-void GenerateTask::TellBest(int32_t branch) {
+void GenerateTask::EmitBest(int32_t branch) {
   std::vector<int32_t> order(request_.best_of);
   std::iota(order.begin(), order.end(), branch * request_.best_of);
   for (const int32_t number : order) {
@@ -182,7 +182,7 @@ FinishEvent GenerateTask::MakeFinish() const {
 void GenerateTask::Stop(FinishReason reason) {
   for (size_t i = 0; i < generations_.size(); ++i) {
     if (generations_[i].finish().has_value()) continue;
-    Tell(static_cast<int32_t>(i), generations_[i].End(reason));
+    Emit(static_cast<int32_t>(i), generations_[i].End(reason));
   }
   FinishIfDone();
 }

@@ -38,8 +38,8 @@ class GenerateTask final : public Task {
   static std::vector<Generation> MakeGenerations(const GenerateRequest& request,
                                                  const SequenceModel& model);
   absl::Status SampleNext(int32_t number, std::span<const float> logits, Sampler* sampler);
-  void Tell(int32_t number, TokenEvent event);
-  void TellBest(int32_t branch);
+  void Emit(int32_t number, TokenEvent event);
+  void EmitBest(int32_t branch);
   void FinishIfDone();
   FinishEvent MakeFinish() const;
 
