@@ -45,7 +45,7 @@ bool Scheduler::ReleasePaused(const ServingState& state) {
 
 void Scheduler::PlanRunning(const ServingState& state) {
   int32_t staying = static_cast<int32_t>(state.running.size());
-  // Tokens kept back for those not planned yet that need one.
+  // Tokens kept back for those not scheduled yet that need one.
   int32_t kept = static_cast<int32_t>(std::ranges::count_if(state.running, NeedsOneToken));
   for (int32_t i = 0; i < staying; ++i) {
     SequenceBlocks* const sequence = state.running[i];

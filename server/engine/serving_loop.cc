@@ -132,7 +132,7 @@ std::span<float> ServingLoop::Room(size_t rows) {
   return std::span(logits_).first(size);
 }
 
-// Runs the planned chunks and lets their tasks read the logits that they want, a part at a time.
+// Runs the scheduled chunks and lets their tasks read the logits that they want, a part at a time.
 absl::Status ServingLoop::RunBatch() {
   try {
     BuildBatch(chunks_, decoder_->tiling(), &batch_);

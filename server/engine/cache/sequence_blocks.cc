@@ -18,25 +18,25 @@ SequenceBlocks SequenceBlocks::Fork() const {
   SequenceBlocks fork = *this;
   fork.table_.clear();
   fork.acquired_.clear();
-  fork.planned_ = 0;
+  fork.num_scheduled_ = 0;
   fork.committed_ = 0;
   return fork;
 }
 
 void SequenceBlocks::Share(const SequenceBlocks& other, BlockPool* pool) {
-  STRUCTATTN_CHECK(table_.empty() && other.left() == 0 && other.planned_ <= size_);
+  STRUCTATTN_CHECK(table_.empty() && other.left() == 0 && other.num_scheduled_ <= size_);
   STRUCTATTN_CHECK(other.keys_.closed() == other.keys_.blocks());
   for (const int32_t block : other.table_) {
     pool->AddOwner(block);
     Append(block, true);
   }
-  planned_ = other.planned_;
-  furthest_ = std::max(furthest_, planned_);
+  num_scheduled_ = other.num_scheduled_;
+  num_computed_ = std::max(num_computed_, num_scheduled_);
 }
 
 void SequenceBlocks::Want(std::vector<int32_t> tokens) {
   STRUCTATTN_CHECK(std::ranges::is_sorted(tokens));
-  STRUCTATTN_CHECK(tokens.empty() || tokens.front() >= planned_);
+  STRUCTATTN_CHECK(tokens.empty() || tokens.front() >= num_scheduled_);
   wanted_ = std::move(tokens);
   read_ = 0;
 }
@@ -51,7 +51,8 @@ bool SequenceBlocks::MayReuse(int32_t block) const {
 }
 
 bool SequenceBlocks::BeginsBlock() const {
-  return table_.empty() || keys_.tokens(static_cast<int32_t>(table_.size()) - 1).end == planned_;
+  return table_.empty() ||
+         keys_.tokens(static_cast<int32_t>(table_.size()) - 1).end == num_scheduled_;
 }
 
 void SequenceBlocks::Append(int32_t pool_block, bool acquired) {
@@ -67,7 +68,7 @@ bool SequenceBlocks::Plan(PlanResources* resources, std::vector<TokenRange>* ran
     if (begins && MayReuse(block)) {
       if (const auto found = resources->pool->Acquire(keys_.key(block)); found.has_value()) {
         Append(*found, true);
-        planned_ = keys_.tokens(block).end;
+        num_scheduled_ = keys_.tokens(block).end;
         continue;
       }
       if (resources->awaited->contains(keys_.key(block))) return true;
@@ -78,35 +79,35 @@ bool SequenceBlocks::Plan(PlanResources* resources, std::vector<TokenRange>* ran
       Append(resources->pool->Allocate(), false);
     }
     if (Publishes(block)) resources->awaited->insert(keys_.key(block));
-    const int32_t end = std::min(keys_.tokens(block).end, planned_ + resources->tokens);
-    if (ranges->size() == first_range || ranges->back().end != planned_) {
-      ranges->push_back({.begin = planned_, .end = planned_});
+    const int32_t end = std::min(keys_.tokens(block).end, num_scheduled_ + resources->tokens);
+    if (ranges->size() == first_range || ranges->back().end != num_scheduled_) {
+      ranges->push_back({.begin = num_scheduled_, .end = num_scheduled_});
     }
     ranges->back().end = end;
-    resources->tokens -= end - planned_;
-    planned_ = end;
+    resources->tokens -= end - num_scheduled_;
+    num_scheduled_ = end;
   }
   return true;
 }
 
 void SequenceBlocks::Commit(BlockPool* pool) {
   const int32_t held = std::min(static_cast<int32_t>(table_.size()), keys_.closed());
-  for (; committed_ < held && keys_.tokens(committed_).end <= planned_; ++committed_) {
+  for (; committed_ < held && keys_.tokens(committed_).end <= num_scheduled_; ++committed_) {
     const BlockTokens& tokens = keys_.tokens(committed_);
     if (!acquired_[committed_]) {
       if (Publishes(committed_)) pool->Publish(table_[committed_], keys_.key(committed_));
-    } else if (tokens.end > furthest_) {
-      reused_.push_back({.begin = std::max(tokens.begin, furthest_), .end = tokens.end});
+    } else if (tokens.end > num_computed_) {
+      reused_.push_back({.begin = std::max(tokens.begin, num_computed_), .end = tokens.end});
     }
   }
-  furthest_ = std::max(furthest_, planned_);
+  num_computed_ = std::max(num_computed_, num_scheduled_);
 }
 
 void SequenceBlocks::Release(BlockPool* pool) {
   for (size_t i = table_.size(); i > 0; --i) pool->Release(table_[i - 1]);
   table_.clear();
   acquired_.clear();
-  planned_ = 0;
+  num_scheduled_ = 0;
   committed_ = 0;
 }
 

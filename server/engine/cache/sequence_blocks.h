@@ -36,7 +36,7 @@ using AwaitedKeys = absl::flat_hash_set<BlockKey>;
 struct PlanResources {
   int32_t tokens;  // Computed at most.
   BlockPool* pool;
-  AwaitedKeys* awaited;  // Of the sequences planned before in this step.
+  AwaitedKeys* awaited;  // Of the sequences scheduled before in this step.
 };
 
 class SequenceBlocks {
@@ -53,7 +53,7 @@ class SequenceBlocks {
   // first of this sequence's, which holds no blocks yet. The last run of `other` has ended.
   void Share(const SequenceBlocks& other, BlockPool* pool);
 
-  // Tokens whose logits are wanted, ascending; none is planned yet. They are computed even where
+  // Tokens whose logits are wanted, ascending; none is scheduled yet. They are computed even where
   // their keys and values are in the pool, once: from then on they are not wanted any more.
   void Want(std::vector<int32_t> tokens);
   // The wanted tokens that are not read yet.
@@ -62,28 +62,28 @@ class SequenceBlocks {
   void MarkRead(size_t count) { read_ += count; }
 
   int32_t size() const { return size_; }  // Tokens taken in.
-  // Tokens [0, planned) lie in blocks of the table, or will when the planned step has run.
-  int32_t planned() const { return planned_; }
-  int32_t left() const { return size_ - planned_; }
+  // Tokens [0, num_scheduled) lie in blocks of the table, or will when the scheduled step has run.
+  int32_t num_scheduled() const { return num_scheduled_; }
+  int32_t left() const { return size_ - num_scheduled_; }
 
   // Block ids: slot s of the sequence is in table()[s / block_size].
   std::span<const int32_t> table() const { return table_; }
 
-  // Goes on from planned(): skips blocks that the pool has, appends to `ranges` what is to be
+  // Goes on from num_scheduled(): skips blocks that the pool has, appends to `ranges` what is to be
   // computed, and takes blocks for it. Wanted tokens are always computed, and so is the last one:
-  // a sequence that is planned has a token in the step. Stops where another sequence of the step
+  // a sequence that is scheduled has a token in the step. Stops where another sequence of the step
   // fills the very block that comes next (its contents are there in the next step), and false where
   // the pool has no block.
   bool Plan(PlanResources* resources, std::vector<TokenRange>* ranges);
 
-  // The planned tokens are computed: publishes the blocks that are complete.
+  // The scheduled tokens are computed: publishes the blocks that are complete.
   void Commit(BlockPool* pool);
 
   // Gives all blocks back; nothing is computed any more. The end of the sequence goes first, so
   // that it is forgotten before what leads to it.
   void Release(BlockPool* pool);
 
-  // Blocks that the tokens not planned yet would take out of pool.available() now.
+  // Blocks that the tokens not scheduled yet would take out of pool.available() now.
   int32_t BlocksMissing(const BlockPool& pool) const;
 
   // Tokens whose keys and values were found in the pool and never computed for this sequence.
@@ -98,11 +98,12 @@ class SequenceBlocks {
   bool bypass_;
   BlockKeys keys_;
   int32_t size_ = 0;
-  int32_t planned_ = 0;
+  int32_t num_scheduled_ = 0;
   std::vector<int32_t> table_;
   std::vector<bool> acquired_;  // Beside table_: from the pool's published blocks.
   int32_t committed_ = 0;       // Complete blocks at the start of the table seen by Commit.
-  int32_t furthest_ = 0;  // The most tokens ever committed: more than planned_ once preempted.
+  int32_t num_computed_ =
+      0;  // The most tokens ever committed: more than num_scheduled_ once preempted.
   std::vector<TokenRange> reused_;
   std::vector<int32_t> wanted_;
   size_t read_ = 0;  // Of wanted_.

@@ -203,7 +203,7 @@ void Simulation::Step() {
       tokens += plan_->ranges[r].end - plan_->ranges[r].begin;
       ASSERT_NO_FATAL_FAILURE(Compute(*job, plan_->ranges[r]));
     }
-    ASSERT_LE(plan_->ranges[chunk.range_end - 1].end, job->blocks.planned());
+    ASSERT_LE(plan_->ranges[chunk.range_end - 1].end, job->blocks.num_scheduled());
   }
   ASSERT_LE(tokens, limits_.max_step_tokens);
   computed_ += tokens;
