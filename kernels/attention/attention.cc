@@ -18,9 +18,9 @@ void Attention(const KernelContext& context, const AttentionParams& params) {
 }
 
 Tiling AttentionTiling(DeviceKind device, int ratio) {
-  if (device == DeviceKind::kCpu) return {.tile_tokens = kCpuTileRows, .branches_together = 0};
+  if (device == DeviceKind::kCpu) return {.tile_tokens = kCpuTileRows, .split_kv_branches = 0};
   const int tokens = std::max(1, kCudaTileRows / ratio);
-  return {.tile_tokens = tokens, .branches_together = tokens};
+  return {.tile_tokens = tokens, .split_kv_branches = tokens};
 }
 
 std::string_view AttentionKernelName(DeviceKind device) {

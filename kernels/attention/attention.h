@@ -81,7 +81,7 @@ struct Tiling {
   int tile_tokens = kCpuTileRows;  // Query tokens of a tile, at most.
   // 0: generated tokens are tiles like those of the prompt. Otherwise they go to
   // WorkList::generated, so many branches of a family together.
-  int branches_together = 0;
+  int split_kv_branches = 0;
 };
 
 // `ratio`: query heads of one KV head.

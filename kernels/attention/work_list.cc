@@ -148,8 +148,8 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
   }
 }
 
-void AppendGenerated(const BranchFamily& family, int branches_together, WorkList* work) {
-  STRUCTATTN_CHECK(branches_together > 0);
+void AppendGenerated(const BranchFamily& family, int split_kv_branches, WorkList* work) {
+  STRUCTATTN_CHECK(split_kv_branches > 0);
   const int32_t first = static_cast<int32_t>(work->generated.size());
   const int32_t count = static_cast<int32_t>(family.branches.size());
   for (const SequenceQueries& branch : family.branches) {
@@ -163,8 +163,8 @@ void AppendGenerated(const BranchFamily& family, int branches_together, WorkList
     work->generated.push_back(tile);
   }
   const int32_t shared = count > 1 ? family.shared_keys / kSplitKeys * kSplitKeys : 0;
-  for (int32_t begin = 0; begin < count; begin += branches_together) {
-    const int32_t together = std::min(branches_together, count - begin);
+  for (int32_t begin = 0; begin < count; begin += split_kv_branches) {
+    const int32_t together = std::min(split_kv_branches, count - begin);
     for (int32_t rank = 0; rank < shared; rank += kSplitKeys) {
       work->splits.push_back(
           {.tile_begin = first + begin, .tile_count = together, .rank_begin = rank});

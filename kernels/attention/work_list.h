@@ -130,8 +130,8 @@ struct BranchFamily {
 };
 
 // Appends to `work` one generated tile per branch and the splits of their keys: splits that lie
-// within the shared keys once for up to `branches_together` branches, the others per branch.
-void AppendGenerated(const BranchFamily& family, int branches_together, WorkList* work);
+// within the shared keys once for up to `split_kv_branches` branches, the others per branch.
+void AppendGenerated(const BranchFamily& family, int split_kv_branches, WorkList* work);
 
 }  // namespace structattn
 

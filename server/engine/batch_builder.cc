@@ -46,7 +46,7 @@ void AppendTokens(const Sequence& sequence, const TokenRange& range, StepBatch* 
 void AppendWork(const SequenceQueries& queries, int32_t prompt_tokens, const Tiling& tiling,
                 WorkList* work) {
   SequenceQueries prompt = queries;
-  if (tiling.branches_together > 0) {
+  if (tiling.split_kv_branches > 0) {
     prompt.query_end = std::clamp(prompt_tokens, queries.query_begin, queries.query_end);
   }
   AppendTiles(prompt, tiling.tile_tokens, work);
@@ -55,7 +55,7 @@ void AppendWork(const SequenceQueries& queries, int32_t prompt_tokens, const Til
     generated.row_begin += index - queries.query_begin;
     generated.query_begin = index;
     generated.query_end = index + 1;
-    AppendGenerated({.branches = {&generated, 1}}, tiling.branches_together, work);
+    AppendGenerated({.branches = {&generated, 1}}, tiling.split_kv_branches, work);
   }
 }
 
@@ -98,7 +98,7 @@ void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, Ste
       }
     }
   }
-  if (tiling.branches_together > 0) StartLongTilesFirst(&batch->work.tiles);
+  if (tiling.split_kv_branches > 0) StartLongTilesFirst(&batch->work.tiles);
 }
 
 }  // namespace structattn::engine

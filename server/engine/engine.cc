@@ -124,7 +124,7 @@ absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(const MakeTask& make_task) {
                             .eos_token_ids = model_->config.eos_token_ids,
                             .context_length = model_->config.context_length,
                             .block_size = block_size_,
-                            .generated_apart = model_->decoder->tiling().branches_together > 0});
+                            .decode_tiles = model_->decoder->tiling().split_kv_branches > 0});
   STRUCTATTN_RETURN_IF_ERROR(task->CheckFits(kv_blocks_));
   {
     std::lock_guard lock(mutex_);

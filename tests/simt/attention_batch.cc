@@ -196,7 +196,7 @@ WorkList MakeWorkList(const AttentionShape& shape, std::span<const EmulatedPart>
       }
       shared = end - s == 1 ? 0 : shared / shape.block_size * shape.block_size;
       AppendGenerated({queries.Parts(s, end), CountVisible(parts[s], shared)},
-                      tiling.branches_together, &work);
+                      tiling.split_kv_branches, &work);
     }
     s = end;
   }

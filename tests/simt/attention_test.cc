@@ -264,7 +264,7 @@ TEST_P(SimtAttentionInvarianceTest, SharedPrefixesEqualUnshared) {
   const SequenceTensors common = RandomSequence(random_, shape_, trunk);
   std::list<SequenceTensors> branches;
   std::vector<EmulatedPart> shared;
-  const int count = AttentionTiling(DeviceKind::kEmulated, shape_.ratio).branches_together + 2;
+  const int count = AttentionTiling(DeviceKind::kEmulated, shape_.ratio).split_kv_branches + 2;
   for (int b = 0; b < count; ++b) {
     Structure structure = trunk;
     for (int n = 0; n <= b % 5; ++n) structure.Append(trunk.groups().back());

@@ -11,7 +11,7 @@ namespace structattn::engine {
 Sequence::Sequence(Task* task, Tokens tokens, const CachePolicy& cache, const SequenceModel& model)
     : task_(task),
       tokens_(std::move(tokens)),
-      generated_apart_(model.generated_apart),
+      decode_tiles_(model.decode_tiles),
       prompt_tokens_(tokens_.structure.size()),
       intervals_(Placement(model.block_size)),
       blocks_(model.block_size, cache) {
@@ -25,7 +25,7 @@ void Sequence::TakeIn() {
   blocks_.Extend(
       {.structure = &structure(),
        .token_ids = token_ids(),
-       .generated_begin = generated_apart_ ? prompt_tokens_ : std::numeric_limits<int32_t>::max()});
+       .generated_begin = decode_tiles_ ? prompt_tokens_ : std::numeric_limits<int32_t>::max()});
 }
 
 int32_t Sequence::BlocksWith(int32_t tokens, int group) const {

@@ -26,7 +26,7 @@ struct SequenceModel {
   int64_t context_length;
   int32_t block_size;  // Tokens per block of KV memory.
   // Whether generated tokens are computed in another way than those of a prompt (Tiling).
-  bool generated_apart = false;
+  bool decode_tiles = false;
 };
 
 // What a sequence is to its task: a prompt of it, or a continuation of that prompt.
@@ -80,7 +80,7 @@ class Sequence {
   Task* const task_;
   Part part_;
   Tokens tokens_;
-  const bool generated_apart_;
+  const bool decode_tiles_;
   int32_t prompt_tokens_;
   VisibleIntervals intervals_;
   SequenceBlocks blocks_;

@@ -151,7 +151,7 @@ TEST_F(BatchBuilderTest, RangesOfOneChunkAreRowsInSuccession) {
 }
 
 // What a device that splits keys asks for.
-constexpr Tiling kSplitTiling = {.tile_tokens = 8, .branches_together = 4};
+constexpr Tiling kSplitTiling = {.tile_tokens = 8, .split_kv_branches = 4};
 
 TEST_F(BatchBuilderTest, CutsByRoleWhereTheDeviceSplitsKeys) {
   const auto prompt = MakeGrownSequence(20, 0);
@@ -222,7 +222,7 @@ TEST_F(BatchBuilderTest, KeepsTheOrderOfTilesWhereTheDeviceDoesNotSplit) {
   const auto sequence = MakeGrownSequence(30, 2);
   const auto ranges = Plan(sequence.get(), 32);
   const std::vector<SequenceChunk> chunks = {{sequence.get(), ranges}};
-  BuildBatch(chunks, {.tile_tokens = 10, .branches_together = 0}, &batch_);
+  BuildBatch(chunks, {.tile_tokens = 10, .split_kv_branches = 0}, &batch_);
   std::vector<int32_t> begins;
   for (const QueryTile& tile : batch_.work.tiles) begins.push_back(tile.query_begin);
   EXPECT_THAT(begins, ElementsAre(0, 10, 20, 30));
