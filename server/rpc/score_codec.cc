@@ -113,11 +113,12 @@ absl::Status AddReads(const v1::ScoreRequest& request, engine::ScoredPrompt* sco
                       v1::ScoreResponse* reply) {
   const engine::EncodedPrompt& prompt = scored->prompt;
   if (request.has_prompt_logprobs_start()) {
-    STRUCTATTN_ASSIGN_OR_RETURN(scored->echo_begin, DecodeEchoBegin(request.prompt_logprobs_start(),
-                                                                    prompt.structure.size()));
-    reply->set_prompt_logprobs_start(*scored->echo_begin);
+    STRUCTATTN_ASSIGN_OR_RETURN(
+        scored->prompt_logprobs_begin,
+        DecodeEchoBegin(request.prompt_logprobs_start(), prompt.structure.size()));
+    reply->set_prompt_logprobs_start(*scored->prompt_logprobs_begin);
     reply->mutable_prompt_scores()->mutable_token_ids()->Add(
-        prompt.token_ids.begin() + *scored->echo_begin, prompt.token_ids.end());
+        prompt.token_ids.begin() + *scored->prompt_logprobs_begin, prompt.token_ids.end());
   }
   if (request.has_read_outs()) {
     STRUCTATTN_ASSIGN_OR_RETURN(scored->read_outs,
@@ -134,7 +135,8 @@ absl::Status AddReads(const v1::ScoreRequest& request, engine::ScoredPrompt* sco
 // A prompt from which nothing is read is not computed.
 void DropUnread(engine::EncodedContinuations* encoded) {
   const engine::ScoredPrompt& first = encoded->prompts.front();
-  if (!first.continuations.empty() || first.echo_begin.has_value() || !first.read_outs.empty()) {
+  if (!first.continuations.empty() || first.prompt_logprobs_begin.has_value() ||
+      !first.read_outs.empty()) {
     return;
   }
   encoded->prompts.erase(encoded->prompts.begin());
@@ -253,7 +255,7 @@ void FillScores(const engine::ScoreEvent& event,
     score->set_is_greedy(IsGreedy(score->tokens()));
   }
   const engine::PromptScores& first = event.prompts.front();
-  if (reply->has_prompt_scores()) Fill(first.echo, reply->mutable_prompt_scores());
+  if (reply->has_prompt_scores()) Fill(first.prompt_logprobs, reply->mutable_prompt_scores());
   for (int i = 0; i < reply->read_outs_size(); ++i) {
     const engine::ReadOut& read = first.read_outs[i];
     v1::ReadOut* read_out = reply->mutable_read_outs(i);

@@ -25,7 +25,7 @@ struct ScoredPrompt {
   // Scored each on its own, right behind the prompt; none is empty.
   std::vector<std::vector<int32_t>> continuations = {};
   // The prompt's own tokens from this index on (at least 1) are scored, each from the one before.
-  std::optional<int32_t> echo_begin = {};
+  std::optional<int32_t> prompt_logprobs_begin = {};
   // Prompt tokens after which candidates are read, ascending.
   std::vector<int32_t> read_outs = {};
 };

@@ -41,7 +41,7 @@ struct ReadOut {
 
 struct PromptScores {
   std::vector<TokenScores> continuations;
-  TokenScores echo;
+  TokenScores prompt_logprobs;
   std::vector<ReadOut> read_outs;
 };
 

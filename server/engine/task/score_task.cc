@@ -18,8 +18,8 @@ namespace {
 std::vector<int32_t> WantedOf(const ScoredPrompt& scored) {
   const int32_t size = scored.prompt.structure.size();
   std::vector<int32_t> wanted = scored.read_outs;
-  if (scored.echo_begin.has_value()) {
-    for (int32_t i = *scored.echo_begin; i < size; ++i) wanted.push_back(i - 1);
+  if (scored.prompt_logprobs_begin.has_value()) {
+    for (int32_t i = *scored.prompt_logprobs_begin; i < size; ++i) wanted.push_back(i - 1);
   }
   if (!scored.continuations.empty()) wanted.push_back(size - 1);
   std::ranges::sort(wanted);
@@ -103,8 +103,8 @@ void ScoreTask::ReadPrompt(const LogitsRow& row, const ScoredRow& scored) {
   const std::span<const int32_t> ids = row.sequence->token_ids();
   const int32_t next = row.token + 1;
   const bool is_last = next == row.sequence->size();
-  if (!is_last && asked.echo_begin.has_value() && next >= *asked.echo_begin) {
-    Append(scored, ids[next], &scores.echo);
+  if (!is_last && asked.prompt_logprobs_begin.has_value() && next >= *asked.prompt_logprobs_begin) {
+    Append(scored, ids[next], &scores.prompt_logprobs);
   }
   if (std::ranges::binary_search(asked.read_outs, row.token)) {
     ReadOut read_out = {.token = row.token,

@@ -138,10 +138,10 @@ ExpectedScores ExpectedScoresOf(const ScoredPrompt& scored) {
   };
   ExpectedScores expected;
   const EncodedPrompt& prompt = scored.prompt;
-  for (int32_t i = scored.echo_begin.value_or(prompt.structure.size()); i < prompt.structure.size();
-       ++i) {
+  for (int32_t i = scored.prompt_logprobs_begin.value_or(prompt.structure.size());
+       i < prompt.structure.size(); ++i) {
     append(ReferenceLogits(prompt.token_ids, prompt.structure, i - 1), prompt.token_ids[i],
-           &expected.echo);
+           &expected.prompt_logprobs);
   }
   for (const std::vector<int32_t>& continuation : scored.continuations) {
     std::vector<int32_t> ids = prompt.token_ids;

@@ -181,7 +181,7 @@ Expected ExpectedFusion(const GenerateRequest& request, int64_t context_length,
 // The same for scores.
 struct ExpectedScores {
   std::vector<TokenScores> continuations;
-  TokenScores echo;
+  TokenScores prompt_logprobs;
 };
 ExpectedScores ExpectedScoresOf(const ScoredPrompt& scored);
 

@@ -45,7 +45,8 @@ void ExpectScored(const v1::ScoreRequest& request, const v1::ScoreResponse& resp
     EXPECT_EQ(score.logprob(), sum);
     EXPECT_EQ(score.is_greedy(), greedy);
   }
-  EXPECT_THAT(response.prompt_scores().logprobs(), ElementsAreArray(expected.echo.logprobs));
+  EXPECT_THAT(response.prompt_scores().logprobs(),
+              ElementsAreArray(expected.prompt_logprobs.logprobs));
 }
 
 v1::ScoreRequest GoodScore() {

@@ -171,7 +171,7 @@ TEST(DecodeScoreRequest, SaysBeforehandWhatIsScored) {
   EXPECT_EQ(reply.provenance().structure_digest().size(), 64u);
   ASSERT_EQ(decoded->request.prompts.size(), 1u);
   EXPECT_THAT(decoded->request.prompts[0].read_outs, ElementsAre(1, 2));
-  EXPECT_EQ(decoded->request.prompts[0].echo_begin, 1);
+  EXPECT_EQ(decoded->request.prompts[0].prompt_logprobs_begin, 1);
 }
 
 TEST(DecodeScoreRollingRequest, ChecksTextAndWindow) {

@@ -87,7 +87,7 @@ ScoreRequest RandomScores(std::mt19937* random) {
       scored.continuations.push_back(RandomIds(random, (*random)() % 2 == 0 ? 1 : 30));
     }
     if (scored.prompt.structure.size() > 1 && (*random)() % 3 == 0) {
-      scored.echo_begin =
+      scored.prompt_logprobs_begin =
           1 + static_cast<int32_t>((*random)() % (scored.prompt.structure.size() - 1));
     }
     if (scored.continuations.empty() || (*random)() % 3 == 0) {
@@ -118,7 +118,7 @@ void ExpectScored(const ScoreRequest& request, const RecordingScoreSink& sink) {
     for (size_t c = 0; c < asked.continuations.size(); ++c) {
       ExpectSameScores(scores.continuations[c], expected.continuations[c]);
     }
-    ExpectSameScores(scores.echo, expected.echo);
+    ExpectSameScores(scores.prompt_logprobs, expected.prompt_logprobs);
     ASSERT_EQ(scores.read_outs.size(), asked.read_outs.size());
     for (size_t r = 0; r < asked.read_outs.size(); ++r) {
       const ReadOut& read_out = scores.read_outs[r];
@@ -284,7 +284,8 @@ TEST_F(ContinuationsTest, EveryRowOfALongEchoIsReadAFewAtATime) {
   MakeLoop({.max_step_tokens = 512, .max_running_sequences = 4});
   loop_->LimitLogits(10 * fake::kVocabulary + 5);
   ScoreRequest request;
-  request.prompts.push_back({.prompt = fake::OneGroupPrompt(&random_, 150), .echo_begin = 1});
+  request.prompts.push_back(
+      {.prompt = fake::OneGroupPrompt(&random_, 150), .prompt_logprobs_begin = 1});
   const auto sink = Add(request);
   RunUntilIdle();
   ExpectScored(request, *sink);
