@@ -66,10 +66,10 @@ void StartLongTilesFirst(std::vector<QueryTile>* tiles) {
 
 }  // namespace
 
-std::span<const int32_t> WantedTokens(const SequenceChunk& chunk) {
-  const std::span<const int32_t> wanted = chunk.sequence->blocks().wanted();
-  const auto end = std::ranges::lower_bound(wanted, chunk.ranges.back().end);
-  return wanted.first(end - wanted.begin());
+std::span<const int32_t> LogitTokens(const SequenceChunk& chunk) {
+  const std::span<const int32_t> logit_tokens = chunk.sequence->blocks().logit_tokens();
+  const auto end = std::ranges::lower_bound(logit_tokens, chunk.ranges.back().end);
+  return logit_tokens.first(end - logit_tokens.begin());
 }
 
 void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, StepBatch* batch) {
@@ -81,7 +81,7 @@ void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, Ste
   AppendBlockTables(chunks, batch);
   for (size_t i = 0; i < chunks.size(); ++i) {
     const Sequence& sequence = *chunks[i].sequence;
-    std::span<const int32_t> wanted = WantedTokens(chunks[i]);
+    std::span<const int32_t> logit_tokens = LogitTokens(chunks[i]);
     for (const TokenRange& range : chunks[i].ranges) {
       const int32_t row_begin = static_cast<int32_t>(batch->tokens());
       AppendTokens(sequence, range, batch);
@@ -92,9 +92,10 @@ void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, Ste
                   .query_begin = range.begin,
                   .query_end = range.end},
                  sequence.prompt_tokens(), tiling, &batch->work);
-      for (; !wanted.empty() && wanted.front() < range.end; wanted = wanted.subspan(1)) {
-        STRUCTATTN_CHECK(wanted.front() >= range.begin);
-        batch->logit_rows.push_back(row_begin + (wanted.front() - range.begin));
+      for (; !logit_tokens.empty() && logit_tokens.front() < range.end;
+           logit_tokens = logit_tokens.subspan(1)) {
+        STRUCTATTN_CHECK(logit_tokens.front() >= range.begin);
+        batch->logit_rows.push_back(row_begin + (logit_tokens.front() - range.begin));
       }
     }
   }

@@ -19,14 +19,14 @@ struct SequenceChunk {
 };
 
 // Replaces the contents of `batch`, keeping its memory. Logits are asked for the rows of the tokens
-// that WantedTokens names, in the order of the chunks. The work-list is cut as
+// that LogitTokens names, in the order of the chunks. The work-list is cut as
 // `tiling` says: where generated tokens are split over keys, they go to its generated tiles, each a
 // family of its own, and the tiles of the prompts begin with those that see most keys.
 void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, StepBatch* batch);
 
-// The chunk's tokens whose logits are wanted: all that are wanted before its end, since what was
-// skipped on the way there was not.
-std::span<const int32_t> WantedTokens(const SequenceChunk& chunk);
+// The chunk's tokens whose logits are read: all that remain before its end, since what
+// was skipped on the way there was not.
+std::span<const int32_t> LogitTokens(const SequenceChunk& chunk);
 
 }  // namespace structattn::engine
 

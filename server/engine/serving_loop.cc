@@ -145,8 +145,8 @@ absl::Status ServingLoop::RunBatch() {
     size_t row = 0;
     for (const SequenceChunk& chunk : chunks_) {
       chunk.sequence->blocks().Commit(&pool_);
-      const std::span<const int32_t> wanted = WantedTokens(chunk);
-      for (const int32_t token : wanted) {
+      const std::span<const int32_t> logit_tokens = LogitTokens(chunk);
+      for (const int32_t token : logit_tokens) {
         if (row == part_end) {
           part_begin = row;
           part_end = std::min<size_t>(logit_rows_.size(), row + RowsAtOnce());
@@ -156,7 +156,7 @@ absl::Status ServingLoop::RunBatch() {
         Read(chunk, token, std::span(logits_).subspan((row - part_begin) * vocabulary, vocabulary));
         ++row;
       }
-      chunk.sequence->blocks().MarkRead(wanted.size());
+      chunk.sequence->blocks().MarkRead(logit_tokens.size());
     }
   } catch (const std::exception& exception) {
     // LibTorch appends a backtrace after the first line.

@@ -34,10 +34,10 @@ void SequenceBlocks::Share(const SequenceBlocks& other, BlockPool* pool) {
   num_computed_ = std::max(num_computed_, num_scheduled_);
 }
 
-void SequenceBlocks::Want(std::vector<int32_t> tokens) {
+void SequenceBlocks::SetLogitTokens(std::vector<int32_t> tokens) {
   STRUCTATTN_CHECK(std::ranges::is_sorted(tokens));
   STRUCTATTN_CHECK(tokens.empty() || tokens.front() >= num_scheduled_);
-  wanted_ = std::move(tokens);
+  logit_tokens_ = std::move(tokens);
   read_ = 0;
 }
 
@@ -45,7 +45,7 @@ void SequenceBlocks::Want(std::vector<int32_t> tokens) {
 bool SequenceBlocks::MayReuse(int32_t block) const {
   if (!Publishes(block)) return false;
   const BlockTokens& tokens = keys_.tokens(block);
-  const std::span<const int32_t> unread = wanted();
+  const std::span<const int32_t> unread = logit_tokens();
   const auto next = std::ranges::lower_bound(unread, tokens.begin);
   return tokens.end < size_ && (next == unread.end() || *next >= tokens.end);
 }

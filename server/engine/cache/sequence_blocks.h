@@ -53,11 +53,11 @@ class SequenceBlocks {
   // first of this sequence's, which holds no blocks yet. The last run of `other` has ended.
   void Share(const SequenceBlocks& other, BlockPool* pool);
 
-  // Tokens whose logits are wanted, ascending; none is scheduled yet. They are computed even where
-  // their keys and values are in the pool, once: from then on they are not wanted any more.
-  void Want(std::vector<int32_t> tokens);
-  // The wanted tokens that are not read yet.
-  std::span<const int32_t> wanted() const { return std::span(wanted_).subspan(read_); }
+  // Tokens whose logits are read, ascending; none is scheduled yet. They are computed even where
+  // their keys and values are in the pool, once: from then on they are no logit tokens any more.
+  void SetLogitTokens(std::vector<int32_t> tokens);
+  // The logit tokens that are not read yet.
+  std::span<const int32_t> logit_tokens() const { return std::span(logit_tokens_).subspan(read_); }
   // The first `count` of them have been read.
   void MarkRead(size_t count) { read_ += count; }
 
@@ -70,7 +70,7 @@ class SequenceBlocks {
   std::span<const int32_t> table() const { return table_; }
 
   // Goes on from num_scheduled(): skips blocks that the pool has, appends to `ranges` what is to be
-  // computed, and takes blocks for it. Wanted tokens are always computed, and so is the last one:
+  // computed, and takes blocks for it. Logit tokens are always computed, and so is the last one:
   // a sequence that is scheduled has a token in the step. Stops where another sequence of the step
   // fills the very block that comes next (its contents are there in the next step), and false where
   // the pool has no block.
@@ -105,8 +105,8 @@ class SequenceBlocks {
   int32_t num_computed_ =
       0;  // The most tokens ever committed: more than num_scheduled_ once preempted.
   std::vector<TokenRange> reused_;
-  std::vector<int32_t> wanted_;
-  size_t read_ = 0;  // Of wanted_.
+  std::vector<int32_t> logit_tokens_;
+  size_t read_ = 0;  // Of logit_tokens_.
 };
 
 }  // namespace structattn::engine

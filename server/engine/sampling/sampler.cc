@@ -104,11 +104,11 @@ std::span<const float> Sampler::Adjust(const SampleInput& input) {
 // nearly all values cost one comparison.
 void Sampler::RankBest(std::span<const float> values, int64_t count) {
   const auto before = [](const Ranked& a, const Ranked& b) { return a.Before(b); };
-  const size_t wanted = std::min<size_t>(count, values.size());
+  const size_t kept = std::min<size_t>(count, values.size());
   ranked_.clear();
-  for (size_t i = 0; i < wanted; ++i) ranked_.push_back({values[i], static_cast<int32_t>(i)});
+  for (size_t i = 0; i < kept; ++i) ranked_.push_back({values[i], static_cast<int32_t>(i)});
   std::make_heap(ranked_.begin(), ranked_.end(), before);
-  for (size_t i = wanted; i < values.size(); ++i) {
+  for (size_t i = kept; i < values.size(); ++i) {
     if (!(values[i] > ranked_.front().value)) continue;  // Equal: the smaller id stays.
     std::pop_heap(ranked_.begin(), ranked_.end(), before);
     ranked_.back() = {values[i], static_cast<int32_t>(i)};

@@ -33,7 +33,7 @@ BranchedPrompt::BranchedPrompt(Task* task, GenerateRequest* request, size_t cont
       task,
       Sequence::Tokens{std::move(request->prompt.token_ids), std::move(request->prompt.structure)},
       request->cache, model);
-  sequence_->blocks().Want(FirstRows(*request));
+  sequence_->blocks().SetLogitTokens(FirstRows(*request));
 }
 
 absl::Status BranchedPrompt::CheckFits(const Branch& branch, int32_t max_tokens,
@@ -83,7 +83,7 @@ void Extend(const Branch& branch, const Generation& generation, Sequence* sequen
     sequence->AppendGenerated(generation.last_token(), branch.group);
   } else {
     sequence->AppendGiven(branch.cue, branch.group);
-    sequence->blocks().Want({sequence->size() - 1});
+    sequence->blocks().SetLogitTokens({sequence->size() - 1});
   }
 }
 

@@ -14,17 +14,17 @@
 namespace structattn::engine {
 namespace {
 
-// Prompt tokens whose logits are wanted.
-std::vector<int32_t> WantedOf(const ScoredPrompt& scored) {
+// Prompt tokens whose logits are read.
+std::vector<int32_t> LogitTokensOf(const ScoredPrompt& scored) {
   const int32_t size = scored.prompt.structure.size();
-  std::vector<int32_t> wanted = scored.read_outs;
+  std::vector<int32_t> logit_tokens = scored.read_outs;
   if (scored.prompt_logprobs_begin.has_value()) {
-    for (int32_t i = *scored.prompt_logprobs_begin; i < size; ++i) wanted.push_back(i - 1);
+    for (int32_t i = *scored.prompt_logprobs_begin; i < size; ++i) logit_tokens.push_back(i - 1);
   }
-  if (!scored.continuations.empty()) wanted.push_back(size - 1);
-  std::ranges::sort(wanted);
-  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
-  return wanted;
+  if (!scored.continuations.empty()) logit_tokens.push_back(size - 1);
+  std::ranges::sort(logit_tokens);
+  logit_tokens.erase(std::unique(logit_tokens.begin(), logit_tokens.end()), logit_tokens.end());
+  return logit_tokens;
 }
 
 // Whether anything is computed for it besides its prompt.
@@ -50,14 +50,14 @@ ScoreTask::ScoreTask(uint64_t ticket, ScoreRequest request, std::shared_ptr<Scor
     const auto sequences = std::ranges::count_if(scored.continuations, NeedsSequence);
     unfinished_ += 1 + static_cast<int32_t>(sequences);
     if (sequences > 1) scored.prompt.structure.EndRun();
-    std::vector<int32_t> wanted = WantedOf(scored);
-    STRUCTATTN_CHECK(!wanted.empty());
+    std::vector<int32_t> logit_tokens = LogitTokensOf(scored);
+    STRUCTATTN_CHECK(!logit_tokens.empty());
     prompts_.push_back(std::make_unique<Sequence>(
         this,
         Sequence::Tokens{std::move(scored.prompt.token_ids), std::move(scored.prompt.structure)},
         request_.cache, model));
     prompts_.back()->set_part({.prompt = static_cast<int32_t>(i)});
-    prompts_.back()->blocks().Want(std::move(wanted));
+    prompts_.back()->blocks().SetLogitTokens(std::move(logit_tokens));
   }
 }
 
@@ -147,13 +147,13 @@ void ScoreTask::Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) {
 void ScoreTask::Extend(Sequence* sequence, int32_t continuation) const {
   const int32_t prompt = sequence->part().prompt;
   const std::vector<int32_t>& ids = request_.prompts[prompt].continuations[continuation];
-  std::vector<int32_t> wanted;
+  std::vector<int32_t> logit_tokens;
   for (size_t i = 0; i + 1 < ids.size(); ++i) {
-    wanted.push_back(sequence->size() + static_cast<int32_t>(i));
+    logit_tokens.push_back(sequence->size() + static_cast<int32_t>(i));
   }
   sequence->set_part({.prompt = prompt, .continuation = continuation});
   sequence->AppendGiven(std::span(ids).first(ids.size() - 1), request_.prompts[prompt].group);
-  sequence->blocks().Want(std::move(wanted));
+  sequence->blocks().SetLogitTokens(std::move(logit_tokens));
 }
 
 void ScoreTask::FinishOne() {

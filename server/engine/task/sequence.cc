@@ -45,7 +45,7 @@ void Sequence::AppendGenerated(int32_t token_id, int group) {
   tokens_.ids.push_back(token_id);
   tokens_.structure.Append(group);
   TakeIn();
-  blocks_.Want({size() - 1});
+  blocks_.SetLogitTokens({size() - 1});
 }
 
 void Sequence::AppendGiven(std::span<const int32_t> token_ids, int group) {

@@ -65,7 +65,7 @@ class Sequence {
   SequenceBlocks& blocks() { return blocks_; }
   const SequenceBlocks& blocks() const { return blocks_; }
 
-  // Append a token that was generated, whose logits are wanted; or given ones.
+  // Append a token that was generated, whose logits are read; or given ones.
   void AppendGenerated(int32_t token_id, int group);
   void AppendGiven(std::span<const int32_t> token_ids, int group);
 

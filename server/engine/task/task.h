@@ -56,12 +56,12 @@ class Task {
   // Work begins, for the first time or again: the first time ends the queue time.
   void Start(absl::Time now) { started_ = started_.value_or(now); }
 
-  // Takes in the logits of a wanted token; at an error the task must be told to Fail.
+  // Takes in the logits of a logit token; at an error Fail follows.
   virtual absl::Status Read(const LogitsRow& row, Sampler* sampler) = 0;
 
-  // All tokens of `sequence` are computed and all wanted ones are read: appends what comes next,
-  // and adds to `forks` the sequences that go on from the same tokens. When nothing is appended,
-  // the sequence is paused or over.
+  // All tokens of `sequence` are computed and the logits of its logit tokens are read: appends what
+  // comes next, and adds to `forks` the sequences that go on from the same tokens. When nothing is
+  // appended, the sequence is paused or over.
   virtual void Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) = 0;
 
   // Whether a sequence to which nothing was appended, or a fork, waits for other sequences of the

@@ -71,11 +71,11 @@ void ForcedDecoder::NoteSequences(const StepBatch& batch) {
   shared_steps_ += last_sequence > 0;
 }
 
-// The tile's last row, when its logits are wanted.
+// The tile's last row, when its logits are read.
 void ForcedDecoder::Handle(const QueryTile& tile, const StepBatch& batch, std::span<float> logits) {
   const int32_t row = tile.row_begin + tile.query_count - 1;
-  const auto wanted = std::ranges::find(batch.logit_rows, row);
-  if (wanted == batch.logit_rows.end()) return;
+  const auto found = std::ranges::find(batch.logit_rows, row);
+  if (found == batch.logit_rows.end()) return;
   const size_t vocabulary = vocabulary_size();
   const std::span<float> own =
       logits.subspan((wanted - batch.logit_rows.begin()) * vocabulary, vocabulary);

@@ -33,7 +33,7 @@ class BatchBuilderTest : public ::testing::Test {
                                                              .eos_token_ids = {},
                                                              .context_length = 4096,
                                                              .block_size = kBlockSize});
-    sequence->blocks().Want({sequence->size() - 1});
+    sequence->blocks().SetLogitTokens({sequence->size() - 1});
     return sequence;
   }
 
@@ -97,7 +97,7 @@ TEST_F(BatchBuilderTest, LaysOutAChunkInTheMiddleAndOneThatReachesTheEnd) {
 
 TEST_F(BatchBuilderTest, AsksForTheLogitsOfWantedTokensInTheStepThatComputesThem) {
   const auto sequence = MakeSequence(std::vector<int>(40, 0));
-  sequence->blocks().Want({0, 5, 17, 18, 39});
+  sequence->blocks().SetLogitTokens({0, 5, 17, 18, 39});
   const auto other = MakeSequence(std::vector<int>(3, 0));
   std::vector<std::vector<int32_t>> rows;
   for (const int tokens : {6, 11, 20, 3}) {
@@ -106,13 +106,13 @@ TEST_F(BatchBuilderTest, AsksForTheLogitsOfWantedTokensInTheStepThatComputesThem
     Plan(other.get(), 1);
     const std::vector<SequenceChunk> chunks = {{other.get(), other_ranges},
                                                {sequence.get(), ranges}};
-    EXPECT_THAT(WantedTokens(chunks[0]), IsEmpty());
+    EXPECT_THAT(LogitTokens(chunks[0]), IsEmpty());
     BuildBatch(chunks, {}, &batch_);
     rows.push_back(batch_.logit_rows);
-    sequence->blocks().MarkRead(WantedTokens(chunks[1]).size());
+    sequence->blocks().MarkRead(LogitTokens(chunks[1]).size());
   }
   EXPECT_THAT(rows, ElementsAre(ElementsAre(1, 6), IsEmpty(), ElementsAre(1, 2), ElementsAre(3)));
-  EXPECT_THAT(sequence->blocks().wanted(), IsEmpty());
+  EXPECT_THAT(sequence->blocks().logit_tokens(), IsEmpty());
 }
 
 TEST_F(BatchBuilderTest, EveryRunBeginsABlockAndShorterTablesAreFilledUp) {

@@ -43,10 +43,10 @@ class FakeDecoder : public Decoder {
                std::span<float> logits) override;
   void Logits(std::span<const int32_t> rows, std::span<float> logits) override;
   int64_t vocabulary_size() const override { return kVocabulary; }
-  Tiling tiling() const override { return wanted_tiling; }
+  Tiling tiling() const override { return tiling_value; }
   bool usable() const override { return survives_failure; }
 
-  Tiling wanted_tiling;
+  Tiling tiling_value;
   bool survives_failure = true;
   // Called at the start of each Forward.
   std::function<void(const StepBatch&)> on_forward;

@@ -32,7 +32,7 @@ class LoopTest : public ::testing::Test {
             .eos_token_ids = model_.model->config.eos_token_ids,
             .context_length = model_.model->config.context_length,
             .block_size = 16,
-            .decode_tiles = model_.decoder->wanted_tiling.split_kv_branches > 0};
+            .decode_tiles = model_.decoder->tiling_value.split_kv_branches > 0};
   }
 
   std::shared_ptr<fake::RecordingSink> Add(GenerateRequest request) {

@@ -36,7 +36,7 @@ class ServingLoopTest : public ::testing::Test {
             .eos_token_ids = model_.model->config.eos_token_ids,
             .context_length = model_.model->config.context_length,
             .block_size = 16,
-            .decode_tiles = model_.decoder->wanted_tiling.split_kv_branches > 0};
+            .decode_tiles = model_.decoder->tiling_value.split_kv_branches > 0};
   }
 
   void Step() {
@@ -118,7 +118,7 @@ TEST_F(ServingLoopTest, SharingAndPreemptionChangeNoAnswer) {
   for (uint32_t seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);
     std::mt19937 random(seed);
-    model_.decoder->wanted_tiling = {.tile_tokens = 8, .split_kv_branches = seed % 2 == 0 ? 0 : 4};
+    model_.decoder->tiling_value = {.tile_tokens = 8, .split_kv_branches = seed % 2 == 0 ? 0 : 4};
     MakeLoop({.max_step_tokens = static_cast<int32_t>(10 + random() % 200),
               .max_running_sequences = static_cast<int32_t>(1 + random() % 12)},
              /*blocks=*/22);  // The largest request takes 20.
@@ -303,7 +303,7 @@ TEST_F(ServingLoopTest, ADecoderLostForGoodIsSaidAndASurvivingOneIsNot) {
 }
 
 TEST_F(ServingLoopTest, AnswersAreTheSameWhereTheDeviceSplitsKeys) {
-  model_.decoder->wanted_tiling = {.tile_tokens = 8, .split_kv_branches = 4};
+  model_.decoder->tiling_value = {.tile_tokens = 8, .split_kv_branches = 4};
   MakeLoop({.max_step_tokens = 40, .max_running_sequences = 6});
   int64_t generated_tiles = 0;
   model_.decoder->on_forward = [&](const StepBatch& batch) {

@@ -142,7 +142,7 @@ TEST_F(ContinuationsTest, BranchesSamplesAndScoresAreThoseOfTheDefinitionInAnyMi
   for (uint32_t seed = 0; seed < 40; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
-    model_.decoder->wanted_tiling = {.tile_tokens = 8, .split_kv_branches = seed % 2 == 0 ? 0 : 4};
+    model_.decoder->tiling_value = {.tile_tokens = 8, .split_kv_branches = seed % 2 == 0 ? 0 : 4};
     MakeLoop({.max_step_tokens = static_cast<int32_t>(8 + random() % 100),
               .max_running_sequences = static_cast<int32_t>(1 + random() % 12)},
              /*blocks=*/24 + static_cast<int32_t>(random() % 6));
