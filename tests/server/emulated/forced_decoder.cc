@@ -78,7 +78,7 @@ void ForcedDecoder::Handle(const QueryTile& tile, const StepBatch& batch, std::s
   if (found == batch.logit_rows.end()) return;
   const size_t vocabulary = vocabulary_size();
   const std::span<float> own =
-      logits.subspan((wanted - batch.logit_rows.begin()) * vocabulary, vocabulary);
+      logits.subspan((found - batch.logit_rows.begin()) * vocabulary, vocabulary);
   const int32_t request = request_of_block_.at(FirstBlock(batch, tile));
   const size_t step = tile.query_begin + tile.query_count - prompt_sizes_[request];
   Trace& trace = traces_[request];
