@@ -1,5 +1,5 @@
-// Turns the chunks of a step into the ragged batch that the decoder runs.
-// Called once per step by server/engine/serving_loop. Decides nothing, copies no keys or values.
+// Turns the chunks of a step into the ragged batch that the decoder runs. Decides nothing, copies
+// no keys or values.
 #ifndef STRUCTATTN_SERVER_ENGINE_BATCH_BUILDER_H_
 #define STRUCTATTN_SERVER_ENGINE_BATCH_BUILDER_H_
 

@@ -1,6 +1,6 @@
 // The engine of one model: a bounded queue in front of one thread that owns all serving state and
-// runs step after step over a batch of sequences.
-// Called by server/rpc from any thread; calls EventSinks from the engine thread.
+// runs step after step over a batch of sequences. Its methods may be called from any thread; the
+// sinks of requests are called on the engine thread only.
 #ifndef STRUCTATTN_SERVER_ENGINE_ENGINE_H_
 #define STRUCTATTN_SERVER_ENGINE_ENGINE_H_
 
@@ -43,7 +43,7 @@ class Engine {
   // one of its continuations can never fit into KV memory; UNAVAILABLE when draining. `sink` is
   // kept until OnFinish or OnError; on an error return it is never called.
   absl::StatusOr<Ticket> Submit(GenerateRequest request, std::shared_ptr<EventSink> sink);
-  // Likewise; `sink` is kept until OnScores or OnError.
+  // Queues a request to score, on the same terms; `sink` is kept until OnScores or OnError.
   absl::StatusOr<Ticket> Submit(ScoreRequest request, std::shared_ptr<ScoreSink> sink);
 
   // Stops the request within one step (its sink hears kCancelled). Unknown or finished: no effect.

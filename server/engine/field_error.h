@@ -1,5 +1,5 @@
 // A Status about one field of a request: which field, a machine-readable reason, and the message.
-// Made wherever a request is checked; turned into google.rpc details by server/rpc/status only.
+// server/rpc turns it into the details of the protocol in use.
 #ifndef STRUCTATTN_SERVER_ENGINE_FIELD_ERROR_H_
 #define STRUCTATTN_SERVER_ENGINE_FIELD_ERROR_H_
 

@@ -1,5 +1,4 @@
-// The models that this server answers for, by name. Thread-safe.
-// Filled by server/main and by ModelService; asked by every RPC. Loads nothing itself: the loader
+// The models that this server answers for, by name. Thread-safe. Loads nothing itself: the loader
 // that it is given does. No gRPC, no torch.
 #ifndef STRUCTATTN_SERVER_ENGINE_MODEL_REGISTRY_H_
 #define STRUCTATTN_SERVER_ENGINE_MODEL_REGISTRY_H_

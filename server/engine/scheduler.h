@@ -1,6 +1,6 @@
-// Decides what one step computes: who starts, who has to stop, and which tokens of whom; hands out
-// the blocks for them. No torch, no clock: the same sequences and pool give the same plan.
-// Called once per step by server/engine/serving_loop.
+// Decides what one step computes: which sequences start, which have to stop, and which tokens of
+// each are computed; hands out the blocks for them. No torch, no clock: the same sequences and pool
+// give the same plan.
 #ifndef STRUCTATTN_SERVER_ENGINE_SCHEDULER_H_
 #define STRUCTATTN_SERVER_ENGINE_SCHEDULER_H_
 

@@ -1,5 +1,5 @@
 // A model and the engine that serves it, under the name that clients use.
-// Made by LoadServedModel for server/engine/model_registry; used by server/rpc through a lease.
+// Declares how it is loaded; a program that loads links structattn_transformer as well.
 #ifndef STRUCTATTN_SERVER_ENGINE_SERVED_MODEL_H_
 #define STRUCTATTN_SERVER_ENGINE_SERVED_MODEL_H_
 

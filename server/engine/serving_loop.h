@@ -1,6 +1,5 @@
-// The serving state of one engine and its step: plan, batch, forward, read, go on.
-// Owned and called by the engine's one thread (server/engine/engine); starts no thread, takes no
-// lock, never waits.
+// The serving state of one engine and its step: plan, batch, forward, read, advance. Belongs to one
+// thread: starts none, takes no lock, never waits.
 #ifndef STRUCTATTN_SERVER_ENGINE_SERVING_LOOP_H_
 #define STRUCTATTN_SERVER_ENGINE_SERVING_LOOP_H_
 

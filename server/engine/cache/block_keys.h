@@ -1,7 +1,6 @@
 // The names under which KV blocks are shared: a hash of everything that the keys and values in a
-// block depend on. Pure: no KV memory, no pool.
-// Used by server/engine/cache/sequence_blocks. README.md (beside this file) shows why equal names
-// mean equal bits.
+// block depend on. Pure: touches no KV memory and no pool. server/engine/README.md shows why equal
+// names mean equal bits.
 #ifndef STRUCTATTN_SERVER_ENGINE_CACHE_BLOCK_KEYS_H_
 #define STRUCTATTN_SERVER_ENGINE_CACHE_BLOCK_KEYS_H_
 

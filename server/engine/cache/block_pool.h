@@ -1,6 +1,5 @@
 // Which blocks of KV memory are in use, by how many owners, and which hold what under which key.
-// Pure bookkeeping: touches no KV memory, knows no sequence.
-// Used by server/engine/cache/sequence_blocks and scheduler, on the engine thread only.
+// Pure bookkeeping for one thread: touches no KV memory, knows no sequence.
 #ifndef STRUCTATTN_SERVER_ENGINE_CACHE_BLOCK_POOL_H_
 #define STRUCTATTN_SERVER_ENGINE_CACHE_BLOCK_POOL_H_
 

@@ -1,7 +1,5 @@
-// What one sequence holds of KV memory: its block table, shared and own blocks, and how far its
-// tokens are computed.
-// Driven by server/engine/scheduler (Plan, Release) and server/engine/serving_loop (Commit); part
-// of server/engine/task/sequence. Touches no KV memory, decides nothing about others.
+// What one sequence holds of KV memory: its block table, which blocks it shares, and how far its
+// tokens are computed. Touches no KV memory and decides nothing about other sequences.
 #ifndef STRUCTATTN_SERVER_ENGINE_CACHE_SEQUENCE_BLOCKS_H_
 #define STRUCTATTN_SERVER_ENGINE_CACHE_SEQUENCE_BLOCKS_H_
 

@@ -1,6 +1,6 @@
 // What follows a prompt, from text to tokens: continuations to score, windows over a long text.
-// Joins by the tokenization of the prompt, with the border of lm-evaluation-harness. Called by the
-// RPC layer for Generate, Score and ScoreRolling. Pure: runs no model.
+// Text joins as the prompt's tokenization says, with the border of lm-evaluation-harness. Pure:
+// runs no model.
 #ifndef STRUCTATTN_SERVER_ENGINE_PROMPT_CONTINUATION_TOKENS_H_
 #define STRUCTATTN_SERVER_ENGINE_PROMPT_CONTINUATION_TOKENS_H_
 

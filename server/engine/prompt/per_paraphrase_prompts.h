@@ -1,6 +1,6 @@
 // The plain causal prompts of a prompt's paraphrases, each on its own, packed into one: what they
-// begin with alike once, then what each has for itself, as groups that do not see each other.
-// Called by the RPC layer for Generate with fusion. Pure: runs no model.
+// begin with alike once, then what each has for itself, as groups that do not see each other. Pure:
+// runs no model.
 #ifndef STRUCTATTN_SERVER_ENGINE_PROMPT_PER_PARAPHRASE_PROMPTS_H_
 #define STRUCTATTN_SERVER_ENGINE_PROMPT_PER_PARAPHRASE_PROMPTS_H_
 

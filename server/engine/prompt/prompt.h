@@ -1,5 +1,5 @@
 // From typed segments to tokens with groups, positions and visibility: the heart of the API.
-// Called by the RPC layer for Generate and Inspect. Pure: no model run, no torch, no gRPC.
+// Pure: runs no model, knows no torch and no gRPC.
 #ifndef STRUCTATTN_SERVER_ENGINE_PROMPT_PROMPT_H_
 #define STRUCTATTN_SERVER_ENGINE_PROMPT_PROMPT_H_
 

@@ -1,5 +1,5 @@
-// e^x for x <= 0 at the speed of SIMD. Used where a row of the vocabulary is summed: sampler,
-// fused_distribution. Its callers are compiled with -fno-trapping-math.
+// e^x for x <= 0 at the speed of SIMD, for sums over a row of the vocabulary. The files that
+// include it are compiled with -fno-trapping-math, without which the compiler does not use SIMD.
 #ifndef STRUCTATTN_SERVER_ENGINE_SAMPLING_EXP_NEGATIVE_H_
 #define STRUCTATTN_SERVER_ENGINE_SAMPLING_EXP_NEGATIVE_H_
 

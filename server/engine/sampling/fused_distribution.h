@@ -1,6 +1,6 @@
 // One next-token distribution out of several, which arrive one by one: the logits of each member
-// are held until all are there. Used by server/engine/task/fusion_task. Knows no sequences; the
-// bits of a result depend on the rows, the weights and the method alone, not on who came first.
+// are held until all are there. Knows no sequences. The bits of a result depend on the rows, the
+// weights and the method alone, not on the order of arrival.
 #ifndef STRUCTATTN_SERVER_ENGINE_SAMPLING_FUSED_DISTRIBUTION_H_
 #define STRUCTATTN_SERVER_ENGINE_SAMPLING_FUSED_DISTRIBUTION_H_
 

@@ -1,7 +1,6 @@
 // Philox4x32-10, a counter-based random number generator (Salmon, Moraes, Dror and Shaw, "Parallel
 // random numbers: as easy as 1, 2, 3", SC 2011). Stateless: the same key and counter give the same
 // numbers in any order of calls.
-// Used by server/engine/sampling/sampler.
 #ifndef STRUCTATTN_SERVER_ENGINE_SAMPLING_PHILOX_H_
 #define STRUCTATTN_SERVER_ENGINE_SAMPLING_PHILOX_H_
 

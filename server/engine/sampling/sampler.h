@@ -1,5 +1,4 @@
-// From one row of logits to the next token and its log-probability.
-// Called by server/engine/serving_loop for each row that is sampled. A result depends on the row,
+// From one row of logits to the next token and its log-probability. A result depends on the row,
 // the parameters and the tokens so far only, bit for bit; no state survives from row to row.
 #ifndef STRUCTATTN_SERVER_ENGINE_SAMPLING_SAMPLER_H_
 #define STRUCTATTN_SERVER_ENGINE_SAMPLING_SAMPLER_H_

@@ -1,5 +1,5 @@
-// How a request wants its tokens chosen and its continuations ended, and what a choice is told
-// with. Plain data; checked by whoever decodes a request.
+// How a request wants its tokens chosen and its continuations ended, and what a choice is reported
+// with. Plain data; no parameter is checked here.
 #ifndef STRUCTATTN_SERVER_ENGINE_SAMPLING_SAMPLING_PARAMS_H_
 #define STRUCTATTN_SERVER_ENGINE_SAMPLING_SAMPLING_PARAMS_H_
 

@@ -1,6 +1,5 @@
-// How likely given tokens are in one row of logits. Reads the row where it is, keeps nothing of it.
-// Used by server/engine/task/score_task and fused_distribution. The bits depend on the row and the
-// ids alone.
+// How likely given tokens are in one row of logits. Reads the row where it is and keeps nothing of
+// it. The bits depend on the row and the ids alone.
 #ifndef STRUCTATTN_SERVER_ENGINE_SAMPLING_SCORE_LOGITS_H_
 #define STRUCTATTN_SERVER_ENGINE_SAMPLING_SCORE_LOGITS_H_
 

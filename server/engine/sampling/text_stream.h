@@ -1,6 +1,6 @@
-// From generated token ids to text pieces and the decision to stop: end-of-sequence ids, stop ids
-// and stop strings. One per continuation.
-// Used by server/engine/task/sequence. Knows neither KV nor sampling; never counts tokens.
+// From the generated token ids of one continuation to text pieces and the decision to stop:
+// end-of-sequence ids, stop ids and stop strings. Knows neither KV nor sampling; never counts
+// tokens.
 #ifndef STRUCTATTN_SERVER_ENGINE_SAMPLING_TEXT_STREAM_H_
 #define STRUCTATTN_SERVER_ENGINE_SAMPLING_TEXT_STREAM_H_
 

@@ -1,6 +1,5 @@
 // How sure each branch of a request is: whether samples of it answer what its greedy continuation
-// answers. Used by server/engine/task/fusion_task, which runs the continuations. Knows neither KV
-// nor sequences.
+// answers. Knows neither KV nor sequences: the task that asks runs the continuations.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_CONFIDENCE_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_CONFIDENCE_H_
 

@@ -1,5 +1,5 @@
-// What a client hears of a GenerateRequest while it is served, and in the end.
-// No gRPC, no protobuf.
+// What the client of a GenerateRequest is sent while it is served, and in the end. No gRPC, no
+// protobuf.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_GENERATE_EVENTS_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_GENERATE_EVENTS_H_
 

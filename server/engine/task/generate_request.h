@@ -1,5 +1,4 @@
-// What a client asks of the engine when tokens are generated, in engine types.
-// No gRPC, no protobuf.
+// What a client asks of the engine when tokens are generated. No gRPC, no protobuf.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_GENERATE_REQUEST_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_GENERATE_REQUEST_H_
 

@@ -1,5 +1,5 @@
-// One continuation of a prompt that is sampled token by token: its group, its text, its end.
-// Used by server/engine/task/generate_task. Knows neither KV nor the other continuations.
+// One continuation of a prompt that is sampled token by token: its branch, its text, its end.
+// Knows neither KV nor the other continuations.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_GENERATION_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_GENERATION_H_
 

@@ -1,5 +1,5 @@
-// What a client asks of the engine when nothing is generated: how likely given tokens are, and what
-// it hears back. Filled by server/rpc's codec; consumed by server/engine/task/score_task.
+// What a client asks of the engine when nothing is generated (how likely given tokens are) and what
+// it is answered. No gRPC, no protobuf.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_SCORE_REQUEST_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_SCORE_REQUEST_H_
 

@@ -1,7 +1,6 @@
 // A Score request while it is served: its prompts, then its continuations, whose tokens are all
-// known and computed at once, each in a sequence that shares its prompt's blocks.
-// Made by server/engine/engine, driven by server/engine/serving_loop through the Task interface.
-// Draws nothing and keeps no logits.
+// known and computed at once, each in a sequence that shares its prompt's blocks. Draws nothing and
+// keeps no logits.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_SCORE_TASK_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_SCORE_TASK_H_
 

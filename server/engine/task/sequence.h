@@ -1,7 +1,5 @@
 // One growing list of tokens with its structure and its blocks of KV memory: a prompt, or a prompt
-// and one of its continuations.
-// Made and fed by a Task; scheduled by server/engine/scheduler, run by server/engine/serving_loop.
-// Knows no client and no sampling; decides nothing.
+// and one of its continuations. Knows no client and no sampling; decides nothing.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_SEQUENCE_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_SEQUENCE_H_
 

@@ -1,8 +1,6 @@
-// One request while it is served: what its sequences are, what is read from their logits, what goes
-// on after them, and the voice to the client.
-// Implemented by generate_task, fusion_task and score_task; owned and driven by
-// server/engine/serving_loop on the engine thread. Holds no KV memory and knows nothing of other
-// requests.
+// One request while it is served: what its sequences are, what is read from their logits, how they
+// advance, and what its client is sent. The engine thread owns and drives it. Holds no KV memory
+// and knows nothing of other requests.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_TASK_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_TASK_H_
 
