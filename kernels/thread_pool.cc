@@ -1,5 +1,5 @@
 // The worker threads behind every CPU kernel: joining, leaving and sleeping.
-// Called through ThreadPool by the kernels and by weight packing. Never allocates in a loop.
+// Never allocates in a loop.
 #include "kernels/thread_pool.h"
 
 #include "kernels/check.h"
@@ -45,10 +45,10 @@ ThreadPool::ThreadPool(int threads) {
 
 ThreadPool::~ThreadPool() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const absl::MutexLock lock(&mutex_);
     stopping_.store(true);
   }
-  start_.notify_all();
+  start_.SignalAll();
   for (std::thread& worker : workers_) worker.join();
 }
 
@@ -73,11 +73,11 @@ void ThreadPool::ParallelFor(int64_t count, absl::FunctionRef<void(int64_t)> ite
 void ThreadPool::WakeWorkers(int64_t wanted) {
   const int sleeping = sleeping_.load();
   if (sleeping == 0) return;
-  { std::lock_guard<std::mutex> lock(mutex_); }
+  { const absl::MutexLock lock(&mutex_); }
   if (wanted >= sleeping) {
-    start_.notify_all();
+    start_.SignalAll();
   } else {
-    for (int64_t i = 0; i < wanted; ++i) start_.notify_one();
+    for (int64_t i = 0; i < wanted; ++i) start_.Signal();
   }
 }
 
@@ -94,9 +94,9 @@ void ThreadPool::RunItems() {
 void ThreadPool::WaitUntilEmpty() {
   const auto empty = [this] { return (state_.load() & kInsideMask) == 0; };
   if (Spin(empty)) return;
-  std::unique_lock<std::mutex> lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   caller_sleeping_.store(true);
-  done_.wait(lock, empty);
+  while (!empty()) done_.Wait(&mutex_);
   caller_sleeping_.store(false);
 }
 
@@ -120,9 +120,9 @@ uint64_t ThreadPool::WaitForLoop(uint64_t last_loop) {
     return ((seen & kOpen) != 0 && (seen >> kLoopShift) != last_loop) || stopping_.load();
   };
   if (!Spin(ready)) {
-    std::unique_lock<std::mutex> lock(mutex_);
+    const absl::MutexLock lock(&mutex_);
     sleeping_.fetch_add(1);
-    start_.wait(lock, ready);
+    while (!ready()) start_.Wait(&mutex_);
     sleeping_.fetch_sub(1);
   }
   return stopping_.load() ? 0 : seen >> kLoopShift;
@@ -140,8 +140,8 @@ bool ThreadPool::Join(uint64_t loop) {
 void ThreadPool::Leave() {
   const uint64_t before = state_.fetch_sub(1);
   if ((before & kInsideMask) == 1 && caller_sleeping_.load()) {
-    { std::lock_guard<std::mutex> lock(mutex_); }
-    done_.notify_one();
+    { const absl::MutexLock lock(&mutex_); }
+    done_.Signal();
   }
 }
 

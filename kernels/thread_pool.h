@@ -1,6 +1,6 @@
 // A fixed set of worker threads that run the items of one parallel loop at a time.
-// Owned by a model's engine; every CPU kernel receives it. Never changes what an item computes:
-// kernels cut work into items that do not depend on the number of threads.
+// Never changes what an item computes: kernels cut work into items that do not depend on the number
+// of threads.
 //
 // A decode step is some hundred loops of a few microseconds each, so a worker that runs out of work
 // watches for the next loop for kSpin before it sleeps; an idle pool uses no CPU. The caller never
@@ -10,13 +10,12 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/synchronization/mutex.h"
 
 namespace structattn {
 
@@ -54,16 +53,17 @@ class ThreadPool {
 
   alignas(64) std::atomic<uint64_t> state_{0};
   std::atomic<bool> stopping_{false};
-  std::atomic<int> sleeping_{0};              // Workers in, or about to enter, start_.wait.
-  std::atomic<bool> caller_sleeping_{false};  // The caller is in, or about to enter, done_.wait.
+  std::atomic<int> sleeping_{0};              // Workers in, or about to enter, start_.Wait.
+  std::atomic<bool> caller_sleeping_{false};  // The caller is in, or about to enter, done_.Wait.
   alignas(64) std::atomic<int64_t> next_{0};  // The next item to hand out.
   // Written before the loop opens and read only by threads inside it.
   alignas(64) const absl::FunctionRef<void(int64_t)>* item_ = nullptr;
   int64_t count_ = 0;
 
-  std::mutex mutex_;  // Guards nothing but the two sleeps.
-  std::condition_variable start_;
-  std::condition_variable done_;
+  // Guards nothing but the two sleeps: what they wait for is atomic, and changes without it.
+  absl::Mutex mutex_;
+  absl::CondVar start_;
+  absl::CondVar done_;
   std::vector<std::thread> workers_;
 };
 
