@@ -34,14 +34,14 @@ absl::StatusOr<std::vector<Branch>> EncodeBranches(std::span<const BranchText> t
                   .cue = EncodeText(texts[i].cue, tokenizer),
                   .predicted_from = LastTokenOf(group, prompt.structure)};
     if (branch.cue.empty() && branch.predicted_from < 0) {
-      return InvalidField(absl::StrCat(field, ".branch_cue"), "BRANCH_CUE_MISSING",
+      return InvalidField(absl::StrCat(field, ".cue"), "BRANCH_CUE_MISSING",
                           absl::StrCat("empty, but the prompt has no token of group ", group,
                                        " from which the first one could be predicted"));
     }
     const int64_t given = prompt.structure.size() + static_cast<int64_t>(branch.cue.size());
     if (given > limits.context_length) {
       return InvalidField(
-          absl::StrCat(field, ".branch_cue"), "PROMPT_TOO_LONG",
+          absl::StrCat(field, ".cue"), "PROMPT_TOO_LONG",
           absl::StrCat(branch.cue.size(), " tokens behind ", prompt.structure.size(),
                        " of the prompt; the model's context length is ", limits.context_length));
     }

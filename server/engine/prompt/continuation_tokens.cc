@@ -131,7 +131,7 @@ absl::StatusOr<EncodedContinuations> EncodeContinuations(
     const std::string text = is_text ? moved + std::get<std::string>(continuations[i]) : "";
     if (is_text && prompt.tokenization == Tokenization::kJoint) {
       prompt.segments.push_back({.type = SegmentType::kAnswerCue, .content = text});
-      ids = EncodeIds(prompt, tokenizer);
+      STRUCTATTN_ASSIGN_OR_RETURN(ids, EncodeIds(prompt, tokenizer, limits.stop));
       prompt.segments.pop_back();
     } else {
       const std::vector<int32_t> own =

@@ -132,7 +132,7 @@ absl::StatusOr<RuleTable> MakeRuleTable(const Prompt& prompt) {
   }
   const RuleRows& rows = std::get<RuleRows>(prompt.rule);
   if (rows.empty() || rows.size() > kMaxGroups) {
-    return InvalidField("rule.table.visible", "TABLE_SIZE_OUT_OF_RANGE",
+    return InvalidField("rule", "TABLE_SIZE_OUT_OF_RANGE",
                         absl::StrCat(rows.size(), " rows; 1..", kMaxGroups, " are allowed"));
   }
   RuleTable table;
@@ -141,8 +141,7 @@ absl::StatusOr<RuleTable> MakeRuleTable(const Prompt& prompt) {
     for (size_t i = 0; i < rows[g].size(); ++i) {
       const int32_t group = rows[g][i];
       if (group < 0 || group >= kMaxGroups) {
-        return InvalidField(absl::StrCat("rule.table.visible[", g, "].groups[", i, "]"),
-                            "GROUP_OUT_OF_RANGE",
+        return InvalidField(absl::StrCat("rule[", g, "][", i, "]"), "GROUP_OUT_OF_RANGE",
                             absl::StrCat(group, " is not in 0..", kMaxGroups - 1));
       }
       table.visible[g] |= uint64_t{1} << group;
@@ -156,12 +155,12 @@ absl::StatusOr<RuleTable> MakeRuleTable(const Prompt& prompt) {
 absl::Status CheckUsedGroup(const RuleTable& table, int32_t group, const std::string& user) {
   if (group >= table.rows) {
     return InvalidField(
-        "rule.table.visible", "TABLE_TOO_SMALL",
+        "rule", "TABLE_TOO_SMALL",
         absl::StrCat(table.rows, " rows, but ", user, " uses group ", group, "; it needs a row"));
   }
   if (!table.Sees(group, group)) {
     return InvalidField(
-        absl::StrCat("rule.table.visible[", group, "]"), "GROUP_NOT_SELF_VISIBLE",
+        absl::StrCat("rule[", group, "]"), "GROUP_NOT_SELF_VISIBLE",
         absl::StrCat("group ", group, " is used by ", user,
                      " but does not see itself; to switch a group off, let no other "
                      "group see it"));
@@ -173,16 +172,19 @@ TextSegment AsText(const Segment& segment) {
   return {.text = std::get<std::string>(segment.content), .parse_special = segment.parse_special};
 }
 
-SegmentedTokens EncodeJoint(const Prompt& prompt, const Tokenizer& tokenizer) {
+absl::StatusOr<SegmentedTokens> EncodeJoint(const Prompt& prompt, const Tokenizer& tokenizer,
+                                            const std::stop_token& stop) {
   std::vector<TextSegment> texts;
   texts.reserve(prompt.segments.size());
   for (const Segment& segment : prompt.segments) texts.push_back(AsText(segment));
+  STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<Token> encoded, tokenizer.Encode(texts, stop));
   SegmentedTokens tokens;
-  for (const Token& token : tokenizer.Encode(texts)) tokens.Append(token.id, token.segment);
+  for (const Token& token : encoded) tokens.Append(token.id, token.segment);
   return tokens;
 }
 
-SegmentedTokens EncodePerSegment(const Prompt& prompt, const Tokenizer& tokenizer) {
+absl::StatusOr<SegmentedTokens> EncodePerSegment(const Prompt& prompt, const Tokenizer& tokenizer,
+                                                 const std::stop_token& stop) {
   SegmentedTokens tokens;
   for (size_t i = 0; i < prompt.segments.size(); ++i) {
     const Segment& segment = prompt.segments[i];
@@ -192,17 +194,21 @@ SegmentedTokens EncodePerSegment(const Prompt& prompt, const Tokenizer& tokenize
       continue;
     }
     const TextSegment text = AsText(segment);
-    for (const Token& token : tokenizer.Encode({&text, 1})) tokens.Append(token.id, index);
+    STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<Token> encoded,
+                                tokenizer.Encode({&text, 1}, stop));
+    for (const Token& token : encoded) tokens.Append(token.id, index);
   }
   return tokens;
 }
 
 // Special tokens go around the whole prompt in both modes, unless it came as ids altogether.
-SegmentedTokens EncodeSegments(const Prompt& prompt, const Tokenizer& tokenizer) {
+absl::StatusOr<SegmentedTokens> EncodeSegments(const Prompt& prompt, const Tokenizer& tokenizer,
+                                               const std::stop_token& stop) {
   const bool all_ids = std::all_of(prompt.segments.begin(), prompt.segments.end(), HasIds);
   const bool joint = prompt.tokenization == Tokenization::kJoint && !all_ids;
-  SegmentedTokens body =
-      joint ? EncodeJoint(prompt, tokenizer) : EncodePerSegment(prompt, tokenizer);
+  STRUCTATTN_ASSIGN_OR_RETURN(
+      SegmentedTokens body,
+      joint ? EncodeJoint(prompt, tokenizer, stop) : EncodePerSegment(prompt, tokenizer, stop));
   if (all_ids) return body;
   SegmentedTokens tokens;
   for (int32_t id : tokenizer.special_prefix()) tokens.Append(id, kNoSegment);
@@ -247,8 +253,10 @@ int GroupOf(const Segment& segment) {
   return segment.type == SegmentType::kQuestion ? 1 + *segment.paraphrase_index : 0;
 }
 
-std::vector<int32_t> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer) {
-  return EncodeSegments(prompt, tokenizer).ids;
+absl::StatusOr<std::vector<int32_t>> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer,
+                                               const std::stop_token& stop) {
+  STRUCTATTN_ASSIGN_OR_RETURN(SegmentedTokens tokens, EncodeSegments(prompt, tokenizer, stop));
+  return std::move(tokens.ids);
 }
 
 std::vector<int32_t> EncodeText(std::string_view text, const Tokenizer& tokenizer) {
@@ -266,7 +274,8 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
   if (generated_group.has_value()) {
     STRUCTATTN_RETURN_IF_ERROR(CheckNamedGroup("generated_group", *generated_group, table));
   }
-  SegmentedTokens tokens = EncodeSegments(prompt, tokenizer);
+  STRUCTATTN_ASSIGN_OR_RETURN(SegmentedTokens tokens,
+                              EncodeSegments(prompt, tokenizer, limits.stop));
   STRUCTATTN_RETURN_IF_ERROR(CheckTokenCount(tokens, limits.context_length));
 
   Structure structure(table, prompt.positions);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -42,6 +43,8 @@ struct PromptLimits {
   int64_t context_length;    // Tokens.
   int64_t max_prompt_bytes;  // Over all segments' text.
   int32_t max_segments;
+  // Ends encoding early, with CANCELLED.
+  std::stop_token stop = {};
 };
 
 struct EncodedPrompt {
@@ -54,7 +57,7 @@ struct EncodedPrompt {
 // Checks the prompt against the specification and encodes it. `generated_group` (absent: nothing
 // will be generated) must see itself under the rule as well. Errors are FieldErrors with paths in
 // the prompt
-// ("segments[3].group", "rule.table.visible[2]") or "generated_group".
+// ("segments[3].group", "rule[2]" for a row of a rule table) or "generated_group".
 absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
                                            std::optional<int32_t> generated_group,
                                            const Tokenizer& tokenizer, const PromptLimits& limits);
@@ -66,7 +69,8 @@ absl::Status CheckPrompt(const Prompt& prompt, const PromptLimits& limits);
 int GroupOf(const Segment& segment);
 
 // The token ids of a prompt of which EncodePrompt accepted the beginning, special tokens included.
-std::vector<int32_t> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer);
+absl::StatusOr<std::vector<int32_t>> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer,
+                                               const std::stop_token& stop);
 
 // The token ids of a text on its own, without the special tokens around a prompt.
 std::vector<int32_t> EncodeText(std::string_view text, const Tokenizer& tokenizer);

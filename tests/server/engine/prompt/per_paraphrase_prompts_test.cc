@@ -157,7 +157,7 @@ TEST(PerParaphrasePrompts, RefuseWithTheFieldOfTheWholePrompt) {
   ExpectRefused(prompt, "segments", "NO_PARAPHRASE");
   prompt = ThreeQuestions();
   prompt.rule = RuleRows{{64}};
-  ExpectRefused(prompt, "rule.table.visible[0].groups[0]", "GROUP_OUT_OF_RANGE");
+  ExpectRefused(prompt, "rule[0][0]", "GROUP_OUT_OF_RANGE");
   prompt = ThreeQuestions();
   prompt.segments[0].content = std::string(400, 'x');  // Three times.
   ExpectRefused(prompt, "segments", "PROMPT_TOO_LARGE");
