@@ -14,12 +14,15 @@
 
 #include "server/engine/model_registry.h"
 #include "server/options.h"
-#include "server/rpc/log.h"
+#include "server/rpc/library_log.h"
 #include "server/rpc/server.h"
+#include "server/serving/log.h"
 #include "server/stop_signal.h"
 
 namespace structattn {
 namespace {
+
+using serving::Log;
 
 // Logs every tenth of the work.
 std::function<void(double)> LogProgress(const std::string& name) {
@@ -31,7 +34,7 @@ std::function<void(double)> LogProgress(const std::string& name) {
 }
 
 absl::StatusOr<std::unique_ptr<engine::ServedModel>> LoadLogged(const ServerOptions& options,
-                                                                const engine::ModelSource& source) {
+                                                        const engine::ModelSource& source) {
   Log(spdlog::level::info, "model_load",
       {{"model", source.name}, {"path", source.path}, {"percent", 0}});
   const absl::Time begin = absl::Now();
@@ -80,7 +83,7 @@ int Serve(ServerOptions options, StopSignal* stop) {
   options.engine.on_device_lost = StopWhenDeviceLost(stop, &device_lost);
   engine::ModelRegistry registry(
       [&options](const engine::ModelSource& source) { return LoadLogged(options, source); });
-  absl::StatusOr<std::unique_ptr<RpcServer>> server = RpcServer::Start(options.rpc, &registry);
+  absl::StatusOr<std::unique_ptr<rpc::RpcServer>> server = rpc::RpcServer::Start(options.rpc, &registry);
   if (!server.ok()) return ReportStartFailure(server.status());
   for (const engine::ModelSource& source : options.models) {
     const absl::Status loaded = registry.Load(source);
@@ -105,10 +108,20 @@ int Serve(ServerOptions options, StopSignal* stop) {
   Log(spdlog::level::info, "stop", {{"all_requests_done", all_done}});
   const int exit_code = device_lost ? kExitOther : kExitDrained;
   if ((*server)->changing_models()) {  // A model that is being loaded would not be used any more.
-    StopLog();
+    serving::StopLog();
     std::_Exit(exit_code);
   }
   return exit_code;
+}
+
+int ServeLogged(const ServerOptions& options, StopSignal* stop) {
+  const rpc::LibraryLog library_log;
+  Log(spdlog::level::info, "start",
+      {{"version", STRUCTATTN_VERSION},
+       {"pid", getpid()},
+       {"models", options.models.size()},
+       {"threads", options.load.threads}});
+  return Serve(options, stop);
 }
 
 int Main(int argc, const char* const* argv) {
@@ -120,14 +133,9 @@ int Main(int argc, const char* const* argv) {
   }
   // Before the first thread, so that all inherit the blocked signals.
   StopSignal* const stop = StopSignal::Install();
-  StartLog(parsed.options->log_level);
-  Log(spdlog::level::info, "start",
-      {{"version", STRUCTATTN_VERSION},
-       {"pid", getpid()},
-       {"models", parsed.options->models.size()},
-       {"threads", parsed.options->load.threads}});
-  const int exit_code = Serve(*parsed.options, stop);
-  StopLog();
+  serving::StartLog(parsed.options->log_level);
+  const int exit_code = ServeLogged(*parsed.options, stop);
+  serving::StopLog();
   return exit_code;
 }
 

@@ -15,7 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/ops.h"
 #include "server/model/status_macros.h"
-#include "server/rpc/request_codec.h"
+#include "server/serving/checks.h"
 
 namespace structattn {
 namespace {
@@ -40,7 +40,7 @@ struct Flags {
   int max_queued = engine::EngineOptions().max_queued_requests;
   int max_running = engine::EngineOptions().max_running_sequences;
   int max_step_tokens = engine::EngineOptions().max_step_tokens;
-  int64_t max_prompt_bytes = RequestLimits().max_prompt_bytes;
+  int64_t max_prompt_bytes = serving::Limits().max_prompt_bytes;
   int drain_delay_seconds = 0;
   int drain_timeout_seconds = 30;
   std::string log_level = "info";
@@ -121,7 +121,7 @@ absl::StatusOr<engine::ModelSource> ParseModel(const std::string& given) {
     return absl::InvalidArgumentError(absl::StrCat("--model ", given, ": NAME=PATH is needed"));
   }
   engine::ModelSource source{.name = given.substr(0, equals), .path = given.substr(equals + 1)};
-  if (!IsModelName(source.name)) {
+  if (!serving::IsModelName(source.name)) {
     return absl::InvalidArgumentError(absl::StrCat("--model ", given, ": the name \"", source.name,
                                                    "\" is not 1..64 of A-Z a-z 0-9 . _ -"));
   }
@@ -146,7 +146,7 @@ absl::StatusOr<std::vector<engine::ModelSource>> ParseModels(const Flags& flags)
   return sources;
 }
 
-absl::Status ParseListen(const std::string& given, RpcServerOptions* rpc) {
+absl::Status ParseListen(const std::string& given, rpc::RpcServerOptions* rpc) {
   const size_t colon = given.rfind(':');
   const std::string host = given.substr(0, colon);
   const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';

@@ -18,7 +18,7 @@ namespace structattn {
 
 struct ServerOptions {
   std::vector<engine::ModelSource> models;
-  RpcServerOptions rpc;
+  rpc::RpcServerOptions rpc;
   LoadOptions load;
   engine::EngineOptions engine;
   absl::Duration drain_delay;

@@ -7,15 +7,15 @@
 #include <thread>
 
 #include "server/options.h"
-#include "server/rpc/log.h"
+#include "server/serving/log.h"
 
 namespace structattn {
 namespace {
 
 // No destructor may run, since other threads may be in the middle of anything.
 [[noreturn]] void EndAtOnce(int exit_code, const char* why) {
-  Log(spdlog::level::warn, "stop", {{"forced", true}, {"reason", why}});
-  StopLog();
+  serving::Log(spdlog::level::warn, "stop", {{"forced", true}, {"reason", why}});
+  serving::StopLog();
   std::_Exit(exit_code);
 }
 

@@ -1,5 +1,5 @@
-// See health_service.h. gRPC runs no callback inside a Start* or Finish call, so these are made
-// with the mutex held.
+// Implements health_service.h. gRPC runs no callback inside a Start* or Finish call, so these are
+// made with the mutex held.
 #include "server/rpc/health_service.h"
 
 #include <optional>
@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "server/rpc/status.h"
 
-namespace structattn {
+namespace structattn::rpc {
 
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
@@ -21,26 +21,26 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
 
   const std::string& name() const { return name_; }
 
-  void Push(Status status) {
+  void Push(Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(service_->mutex_) {
     wanted_ = status;
     Pump();
   }
 
   // After the newest status has been written.
-  void End(const grpc::Status& status) {
+  void End(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(service_->mutex_) {
     if (!end_.has_value()) end_ = status;
     Pump();
   }
 
   void OnWriteDone(bool ok) override {
-    std::lock_guard lock(service_->mutex_);
+    absl::MutexLock lock(&service_->mutex_);
     writing_ = false;
     if (ok) return Pump();
     Leave();
   }
 
   void OnCancel() override {
-    std::lock_guard lock(service_->mutex_);
+    absl::MutexLock lock(&service_->mutex_);
     Leave();
   }
 
@@ -51,12 +51,12 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
 
  private:
   // The client is gone: nothing more is written.
-  void Leave() {
+  void Leave() ABSL_EXCLUSIVE_LOCKS_REQUIRED(service_->mutex_) {
     client_gone_ = true;
     End(grpc::Status::CANCELLED);
   }
 
-  void Pump() {
+  void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(service_->mutex_) {
     if (writing_ || finished_) return;
     const bool is_new = !sent_any_ || wanted_ != response_.status();
     if (is_new && !client_gone_) {
@@ -85,27 +85,13 @@ HealthService::HealthService() { statuses_[""] = HealthCheckResponse::NOT_SERVIN
 HealthService::~HealthService() = default;
 
 void HealthService::Set(const std::string& name, bool serving) {
-  std::lock_guard lock(mutex_);
+  absl::MutexLock lock(&mutex_);
   Notify(name, statuses_[name] =
                    serving ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING);
 }
 
-void HealthService::Remove(const std::string& name) {
-  std::lock_guard lock(mutex_);
-  statuses_.erase(name);
-  Notify(name, HealthCheckResponse::SERVICE_UNKNOWN);
-}
-
-void HealthService::SetAllNotServing() {
-  std::lock_guard lock(mutex_);
-  for (auto& [name, status] : statuses_) {
-    status = HealthCheckResponse::NOT_SERVING;
-    Notify(name, status);
-  }
-}
-
 void HealthService::EndWatches() {
-  std::lock_guard lock(mutex_);
+  absl::MutexLock lock(&mutex_);
   ended_ = true;
   for (Watcher* watcher : watchers_) {
     watcher->End(ToGrpcStatus(absl::UnavailableError("the server is stopping")));
@@ -116,7 +102,7 @@ grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* cont
                                                const HealthCheckRequest* request,
                                                HealthCheckResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  std::lock_guard lock(mutex_);
+  absl::MutexLock lock(&mutex_);
   const auto found = statuses_.find(request->service());
   if (found == statuses_.end()) {
     reactor->Finish(ToGrpcStatus(absl::NotFoundError("service name unknown to health checks")));
@@ -130,7 +116,7 @@ grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* cont
 grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(
     grpc::CallbackServerContext*, const HealthCheckRequest* request) {
   auto* watcher = new Watcher(this, request->service());
-  std::lock_guard lock(mutex_);
+  absl::MutexLock lock(&mutex_);
   watchers_.insert(watcher);
   const auto found = statuses_.find(watcher->name());
   watcher->Push(found == statuses_.end() ? HealthCheckResponse::SERVICE_UNKNOWN : found->second);
@@ -145,8 +131,8 @@ void HealthService::Notify(const std::string& name, Status status) {
 }
 
 void HealthService::Forget(Watcher* watcher) {
-  std::lock_guard lock(mutex_);
+  absl::MutexLock lock(&mutex_);
   watchers_.erase(watcher);
 }
 
-}  // namespace structattn
+}  // namespace structattn::rpc

@@ -1,18 +1,19 @@
-// grpc.health.v1: who may be sent requests. Names: "" (the server),
-// "structattn.v1.InferenceService" and "model/NAME" for each loaded model. Told by
-// server/rpc/server and model_manager; asked by load balancers. Starts with nothing serving, which
-// gRPC's built-in service cannot; ends its watches so that a drain does not wait for them.
+// grpc.health.v1: which services may be sent requests. Names: "" (the server),
+// "structattn.v1.InferenceService" and "model/NAME" for each loaded model. It starts with nothing
+// serving, which gRPC's built-in service cannot, and ends its watches so that a drain does not wait
+// for them.
 #ifndef STRUCTATTN_SERVER_RPC_HEALTH_SERVICE_H_
 #define STRUCTATTN_SERVER_RPC_HEALTH_SERVICE_H_
 
 #include <map>
-#include <mutex>
 #include <set>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
-namespace structattn {
+namespace structattn::rpc {
 
 class HealthService final : public grpc::health::v1::Health::CallbackService {
  public:
@@ -21,10 +22,6 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
 
   // Makes `name` known. Thread-safe, as is everything here.
   void Set(const std::string& name, bool serving);
-  // Makes `name` unknown again.
-  void Remove(const std::string& name);
-  // Every name NOT_SERVING.
-  void SetAllNotServing();
   // Ends every watch, and every later one at once. For shutdown.
   void EndWatches();
 
@@ -39,15 +36,15 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   class Watcher;
   using Status = grpc::health::v1::HealthCheckResponse::ServingStatus;
 
-  void Notify(const std::string& name, Status status);  // mutex_ held.
+  void Notify(const std::string& name, Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget(Watcher* watcher);
 
-  std::mutex mutex_;  // Of everything below and of the watchers' state.
-  std::map<std::string, Status> statuses_;
-  std::set<Watcher*> watchers_;
-  bool ended_ = false;
+  absl::Mutex mutex_;  // Also guards the watchers' state.
+  std::map<std::string, Status> statuses_ ABSL_GUARDED_BY(mutex_);
+  std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mutex_);
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-}  // namespace structattn
+}  // namespace structattn::rpc
 
 #endif  // STRUCTATTN_SERVER_RPC_HEALTH_SERVICE_H_

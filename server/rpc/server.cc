@@ -1,4 +1,4 @@
-// See server.h.
+// Implements server.h.
 #include "server/rpc/server.h"
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
@@ -16,7 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
-namespace structattn {
+namespace structattn::rpc {
 namespace {
 
 constexpr int kMaxReceiveBytes = 16 << 20;
@@ -81,7 +81,8 @@ void InstallReflectionOnce() {
 
 RpcServer::RpcServer(const RpcServerOptions& options, engine::ModelRegistry* registry)
     : registry_(registry),
-      inference_(registry, options.limits),
+      door_(registry, options.limits),
+      inference_(&door_),
       models_(registry, options.model_root) {
   health_.Set(kInferenceName, false);
 }
@@ -110,7 +111,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const RpcServerOptio
 RpcServer::~RpcServer() {
   if (server_ == nullptr) return;
   health_.EndWatches();
-  inference_.CancelCalls();
+  door_.CancelCalls();
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
   models_.Stop();
@@ -118,24 +119,25 @@ RpcServer::~RpcServer() {
 }
 
 void RpcServer::Open() {
-  inference_.Open();
-  std::lock_guard lock(health_mutex_);
+  door_.Open();
+  absl::MutexLock lock(&health_mutex_);
   open_ = true;
   UpdateHealth();
 }
 
 void RpcServer::AnnounceDrain() {
-  std::lock_guard lock(health_mutex_);
+  absl::MutexLock lock(&health_mutex_);
   open_ = false;
   UpdateHealth();
 }
 
 bool RpcServer::Drain(absl::Time deadline) {
   AnnounceDrain();
-  inference_.Close();
+  door_.Close();
+  inference_.EndBatches(door_.CheckOpen());
   const bool done = registry_->Drain(deadline);
   if (!done) {
-    inference_.CancelCalls();
+    door_.CancelCalls();
     registry_->Drain(absl::Now() + kCancelGrace);
   }
   health_.EndWatches();
@@ -144,7 +146,7 @@ bool RpcServer::Drain(absl::Time deadline) {
 }
 
 void RpcServer::SetModelHealth(const std::string& name, bool serving) {
-  std::lock_guard lock(health_mutex_);
+  absl::MutexLock lock(&health_mutex_);
   if (serving) {
     serving_models_.insert(name);
   } else {
@@ -161,4 +163,4 @@ void RpcServer::UpdateHealth() {
   health_.Set("", serving);
 }
 
-}  // namespace structattn
+}  // namespace structattn::rpc

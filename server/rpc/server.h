@@ -1,28 +1,30 @@
 // The gRPC server: its services, its port, and the three states loading -> serving -> draining.
-// Driven by server/main; tests run it in their own process on port 0. Loads no model.
+// It loads no model. Tests run it in their own process on port 0.
 #ifndef STRUCTATTN_SERVER_RPC_SERVER_H_
 #define STRUCTATTN_SERVER_RPC_SERVER_H_
 
 #include <grpcpp/server.h>
 
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/engine/model_registry.h"
 #include "server/rpc/health_service.h"
-#include "server/rpc/inference_service.h"
-#include "server/rpc/model_service.h"
+#include "server/rpc/v1/inference_service.h"
+#include "server/rpc/v1/model_service.h"
+#include "server/serving/front_door.h"
 
-namespace structattn {
+namespace structattn::rpc {
 
 struct RpcServerOptions {
   std::string host = "127.0.0.1";  // A name, an IPv4 address, or an IPv6 address in brackets.
   int port = 0;                    // 0: the system picks one.
-  RequestLimits limits;
+  serving::Limits limits;
   std::string model_root;  // Empty: no loading over the wire.
 };
 
@@ -55,19 +57,20 @@ class RpcServer {
   RpcServer(const RpcServerOptions& options, engine::ModelRegistry* registry);
 
   void SetModelHealth(const std::string& name, bool serving);
-  void UpdateHealth();  // health_mutex_ held.
+  void UpdateHealth() ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mutex_);
 
   engine::ModelRegistry* const registry_;
+  serving::FrontDoor door_;
   HealthService health_;
   InferenceService inference_;
   ModelService models_;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
-  std::mutex health_mutex_;
-  bool open_ = false;                     // Guarded by health_mutex_.
-  std::set<std::string> serving_models_;  // Guarded by health_mutex_.
+  absl::Mutex health_mutex_;
+  bool open_ ABSL_GUARDED_BY(health_mutex_) = false;
+  std::set<std::string> serving_models_ ABSL_GUARDED_BY(health_mutex_);
 };
 
-}  // namespace structattn
+}  // namespace structattn::rpc
 
 #endif  // STRUCTATTN_SERVER_RPC_SERVER_H_

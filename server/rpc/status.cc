@@ -1,4 +1,4 @@
-// See status.h.
+// Implements status.h.
 #include "server/rpc/status.h"
 
 #include <optional>
@@ -9,7 +9,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "server/engine/field_error.h"
 
-namespace structattn {
+namespace structattn::rpc {
 namespace {
 
 constexpr char kDomain[] = "structattn";
@@ -37,7 +37,7 @@ void AddDetail(const google::protobuf::Message& detail, google::rpc::Status* sta
 
 }  // namespace
 
-google::rpc::Status ToRpcStatus(const absl::Status& status) {
+google::rpc::Status ToRpcStatus(const absl::Status& status, FieldPathOf field_path) {
   const std::string message = CleanMessage({status.message().data(), status.message().size()});
   const std::optional<engine::FieldErrorDetail> field_error = engine::GetFieldErrorDetail(status);
 
@@ -51,7 +51,8 @@ google::rpc::Status ToRpcStatus(const absl::Status& status) {
   if (field_error.has_value() && !field_error->field.empty()) {
     google::rpc::BadRequest bad_request;
     google::rpc::BadRequest::FieldViolation* violation = bad_request.add_field_violations();
-    violation->set_field(CleanMessage(field_error->field));
+    violation->set_field(
+        CleanMessage(field_path == nullptr ? field_error->field : field_path(field_error->field)));
     violation->set_description(message);
     AddDetail(bad_request, &rich);
   } else if (absl::IsResourceExhausted(status)) {
@@ -63,11 +64,11 @@ google::rpc::Status ToRpcStatus(const absl::Status& status) {
   return rich;
 }
 
-grpc::Status ToGrpcStatus(const absl::Status& status) {
+grpc::Status ToGrpcStatus(const absl::Status& status, FieldPathOf field_path) {
   if (status.ok()) return grpc::Status::OK;
-  const google::rpc::Status rich = ToRpcStatus(status);
+  const google::rpc::Status rich = ToRpcStatus(status, field_path);
   return grpc::Status(static_cast<grpc::StatusCode>(rich.code()), rich.message(),
                       rich.SerializeAsString());
 }
 
-}  // namespace structattn
+}  // namespace structattn::rpc

@@ -9,8 +9,9 @@
 #include "absl/time/clock.h"
 #include "google/rpc/status.pb.h"
 #include "kernels/check.h"
+#include "tests/server/rpc/v1/prepared.h"
 
-namespace structattn {
+namespace structattn::rpc {
 
 absl::StatusOr<std::vector<Token>> ByteTokenizer::Encode(std::span<const TextSegment> segments,
                                                          const std::stop_token&) const {
@@ -154,8 +155,7 @@ v1::GenerateRequest GoodRequest(int max_tokens) {
 engine::fake::Expected ExpectedFor(const v1::GenerateRequest& request) {
   engine::fake::FakeModel fake(kTestContextLength);
   fake.model->tokenizer = std::make_unique<ByteTokenizer>();
-  return engine::fake::ExpectedResult(*DecodeGenerateRequest(request, *fake.model, {}),
-                                      kTestContextLength);
+  return engine::fake::ExpectedResult(*Prepared(request, *fake.model), kTestContextLength);
 }
 
 std::string StreamResult::Text() const {
@@ -192,4 +192,4 @@ StreamResult RunGenerate(v1::InferenceService::Stub& stub, const v1::GenerateReq
   return result;
 }
 
-}  // namespace structattn
+}  // namespace structattn::rpc

@@ -23,7 +23,7 @@
 #include "structattn/v1/model_service.grpc.pb.h"
 #include "tests/server/engine/fakes.h"
 
-namespace structattn {
+namespace structattn::rpc {
 
 inline constexpr int64_t kTestContextLength = 4096;
 
@@ -107,6 +107,6 @@ struct StreamResult {
 };
 StreamResult RunGenerate(v1::InferenceService::Stub& stub, const v1::GenerateRequest& request);
 
-}  // namespace structattn
+}  // namespace structattn::rpc
 
 #endif  // STRUCTATTN_TESTS_SERVER_RPC_IN_PROCESS_SERVER_H_

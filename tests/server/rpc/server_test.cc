@@ -12,7 +12,7 @@
 
 #include "tests/server/rpc/in_process_server.h"
 
-namespace structattn {
+namespace structattn::rpc {
 namespace {
 
 using ::grpc::health::v1::HealthCheckRequest;
@@ -181,4 +181,4 @@ TEST(Drain, PastItsDeadlineStreamsEndAsCancelled) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::rpc

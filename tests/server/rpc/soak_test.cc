@@ -8,10 +8,10 @@
 #include <thread>
 #include <vector>
 
-#include "tests/server/rpc/bad_requests.h"
 #include "tests/server/rpc/in_process_server.h"
+#include "tests/server/rpc/v1/bad_requests.h"
 
-namespace structattn {
+namespace structattn::rpc {
 namespace {
 
 constexpr int kThreads = 8;
@@ -109,4 +109,4 @@ TEST(Soak, GoodBadAndCancelledRequestsTogether) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::rpc

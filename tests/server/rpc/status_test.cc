@@ -8,7 +8,7 @@
 #include "server/engine/field_error.h"
 #include "tests/server/rpc/in_process_server.h"
 
-namespace structattn {
+namespace structattn::rpc {
 namespace {
 
 TEST(ToGrpcStatus, KeepsEveryCode) {
@@ -56,4 +56,4 @@ TEST(ToGrpcStatus, FitsIntoTrailersWhateverTheMessageHolds) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::rpc

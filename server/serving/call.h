@@ -1,0 +1,129 @@
+// One unit of work on its way through the server, whichever protocol and method brought it: a
+// stream, a score, an entry of a batch. It holds the lease on its model and its ticket at the
+// engine, is cancelled in one way, ends exactly once, and is logged in one line.
+//
+// A protocol makes a GenerateCall, ScoreCall, ScoreRollingCall or InspectCall (generate_call.h,
+// score_call.h) with a sink, admits it at the FrontDoor, and closes it when its answer is written
+// or nobody waits for it any more. The sink is told the end exactly once, on any thread, and never
+// with a lock of the call held; after the end it is let go.
+#ifndef STRUCTATTN_SERVER_SERVING_CALL_H_
+#define STRUCTATTN_SERVER_SERVING_CALL_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/engine/served_model.h"
+#include "server/serving/call_log.h"
+#include "server/serving/limits.h"
+#include "server/serving/requests.h"
+
+namespace structattn::serving {
+
+class FrontDoor;
+
+class Call : public std::enable_shared_from_this<Call> {
+ public:
+  struct Options {
+    std::string method;                            // As logs and metrics name it: "Generate".
+    absl::Time deadline = absl::InfiniteFuture();  // The protocol's own; timeout_ms may be earlier.
+    // A full queue of the engine is waited for instead of refused. Whoever sets it bounds how many
+    // such calls there are.
+    bool waits_for_room = false;
+  };
+
+  virtual ~Call();
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  // Stops the work: the sink hears the end within one step of the model. No effect on an ended
+  // call.
+  void Cancel();
+  // Ends a call that no engine has, without a word to the sink; false when an engine has it or it
+  // has ended.
+  bool Withdraw();
+  // Writes the log line and gives the model back. Called once, by the protocol, last.
+  void Close(bool caller_gone);
+
+  absl::Time deadline() const { return deadline_; }
+  const std::string& model_name() const { return model_name_; }
+
+ protected:
+  Call(Options options, const RequestHeader& header, int64_t bytes);
+
+  // Checks and tokenizes; called once, on a thread of the pool. The call may have ended meanwhile.
+  virtual absl::Status Prepare(const engine::ServedModel& served, const Limits& limits,
+                               const std::stop_token& stop) = 0;
+  // Gives the prepared work to the engine; may be called again where the queue was full. A call
+  // without work for an engine answers here and returns nothing.
+  virtual absl::StatusOr<std::optional<engine::Engine::Ticket>> Submit(
+      const engine::ServedModel& served) = 0;
+  // Record the end and tell it to the sink. Called by whoever has claimed it, so once at most.
+  virtual void EmitError(const absl::Status& status) = 0;
+  virtual void EmitStopped(engine::FinishReason reason) = 0;
+
+  const Options& options() const { return options_; }
+  absl::Time arrival() const { return arrival_; }
+  // True for the one who may tell the sink the end, after Record.
+  bool ClaimEnd();
+  // What the log line says of the end.
+  void Record(const absl::Status& outcome, std::optional<CallUsage> usage = {});
+
+ private:
+  friend class FrontDoor;
+
+  enum class State {
+    kPreparing,   // Waits for the pool, or is being checked and tokenized.
+    kWaiting,     // For room in the engine's queue.
+    kSubmitting,  // Is being given to the engine.
+    kSubmitted,
+    kEnded,
+  };
+
+  // The FrontDoor's side, in the order of a call's life.
+  void Enter(FrontDoor* door);
+  void SetLease(std::shared_ptr<engine::ServedModel> lease);
+  std::shared_ptr<engine::ServedModel> lease();
+  // True when the call was cancelled or its deadline is not after `now`; it has ended then.
+  bool StopIfDue(absl::Time now);
+  // False when it has ended.
+  bool BeginSubmitting();
+  void WaitForRoom();
+  void SetTicket(engine::Engine::Ticket ticket);
+  void Refuse(const absl::Status& status);
+  // Refuses the call unless an engine has it.
+  void RefuseUnsubmitted(const absl::Status& status);
+  bool unsubmitted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return state_ == State::kPreparing || state_ == State::kWaiting;
+  }
+  bool ClaimEndLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const Options options_;
+  const std::string request_id_;
+  const std::string model_name_;  // As asked for; what the log takes of it.
+  const std::string model_;       // As asked for.
+  const int64_t bytes_;           // Of text to tokenize.
+  const absl::Time arrival_;
+  const absl::Time deadline_;
+  std::stop_source stop_;  // Of tokenizing.
+
+  absl::Mutex mutex_;
+  State state_ ABSL_GUARDED_BY(mutex_) = State::kPreparing;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  FrontDoor* door_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::shared_ptr<engine::ServedModel> lease_ ABSL_GUARDED_BY(mutex_);
+  engine::Engine::Ticket ticket_ ABSL_GUARDED_BY(mutex_) = 0;  // 0 until submitted.
+  absl::Status outcome_ ABSL_GUARDED_BY(mutex_);
+  std::optional<CallUsage> usage_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace structattn::serving
+
+#endif  // STRUCTATTN_SERVER_SERVING_CALL_H_

@@ -1,0 +1,92 @@
+// Implements score_call.h.
+#include "server/serving/score_call.h"
+
+#include <utility>
+
+#include "server/serving/prepare_generate.h"
+
+namespace structattn::serving {
+namespace {
+
+CallUsage UsageOf(const engine::ScoreEvent& event) {
+  return {.prompt_tokens = event.prompt_tokens,
+          .cached_tokens = event.cached_tokens,
+          .queue = event.queue,
+          .prefill = event.prefill,
+          .decode = event.decode};
+}
+
+}  // namespace
+
+absl::Status ScoreCall::Prepare(const engine::ServedModel& served, const Limits& limits,
+                                const std::stop_token& stop) {
+  const auto* score = std::get_if<ScoreRequest>(&request_);
+  absl::StatusOr<PreparedScore> prepared =
+      score != nullptr
+          ? PrepareScore(*score, served, limits, stop)
+          : PrepareScoreRolling(std::get<ScoreRollingRequest>(request_), served, limits, stop);
+  if (!prepared.ok()) return prepared.status();
+  prepared->request.arrival = arrival();
+  prepared->request.deadline = deadline();
+  prepared_ = *std::move(prepared);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<engine::Engine::Ticket>> ScoreCall::Submit(
+    const engine::ServedModel& served) {
+  // A call that may have to come again gives a copy.
+  engine::ScoreRequest request =
+      options().waits_for_room ? prepared_->request : std::move(prepared_->request);
+  return served.engine->Submit(std::move(request),
+                               std::static_pointer_cast<ScoreCall>(shared_from_this()));
+}
+
+void ScoreCall::EmitError(const absl::Status& status) {
+  Record(status);
+  std::exchange(sink_, nullptr)->OnError(status);
+}
+
+void ScoreCall::EmitStopped(engine::FinishReason reason) {
+  EmitError(engine::UnscoredError(reason));
+}
+
+void ScoreCall::OnScores(engine::ScoreEvent event) {
+  if (!ClaimEnd()) return;
+  Record(absl::OkStatus(), UsageOf(event));
+  std::exchange(sink_, nullptr)->OnAnswer(CompleteAnswer(*std::move(prepared_), std::move(event)));
+}
+
+void ScoreCall::OnError(const absl::Status& status) {
+  if (ClaimEnd()) EmitError(status);
+}
+
+absl::Status InspectCall::Prepare(const engine::ServedModel& served, const Limits& limits,
+                                  const std::stop_token& stop) {
+  absl::StatusOr<engine::EncodedPrompt> prompt =
+      PrepareInspect(request_, *served.model, limits, stop);
+  if (!prompt.ok()) return prompt.status();
+  prompt_ = *std::move(prompt);
+  return absl::OkStatus();
+}
+
+// There is nothing to run: the prompt is the answer.
+absl::StatusOr<std::optional<engine::Engine::Ticket>> InspectCall::Submit(
+    const engine::ServedModel& served) {
+  if (!ClaimEnd()) return std::nullopt;
+  Record(absl::OkStatus(), CallUsage{.prompt_tokens = prompt_->structure.size()});
+  std::exchange(sink_, nullptr)->OnInspected(*prompt_, *served.model->tokenizer);
+  return std::nullopt;
+}
+
+void InspectCall::EmitError(const absl::Status& status) {
+  Record(status);
+  std::exchange(sink_, nullptr)->OnError(status);
+}
+
+void InspectCall::EmitStopped(engine::FinishReason reason) {
+  EmitError(reason == engine::FinishReason::kDeadline
+                ? absl::DeadlineExceededError("the deadline has passed before the prompt was read")
+                : absl::CancelledError("the request was cancelled"));
+}
+
+}  // namespace structattn::serving
