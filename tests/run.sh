@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, runs every test, and ends with `N passed, N failed`. Called by
-# people and by .ci/run. Exits 0 only if nothing failed; a build that fails counts as one failure.
+# Installs what is missing, builds, runs every test, and ends with `N passed, N failed`. It exits
+# 0 only if nothing failed; a build that fails counts as one failure.
 set -Eeuo pipefail
 
 usage() {

@@ -1,6 +1,6 @@
 """Prompts of an evaluation run, as many as wanted and never the same twice.
 
-Used by evaluation_vs_peers.py. Each run (a seed) has its own instruction and four solved examples,
+Each run (a seed) has its own instruction and four solved examples,
 which all of its prompts share, and every prompt asks one question in six ways: about 370 tokens.
 Standard library only.
 """

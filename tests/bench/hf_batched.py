@@ -1,7 +1,6 @@
 """Hugging Face's ways to run an evaluation: batches of padded prompts, and no KV cache at all.
 
-Used by evaluation_vs_peers.py; batch 1 with a cache is tests/golden/hf_decode.greedy. Every way
-gets the 4D additive mask of each prompt's rule and decodes greedily. Needs torch, transformers.
+Batch 1 with a cache is tests/golden/hf_decode.greedy. Every way gets the 4D additive mask of each prompt's rule and decodes greedily. Needs torch, transformers.
 """
 
 import pathlib

@@ -117,7 +117,7 @@ class Bench {
     return values[values.size() / 2];
   }
 
-  // Rested: threads of the other side may wait busily for a while.
+  // Sleeps first: threads of the other side may wait busily for a while.
   template <typename Body>
   static double Seconds(const Body& body) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));

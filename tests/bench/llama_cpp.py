@@ -1,7 +1,6 @@
 """llama.cpp as a peer: its benchmark of single steps and its server.
 
-Used by steps_vs_peers.py and evaluation_vs_peers.py; build_llama_cpp.sh makes the binaries and the
-models. Standard library only.
+build_llama_cpp.sh makes the binaries and the models. It judges no answer. Standard library only.
 """
 
 import concurrent.futures
@@ -71,6 +70,6 @@ class Server:
             return json.load(reply)["tokens"]
 
     def complete_all(self, prompts, count):
-        """Likewise for many prompts, as many at a time as there are slots."""
+        """The tokens of complete() for many prompts, as many at a time as there are slots."""
         with concurrent.futures.ThreadPoolExecutor(self._slots) as pool:
             return list(pool.map(lambda ids: self.complete(ids, count), prompts))

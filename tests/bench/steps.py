@@ -1,6 +1,6 @@
 """Our engine's steps as a running program, and figures of rounds that are compared by their ratios.
 
-Used by steps_vs_peers.py and quantized_weights.py. Standard library only.
+It starts no peer and knows no bar. Standard library only.
 """
 
 import json

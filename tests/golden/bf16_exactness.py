@@ -1,9 +1,9 @@
 """How far bfloat16 answers are from Hugging Face float32, against how far Hugging Face bfloat16's are.
 
-Called by bf16_exactness_test.py, or by hand: bf16_exactness.py MODEL FOLDER [--threads N]. The measure is
-the mean |log-probability - Hugging Face float32's| of the reference's own tokens over all golden
-prompts; data/MODEL.jsonl holds Hugging Face's log-probabilities and the mean error of its own bfloat16.
-Standard library only; the answers come from the program forced_logprobs.
+To run by hand: bf16_exactness.py MODEL FOLDER [--threads N]. The measure is the mean
+|log-probability - Hugging Face float32's| of the reference's own tokens over all golden prompts;
+data/MODEL.jsonl holds Hugging Face's log-probabilities and the mean error of its own bfloat16. Standard
+library only; the answers come from the program forced_logprobs.
 """
 
 import argparse

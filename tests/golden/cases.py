@@ -1,7 +1,7 @@
 """Which prompts each model of the parity test answers, and the golden file's form.
 
-Called by make_goldens.py, parity_test.py and compare.py, so that all three mean the same prompt by
-the same id. Standard library only; runs no model.
+It is the one place that gives prompts their ids: goldens, tests and the comparison mean the same
+prompt by the same id. Standard library only; runs no model.
 """
 
 import json

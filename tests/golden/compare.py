@@ -1,8 +1,8 @@
 """Compares the result lines of `structattn batch` with a golden file.
 
-Called by parity_test.py, or by hand: compare.py RESULTS.jsonl data/MODEL.jsonl [--stop-at-eos].
-Prints counts, forks and the worst log-probability error; exits 1 on any mismatch. Standard library
-only; asks nobody.
+To run by hand: compare.py RESULTS.jsonl data/MODEL.jsonl [--stop-at-eos].
+It prints counts, forks and the worst log-probability error, and exits 1 on any mismatch. Standard
+library only; it asks no server.
 
 A fork is a step where Hugging Face's own best two differ by less than 1e-3: either token is right,
 and what follows another token cannot be compared, so the prompt ends there.

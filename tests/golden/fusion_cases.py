@@ -1,7 +1,7 @@
 """Which prompts are answered by fusion in the goldens, and how the specification fuses.
 
-Called by make_fusion_goldens.py and fusion_parity_test.py. The four methods are written down here a
-second time, independent of the server, in double precision. Needs numpy; runs no model.
+The four methods are written down here a second time, independent of the server, in double
+precision. Needs numpy; runs no model.
 """
 
 import math
@@ -29,7 +29,7 @@ def groups_of(prompt):
                    if segment["type"] == "question"})
 
 
-def own_prompt(prompt, paraphrase):
+def paraphrase_prompt(prompt, paraphrase):
     """The paraphrase alone: a plain causal prompt."""
     segments = [segment for segment in prompt["segments"]
                 if segment.get("paraphrase_index", paraphrase) == paraphrase]

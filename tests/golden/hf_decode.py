@@ -1,8 +1,7 @@
 """Greedy decoding of structured prompts on Hugging Face eager attention with a 4D additive mask.
 
-Called by make_goldens.py and tests/bench/throughput_vs_hf.py. Turns what reference.py says into
-calls of `forward`; decides nothing about tokens, groups or positions itself. Needs torch and
-transformers.
+It turns what reference.py says into calls of `forward` and decides nothing about tokens, groups or
+positions itself. Needs torch and transformers.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
-"""Writes data/fusion/MODEL.jsonl: what Hugging Face in float32 answers when the paraphrases' own
-prompts run in lock-step, each in a sequence of its own. Run by hand when fusion_cases.py changes,
-with a Python that has requirements.txt:
+"""Writes data/fusion/MODEL.jsonl: what Hugging Face in float32 answers when the per-paraphrase
+prompts run in lock-step, each in a sequence of its own. To be run by hand when fusion_cases.py
+changes, with a Python that has requirements.txt:
   make_fusion_goldens.py MODEL ... [--models-dir DIR]
 """
 
@@ -20,7 +20,7 @@ import reference
 
 
 class Member:
-    """One own prompt with its cache."""
+    """One per-paraphrase prompt with its cache."""
 
     def __init__(self, model, token_ids):
         self._model = model
@@ -41,7 +41,7 @@ class Member:
 def answer(model, encoder, prompt, method):
     """The fused greedy answer, whatever its tokens are."""
     paraphrases = fusion_cases.groups_of(prompt)
-    members = [Member(model, reference.encode_prompt(fusion_cases.own_prompt(prompt, paraphrase),
+    members = [Member(model, reference.encode_prompt(fusion_cases.paraphrase_prompt(prompt, paraphrase),
                                                      encoder).token_ids)
                for paraphrase in paraphrases]
     weights = fusion_cases.weights_of(method, len(members))

@@ -1,8 +1,8 @@
 """Makes the small random models of the parity test as Hugging Face directories.
 
-Called by make_goldens.py and parity_test.py, or by hand: make_models.py OUT_DIR [NAME ...].
-The same bytes on every machine: numpy's RandomState, whose stream is frozen, and a safetensors
-writer of its own. Needs numpy only, never torch.
+To run by hand: make_models.py OUT_DIR [NAME ...]. It writes the same bytes on every
+machine: it uses numpy's RandomState, whose stream is frozen, and a safetensors writer of its own.
+Needs numpy only, never torch.
 """
 
 import hashlib

@@ -1,8 +1,7 @@
 """Asks the server, over gRPC, what Hugging Face was asked, and wants the same answers in float32.
 
-Called by parity_test.py, by tests/bench, or by hand. Makes the small random models, starts
-structattn-server on a free port, runs `structattn batch --concurrency 8` on every model's prompts
-and compares with data/. By hand it prints one line per case and ends with `N passed, N failed`;
+It makes the small random models, starts structattn-server on a free port, runs `structattn batch
+--concurrency 8` on every model's prompts and compares with data/. By hand it prints one line per case and ends with `N passed, N failed`;
 with --model real it asks the real models in --models-dir (see tests/models/fetch.sh). Needs numpy
 and the standard library.
 """

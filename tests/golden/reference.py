@@ -1,8 +1,7 @@
 """The specification in plain Python: prompt JSON to tokens, groups, positions and visibility.
 
-Called by make_goldens.py, by tests/bench and by reference_test.py. Slow and literal on purpose: it
-shares no code and no idea with the server, so that the two can disagree. Needs numpy and PyPI
-`tokenizers`; never runs a model and never talks to a server.
+It is slow and literal on purpose: it shares no code and no idea with the server, so that the two
+can disagree. Needs numpy and PyPI `tokenizers`; never runs a model and never talks to a server.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Tests of the reference, the comparer and the small models themselves.
 
-Called by tests/run.sh: reference_test.py. Needs numpy and `tokenizers`; no model is run and no
-server asked. Everything is held against a brute-force reading of the specification.
+Everything is held against a brute-force reading of the specification. Needs numpy and `tokenizers`;
+no model is run and no server asked.
 """
 
 import copy

@@ -1,9 +1,8 @@
 """Which continuations of which prompts the score goldens hold, and how the specification joins them.
 
-Called by make_score_goldens.py, score_parity_test.py and tests/bench. The joining is written down a
-second time here, independent of the server: ids = encode(prompt + continuation), the border at
-len(encode(prompt)), white space at the prompt's end moved to the continuation as
-lm-evaluation-harness does. Needs what reference.py needs; runs no model.
+The joining is written down a second time here, independent of the server: ids =
+encode(prompt + continuation), the border at len(encode(prompt)), white space at the prompt's end
+moved to the continuation as lm-evaluation-harness does. Needs what reference.py needs; runs no model.
 """
 
 import copy

@@ -1,7 +1,6 @@
 """Runs structattn-server as its operator would: a process, one line on stdout, a log on stderr.
 
-Used by parity.py, by tests/conftest.py and by tests/bench. Starts no other program and judges no
-answer. Standard library only.
+It starts no other program and judges no answer. Standard library only.
 """
 
 import contextlib

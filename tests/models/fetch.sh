@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts the two real models of the tests into a folder, as GGUF files and as the Hugging Face
-# directories they come from. Called by tests/run.sh, deploy/quickstart.sh and by hand. What is there
-# already is left alone; what is written appears only when it is complete.
+# directories they come from. What is there already is left alone; what is written appears only when
+# it is complete.
 set -Eeuo pipefail
 
 usage() {

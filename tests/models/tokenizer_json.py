@@ -1,7 +1,6 @@
 """Turns a GGUF file's vocabulary into the tokenizer.json that its family publishes.
 
-Called by fetch.sh (SmolLM2 and Qwen2.5) and by the tokenizer tests. Never guesses: a vocabulary
-whose `tokenizer.ggml.pre` is not listed here is refused.
+It never guesses: a vocabulary whose `tokenizer.ggml.pre` is not listed here is refused.
 
     python tokenizer_json.py IN.gguf OUT/tokenizer.json
 """
