@@ -11,6 +11,14 @@ namespace structattn {
 // programs of the tests.
 enum class DeviceKind { kCpu, kCuda, kEmulated };
 
+// One device of this machine.
+struct Device {
+  DeviceKind kind = DeviceKind::kCpu;
+  int index = 0;  // kCuda: the GPU's place among those that CUDA shows to this process.
+
+  friend bool operator==(const Device&, const Device&) = default;
+};
+
 struct KernelContext {
   DeviceKind device = DeviceKind::kCpu;
   ThreadPool* pool = nullptr;  // kCpu: not null.

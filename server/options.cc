@@ -13,7 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda/ops.h"
+#include "server/model/device_name.h"
 #include "server/model/status_macros.h"
 #include "server/serving/checks.h"
 
@@ -46,11 +46,9 @@ struct Flags {
   std::string log_level = "info";
 };
 
-// The values of --device. Only programs of the tests know `emulated`.
-std::vector<std::string> DeviceNames() {
-  std::vector<std::string> names = {"auto", "cpu", "cuda"};
-  if (HasOps(DeviceKind::kEmulated)) names.push_back("emulated");
-  return names;
+// Empty for a name of a device, else what is wrong with it.
+std::string CheckDevice(const std::string& name) {
+  return std::string(ParseDevice(name).status().message());
 }
 
 void DeclareFlags(CLI::App* app, Flags* flags) {
@@ -72,8 +70,9 @@ void DeclareFlags(CLI::App* app, Flags* flags) {
       ->check(CLI::IsMember({"stored", "none", "int8"}))
       ->capture_default_str();
   app->add_option("--weights", flags->weights)->group("")->expected(0, 1);  // Not in --help.
-  app->add_option("--device", flags->device, "Where the model runs; auto: CUDA when there is one")
-      ->check(CLI::IsMember(DeviceNames()))
+  app->add_option("--device", flags->device,
+                  "Where the models run: auto, cpu, cuda or cuda:N; auto: cuda:0 when there is one")
+      ->check(CheckDevice)
       ->capture_default_str();
   app->add_flag("--cuda-graphs", flags->cuda_graphs,
                 "Record decoding steps as CUDA graphs; experimental: has never run on a device");
@@ -183,11 +182,6 @@ absl::Status CheckOldNames(const Flags& flags) {
 LoadOptions MakeLoadOptions(const Flags& flags) {
   static const std::map<std::string, DType> dtypes = {
       {"float32", DType::kFloat32}, {"bfloat16", DType::kBfloat16}, {"float16", DType::kFloat16}};
-  static const std::map<std::string, LoadOptions::Device> devices = {
-      {"auto", LoadOptions::Device::kAuto},
-      {"cpu", LoadOptions::Device::kCpu},
-      {"cuda", LoadOptions::Device::kCuda},
-      {"emulated", LoadOptions::Device::kEmulated}};
   static const std::map<std::string, Quantization> forms = {{"stored", Quantization::kStored},
                                                             {"none", Quantization::kNone},
                                                             {"int8", Quantization::kInt8}};
@@ -195,7 +189,7 @@ LoadOptions MakeLoadOptions(const Flags& flags) {
   load.quantization = forms.at(flags.quantization);
   const auto dtype = dtypes.find(flags.dtype);
   if (dtype != dtypes.end()) load.dtype = dtype->second;
-  load.device = devices.at(flags.device);
+  load.device = *ParseDevice(flags.device);
   load.cuda_graphs = flags.cuda_graphs;
   const int hardware = static_cast<int>(std::thread::hardware_concurrency());
   load.threads = flags.threads > 0 ? flags.threads : std::max(1, hardware);

@@ -2,17 +2,53 @@
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
+#include <string>
 
 #include "kernels/attention/attention_cpu.h"
 #include "kernels/check.h"
 #include "kernels/cuda/ops.h"
 
 namespace structattn {
+namespace {
+
+constexpr int64_t kLargestHeadDim = 256;  // On the CPU, and in float32 on CUDA.
+
+// Tensor cores have a kernel for each of these.
+bool HasFlashKernel(int64_t head_dim) {
+  return head_dim == 64 || head_dim == 80 || head_dim == 96 || head_dim == 128;
+}
+
+}  // namespace
+
+std::string AttentionRefusal(DeviceKind device, const AttentionShape& shape) {
+  const auto head_dim = [&shape] { return "head_dim " + std::to_string(shape.head_dim); };
+  if (shape.head_dim <= 0 || shape.head_dim % 16 != 0 || shape.head_dim > kLargestHeadDim) {
+    return head_dim() + ": supported are multiples of 16 up to " + std::to_string(kLargestHeadDim);
+  }
+  if (shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0) {
+    return std::to_string(shape.heads) + " query heads: must be a multiple of the " +
+           std::to_string(shape.kv_heads) + " KV heads";
+  }
+  if (device == DeviceKind::kCpu) return "";
+  if (shape.dtype != DType::kFloat32 && !HasFlashKernel(shape.head_dim)) {
+    return head_dim() + ": supported on CUDA are 64, 80, 96, 128";
+  }
+  if (shape.heads / shape.kv_heads > kCudaTileRows) {
+    return std::to_string(shape.heads / shape.kv_heads) +
+           " query heads of one KV head: supported on CUDA are up to " +
+           std::to_string(kCudaTileRows);
+  }
+  return "";
+}
 
 void Attention(const KernelContext& context, const AttentionParams& params) {
-  STRUCTATTN_CHECK(params.kv.kv_heads > 0 && params.heads % params.kv.kv_heads == 0);
-  STRUCTATTN_CHECK(params.kv.block_size > 0 && params.kv.block_size % 16 == 0);
-  STRUCTATTN_CHECK(params.kv.head_dim > 0 && params.kv.head_dim % 16 == 0);
+  const KvLayerView& kv = params.kv;
+  STRUCTATTN_CHECK(kv.block_size > 0 && kv.block_size % 16 == 0);
+  STRUCTATTN_CHECK(AttentionRefusal(context.device, {.dtype = kv.dtype,
+                                                     .heads = params.heads,
+                                                     .kv_heads = kv.kv_heads,
+                                                     .head_dim = kv.head_dim})
+                       .empty());
   if (context.device == DeviceKind::kCpu) return AttentionCpu(*context.pool, params);
   CudaOpsFor(context.device).attention(context, params);
 }

@@ -9,6 +9,7 @@
 #define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_H_
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "kernels/attention/work_list.h"
@@ -29,7 +30,7 @@ struct KvLayerView {
   DType dtype = DType::kFloat32;
   int32_t block_size = 0;  // A multiple of 16.
   int32_t kv_heads = 0;
-  int32_t head_dim = 0;  // 64, 80, 96 or 128 on CUDA; a multiple of 16 up to 256 on CPU.
+  int32_t head_dim = 0;  // A multiple of 16; AttentionRefusal says which a device takes.
 };
 
 // Where the CPU's layout has one dim of a key. `slot` is block id * block_size + place in the
@@ -93,6 +94,19 @@ constexpr int64_t PartialFloats(int32_t partials, int32_t heads, int32_t head_di
   return int64_t{partials} * heads * (head_dim + 2);
 }
 
+// What a model asks of Attention.
+struct AttentionShape {
+  DType dtype = DType::kFloat32;  // The storage type of KV and output.
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+};
+
+// Why Attention cannot run the shape on that device, "head_dim 112: supported on CUDA are 64, 80,
+// 96, 128"; empty when it can.
+std::string AttentionRefusal(DeviceKind device, const AttentionShape& shape);
+
+// The shape is one that AttentionRefusal lets pass.
 void Attention(const KernelContext& context, const AttentionParams& params);
 
 // Kernel and instruction set that Attention uses there, for provenance: "cpu/AVX3+AVX512_BF16".

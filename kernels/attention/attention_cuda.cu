@@ -1,11 +1,10 @@
-// Attention on CUDA: which kernels a call launches, and with which shapes.
-#include <stdexcept>
-#include <string>
-
+// Attention on CUDA: which kernels a call launches, and with which shapes. AttentionRefusal has
+// refused the shapes that no kernel here takes.
 #include "kernels/attention/attention.h"
 #include "kernels/attention/flash_attention.cuh"
 #include "kernels/attention/merge_splits.cuh"
 #include "kernels/attention/row_attention.cuh"
+#include "kernels/check.h"
 #include "kernels/cuda/ops.cuh"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
@@ -35,8 +34,7 @@ void LaunchFlash(const KernelContext& context, const AttentionParams& p) {
     case 128:
       return LaunchFlash<T, 128>(context, p);
     default:
-      throw std::runtime_error("attention: head_dim " + std::to_string(p.kv.head_dim) +
-                               ": supported on CUDA are 64, 80, 96, 128");
+      STRUCTATTN_CHECK(false);
   }
 }
 
@@ -50,12 +48,8 @@ void LaunchRows(const KernelContext& context, const AttentionParams& p) {
 }  // namespace
 
 void Attention(const KernelContext& context, const AttentionParams& params) {
-  if (params.output_dtype != params.kv.dtype) {
-    throw std::runtime_error("attention: output and KV differ in dtype; CUDA takes only one");
-  }
-  if (params.heads / params.kv.kv_heads > kCudaTileRows) {
-    throw std::runtime_error("attention: more than 64 query heads of one KV head; CUDA takes 64");
-  }
+  STRUCTATTN_CHECK(params.output_dtype == params.kv.dtype);
+  STRUCTATTN_CHECK(params.heads / params.kv.kv_heads <= kCudaTileRows);
   switch (params.kv.dtype) {
     case DType::kFloat32:
       return params.kv.head_dim <= 128 ? LaunchRows<4>(context, params)

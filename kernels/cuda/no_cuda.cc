@@ -12,8 +12,10 @@ std::unique_ptr<RecordedStep> RecordCudaGraph(const KernelContext&, const std::f
   return nullptr;
 }
 
-int CudaComputeCapability() { return 0; }
+int CudaDeviceCount() { return 0; }
 
-bool CudaContextWorks() { return false; }
+int CudaComputeCapability(int) { return 0; }
+
+bool CudaContextWorks(int) { return false; }
 
 }  // namespace structattn

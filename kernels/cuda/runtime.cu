@@ -62,21 +62,24 @@ std::unique_ptr<RecordedStep> RecordCudaGraph(const KernelContext& context,
   return recorded;
 }
 
-int CudaComputeCapability() {
-  int devices = 0;
+int CudaDeviceCount() {
+  int devices = 0;  // Stays as it is when the call fails.
+  return cudaGetDeviceCount(&devices) == cudaSuccess ? devices : 0;
+}
+
+int CudaComputeCapability(int index) {
   int major = 0;
   int minor = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 0;
-  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) != cudaSuccess ||
-      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) != cudaSuccess) {
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) != cudaSuccess ||
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) != cudaSuccess) {
     return 0;
   }
   return 10 * major + minor;
 }
 
-bool CudaContextWorks() {
+bool CudaContextWorks(int index) {
   cudaGetLastError();  // Takes away an error that only the last call had.
-  return cudaDeviceSynchronize() == cudaSuccess;
+  return cudaSetDevice(index) == cudaSuccess && cudaDeviceSynchronize() == cudaSuccess;
 }
 
 }  // namespace structattn

@@ -30,12 +30,15 @@ std::unique_ptr<RecordedStep> Record(const KernelContext& context,
 std::unique_ptr<RecordedStep> RecordCudaGraph(const KernelContext& context,
                                               const std::function<void()>& step);
 
-// 10 x major + minor of the first GPU; 0 when there is none or it cannot be asked.
-int CudaComputeCapability();
+// GPUs that CUDA shows to this process; 0 when it cannot be asked.
+int CudaDeviceCount();
 
-// Whether the GPU still takes work: false once an error has broken its context, after which every
-// call fails until the process ends. Waits for the work under way.
-bool CudaContextWorks();
+// 10 x major + minor of GPU `index`; 0 when there is none or it cannot be asked.
+int CudaComputeCapability(int index);
+
+// Whether GPU `index` still takes work: false once an error has broken its context, after which
+// every call fails until the process ends. Waits for the work under way.
+bool CudaContextWorks(int index);
 
 }  // namespace structattn
 

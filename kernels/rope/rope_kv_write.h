@@ -5,6 +5,7 @@
 #define STRUCTATTN_KERNELS_ROPE_ROPE_KV_WRITE_H_
 
 #include <cstdint>
+#include <string>
 
 #include "kernels/attention/attention.h"
 #include "kernels/context.h"
@@ -26,6 +27,11 @@ struct RopeKvWriteParams {
   int64_t tokens = 0;
 };
 
+// Why RopeKvWrite cannot take heads of so many dims on that device; empty when it can.
+std::string RopeKvWriteRefusal(DeviceKind device, int64_t head_dim);
+
+// The head_dim is one that RopeKvWriteRefusal lets pass. On CUDA every array is aligned to 16
+// bytes, and the cache to four of its elements.
 void RopeKvWrite(const KernelContext& context, const RopeKvWriteParams& params);
 
 // The CPU side, which RopeKvWrite calls for DeviceKind::kCpu.

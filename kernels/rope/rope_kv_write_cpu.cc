@@ -9,7 +9,6 @@
 #include <cstring>
 
 #include "hwy/highway.h"
-#include "kernels/check.h"
 #include "kernels/convert-inl.h"
 #include "kernels/norm/sum_of_squares-inl.h"
 #include "kernels/parallel_rows.h"
@@ -140,8 +139,6 @@ namespace structattn {
 HWY_EXPORT(RopeKvWriteTokens);
 
 void RopeKvWriteCpu(ThreadPool& pool, const RopeKvWriteParams& params) {
-  STRUCTATTN_CHECK(params.kv.head_dim > 0 && params.kv.head_dim <= 256 &&
-                   params.kv.head_dim % 16 == 0);
   const auto tokens_item = HWY_DYNAMIC_DISPATCH(RopeKvWriteTokens);
   const int64_t elements =
       static_cast<int64_t>(params.heads + 2 * params.kv.kv_heads) * params.kv.head_dim;

@@ -132,10 +132,6 @@ void RequireAligned(const void* base, size_t element_bytes, const char* name) {
 
 // Rows are whole heads, so aligned bases make every access aligned.
 void RequireAligned(const RopeKvWriteParams& p) {
-  if (p.kv.head_dim % (2 * kVectorWidth) != 0 || p.kv.head_dim > 2 * kVectorWidth * kWarpSize) {
-    throw std::runtime_error("rope_kv_write: head_dim " + std::to_string(p.kv.head_dim) +
-                             ": CUDA takes multiples of 8 up to 256");
-  }
   RequireAligned(p.qkv, sizeof(float), "qkv");
   RequireAligned(p.query, sizeof(float), "query");
   RequireAligned(p.cosine, sizeof(float), "cosine");

@@ -9,8 +9,11 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/attention/attention.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/rope/rope_kv_write.h"
+#include "server/model/device_name.h"
 #include "server/model/status_macros.h"
 
 namespace structattn {
@@ -18,50 +21,70 @@ namespace {
 
 constexpr int kLeastComputeCapability = 80;  // deploy/cmake/cuda.cmake builds for 8.0 and newer.
 
+constexpr absl::string_view kNoUsableGpu = "the driver reports no usable GPU";
+
+absl::Status RefuseDevice(const Device& device, absl::string_view reason) {
+  return absl::FailedPreconditionError(absl::StrCat("device ", Name(device), ": ", reason));
+}
+
 // The driver makes one of these nodes: Linux, or Windows' Linux subsystem.
 bool HasNvidiaDriver() {
   return access("/dev/nvidiactl", F_OK) == 0 || access("/dev/dxg", F_OK) == 0;
 }
 
-absl::Status LoadTorchCuda() {
-  if (!HasOps(DeviceKind::kCuda)) {
-    return absl::FailedPreconditionError("device cuda: this build has no CUDA kernels");
-  }
-  if (!HasNvidiaDriver()) {
-    return absl::FailedPreconditionError("device cuda: no NVIDIA driver on this machine");
-  }
-  STRUCTATTN_RETURN_IF_ERROR(CheckComputeCapability(CudaComputeCapability()));
+absl::Status LoadTorchCuda(const Device& device) {
+  if (!HasOps(DeviceKind::kCuda)) return RefuseDevice(device, "this build has no CUDA kernels");
+  if (!HasNvidiaDriver()) return RefuseDevice(device, "no NVIDIA driver on this machine");
+  STRUCTATTN_RETURN_IF_ERROR(CheckGpu(
+      device, {.count = CudaDeviceCount(), .capability = CudaComputeCapability(device.index)}));
   if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
-    return absl::FailedPreconditionError(absl::StrCat("device cuda: ", dlerror()));
+    return RefuseDevice(device, dlerror());
   }
-  if (!at::globalContext().hasCUDA()) {
-    return absl::FailedPreconditionError("device cuda: the driver reports no usable GPU");
-  }
+  if (!at::globalContext().hasCUDA()) return RefuseDevice(device, kNoUsableGpu);
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::Status CheckComputeCapability(int capability) {
-  if (capability >= kLeastComputeCapability) return absl::OkStatus();
-  if (capability <= 0) {
-    return absl::FailedPreconditionError("device cuda: the driver reports no usable GPU");
+absl::Status CheckGpu(const Device& device, const GpuFacts& facts) {
+  if (facts.count > 0 && device.index >= facts.count) {
+    return RefuseDevice(
+        device, facts.count == 1 ? "the only GPU is cuda:0"
+                                 : absl::StrCat("the GPUs are cuda:0 to cuda:", facts.count - 1));
   }
-  return absl::FailedPreconditionError(absl::StrCat("device cuda: the GPU has compute capability ",
-                                                    capability / 10, ".", capability % 10,
-                                                    ": 8.0 or newer is needed"));
+  if (facts.count <= 0 || facts.capability <= 0) return RefuseDevice(device, kNoUsableGpu);
+  if (facts.capability >= kLeastComputeCapability) return absl::OkStatus();
+  return RefuseDevice(device, absl::StrCat("the GPU has compute capability ", facts.capability / 10,
+                                           ".", facts.capability % 10, ": 8.0 or newer is needed"));
 }
 
-absl::StatusOr<DeviceKind> ChooseDevice(LoadOptions::Device wanted) {
-  if (wanted == LoadOptions::Device::kCpu) return DeviceKind::kCpu;
-  if (wanted == LoadOptions::Device::kEmulated) {
-    if (HasOps(DeviceKind::kEmulated)) return DeviceKind::kEmulated;
-    return absl::FailedPreconditionError("device emulated: only in programs of the tests");
+absl::StatusOr<Device> ChooseDevice(const std::optional<Device>& wanted) {
+  const Device device = wanted.value_or(Device{.kind = DeviceKind::kCuda});
+  switch (device.kind) {
+    case DeviceKind::kCpu:
+      return device;
+    case DeviceKind::kEmulated:
+      if (HasOps(DeviceKind::kEmulated)) return device;
+      return RefuseDevice(device, "only in programs of the tests");
+    case DeviceKind::kCuda:
+      break;
   }
-  const absl::Status loaded = LoadTorchCuda();
-  if (loaded.ok()) return DeviceKind::kCuda;
-  if (wanted == LoadOptions::Device::kCuda) return loaded;
-  return DeviceKind::kCpu;
+  const absl::Status loaded = LoadTorchCuda(device);
+  if (loaded.ok()) return device;
+  if (wanted.has_value()) return loaded;
+  return Device{.kind = DeviceKind::kCpu};
+}
+
+absl::Status CheckShape(const Device& device, const ModelConfig& config, DType dtype) {
+  const std::string refusals[] = {AttentionRefusal(device.kind, {.dtype = dtype,
+                                                                 .heads = config.heads,
+                                                                 .kv_heads = config.kv_heads,
+                                                                 .head_dim = config.head_dim}),
+                                  RopeKvWriteRefusal(device.kind, config.head_dim)};
+  for (const std::string& refusal : refusals) {
+    if (!refusal.empty()) return absl::FailedPreconditionError(refusal);
+  }
+  return absl::OkStatus();
 }
 
 c10::ScalarType ToScalarType(DType dtype) {
@@ -81,8 +104,9 @@ DType ToDType(c10::ScalarType type) {
   return type == at::kHalf ? DType::kFloat16 : DType::kFloat32;
 }
 
-c10::Device ToTorchDevice(DeviceKind device) {
-  return device == DeviceKind::kCuda ? c10::Device(at::kCUDA, 0) : c10::Device(at::kCPU);
+c10::Device ToTorchDevice(const Device& device) {
+  if (device.kind != DeviceKind::kCuda) return c10::Device(at::kCPU);
+  return c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device.index));
 }
 
 c10::TensorOptions HostStaging(DeviceKind device) {
@@ -96,8 +120,8 @@ void RecordOnCurrentStream(DeviceKind device, std::optional<c10::Event>* event) 
   (*event)->record(guard.getStream(guard.getDevice()));
 }
 
-std::optional<c10::Stream> NewStream(DeviceKind device) {
-  if (device != DeviceKind::kCuda) return std::nullopt;
+std::optional<c10::Stream> NewStream(const Device& device) {
+  if (device.kind != DeviceKind::kCuda) return std::nullopt;
   const c10::impl::VirtualGuardImpl guard(c10::DeviceType::CUDA);
   return guard.getStreamFromGlobalPool(ToTorchDevice(device));
 }

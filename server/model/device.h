@@ -17,18 +17,28 @@
 
 namespace structattn {
 
-// kAuto becomes CUDA when the CUDA build, an NVIDIA driver and a GPU that the kernels were built
-// for are there, else CPU. kCuda without one of them is FAILED_PRECONDITION and says what is
-// missing; so is kEmulated outside the programs of the tests.
-absl::StatusOr<DeviceKind> ChooseDevice(LoadOptions::Device wanted);
+// The wanted device. Without a wish it is the first GPU when the CUDA build, an NVIDIA driver and a
+// GPU that the kernels were built for are there, else the CPU. A wanted GPU that lacks one of them
+// is FAILED_PRECONDITION, and the message says what is missing; so is kEmulated outside the
+// programs of the tests.
+absl::StatusOr<Device> ChooseDevice(const std::optional<Device>& wanted);
 
-// FAILED_PRECONDITION for a compute capability (10 x major + minor) that no kernel was built for.
-absl::Status CheckComputeCapability(int capability);
+// What the driver says.
+struct GpuFacts {
+  int count;       // GPUs of this machine.
+  int capability;  // 10 x major + minor of the wanted one; 0 when it cannot be asked.
+};
+
+// FAILED_PRECONDITION for a GPU that is not there, or that no kernel was built for.
+absl::Status CheckGpu(const Device& device, const GpuFacts& facts);
+
+// FAILED_PRECONDITION for a model of a shape that an op cannot run on the device.
+absl::Status CheckShape(const Device& device, const ModelConfig& config, DType dtype);
 
 c10::ScalarType ToScalarType(DType dtype);
 // Of one of those three types.
 DType ToDType(c10::ScalarType type);
-c10::Device ToTorchDevice(DeviceKind device);
+c10::Device ToTorchDevice(const Device& device);
 
 // Of host bytes that the device copies from or to without waiting.
 c10::TensorOptions HostStaging(DeviceKind device);
@@ -38,7 +48,7 @@ c10::TensorOptions HostStaging(DeviceKind device);
 void RecordOnCurrentStream(DeviceKind device, std::optional<c10::Event>* event);
 
 // A stream for one model alone, since LibTorch's default one cannot be recorded; nothing off CUDA.
-std::optional<c10::Stream> NewStream(DeviceKind device);
+std::optional<c10::Stream> NewStream(const Device& device);
 
 }  // namespace structattn
 

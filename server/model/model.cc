@@ -10,6 +10,7 @@
 #include "kernels/attention/attention.h"
 #include "server/model/checkpoint.h"
 #include "server/model/device.h"
+#include "server/model/refusal.h"
 #include "server/model/status_macros.h"
 #include "server/model/transformer.h"
 
@@ -17,11 +18,10 @@ namespace structattn {
 namespace {
 
 std::unique_ptr<Model> MakeModel(Checkpoint& checkpoint, const LoadOptions& options,
-                                 DeviceKind device) {
+                                 const Device& device, DType dtype) {
   // Our kernels bring their own threads; LibTorch's would only stand in their way.
   at::set_num_threads(1);
   const ModelConfig& config = checkpoint.config();
-  const DType dtype = options.dtype.value_or(config.dtype);
   auto transformer =
       std::make_unique<Transformer>(config,
                                     TransformerOptions{.dtype = dtype,
@@ -36,7 +36,7 @@ std::unique_ptr<Model> MakeModel(Checkpoint& checkpoint, const LoadOptions& opti
                                        .linear_bytes = transformer->weights().linear_bytes,
                                        .device = device,
                                        .digest = checkpoint.digest(),
-                                       .kernel = std::string(AttentionKernelName(device)),
+                                       .kernel = std::string(AttentionKernelName(device.kind)),
                                        .parameters = checkpoint.parameters(),
                                        .tokenizer = checkpoint.TakeTokenizer(),
                                        .decoder = std::move(transformer)});
@@ -46,10 +46,13 @@ std::unique_ptr<Model> MakeModel(Checkpoint& checkpoint, const LoadOptions& opti
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path,
                                                  const LoadOptions& options) {
-  STRUCTATTN_ASSIGN_OR_RETURN(const DeviceKind device, ChooseDevice(options.device));
+  STRUCTATTN_ASSIGN_OR_RETURN(const Device device, ChooseDevice(options.device));
   STRUCTATTN_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(path));
+  const DType dtype = options.dtype.value_or(checkpoint->config().dtype);
+  const absl::Status runs = CheckShape(device, checkpoint->config(), dtype);
+  if (!runs.ok()) return WithPrefix(path, runs);
   try {
-    return MakeModel(*checkpoint, options, device);
+    return MakeModel(*checkpoint, options, device, dtype);
   } catch (const std::exception& error) {  // LibTorch: out of memory, a failed CUDA call.
     return absl::InternalError(absl::StrCat(path, ": ", error.what()));
   }

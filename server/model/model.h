@@ -19,9 +19,8 @@
 namespace structattn {
 
 struct LoadOptions {
-  std::optional<DType> dtype;                           // Absent: the checkpoint's own.
-  enum class Device { kAuto, kCpu, kCuda, kEmulated };  // kEmulated: programs of the tests only.
-  Device device = Device::kAuto;
+  std::optional<DType> dtype;    // Absent: the checkpoint's own.
+  std::optional<Device> device;  // Absent: the first GPU when there is one, else the CPU.
   Quantization quantization = Quantization::kStored;
   bool cuda_graphs = false;  // TransformerOptions::step_graphs.
   int threads = 1;           // CPU threads, >= 1.
@@ -34,7 +33,7 @@ struct Model {
   DType dtype;                // Of activations, KV, and weights that are not quantised.
   std::string weight_format;  // TransformerWeights::format.
   int64_t linear_bytes = 0;   // TransformerWeights::linear_bytes.
-  DeviceKind device;
+  Device device;
   std::string digest;  // Checkpoint::digest().
   std::string kernel;  // AttentionKernelName().
   int64_t parameters;

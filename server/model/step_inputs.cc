@@ -150,24 +150,24 @@ StepShape PaddedShape(const StepShape& shape) {
           .logit_rows = rows};
 }
 
-StepUploader::StepUploader(DeviceKind device, std::vector<float> inverse_frequencies)
+StepUploader::StepUploader(const Device& device, std::vector<float> inverse_frequencies)
     : device_(device), inverse_frequencies_(std::move(inverse_frequencies)) {}
 
 bool StepUploader::Reserve(const StepShape& shape) {
-  if (device_ == DeviceKind::kCpu) return false;
+  if (device_.kind == DeviceKind::kCpu) return false;
   const int64_t half = static_cast<int64_t>(inverse_frequencies_.size());
   const size_t bytes = PackedBytes(shape, half);
   if (buffer_.defined() && bytes <= buffer_.nbytes()) return false;
   WaitUntilCopied();
   const int64_t capacity = static_cast<int64_t>(std::bit_ceil(bytes));
-  staging_ = at::empty({capacity}, HostStaging(device_));
+  staging_ = at::empty({capacity}, HostStaging(device_.kind));
   buffer_ = at::empty({capacity}, at::dtype(at::kByte).device(ToTorchDevice(device_)));
   return true;
 }
 
 StepInputs StepUploader::Upload(const StepBatch& batch, const StepShape& shape) {
   ComputeAngles(batch.positions);
-  if (device_ == DeviceKind::kCpu) {
+  if (device_.kind == DeviceKind::kCpu) {
     STRUCTATTN_CHECK(shape == ShapeOf(batch));
     return Alias(batch);
   }
@@ -179,7 +179,7 @@ StepInputs StepUploader::Upload(const StepBatch& batch, const StepShape& shape) 
   STRUCTATTN_CHECK(packer.bytes() <= buffer_.nbytes());
   const int64_t bytes = static_cast<int64_t>(packer.bytes());
   buffer_.narrow(0, 0, bytes).copy_(staging_.narrow(0, 0, bytes), /*non_blocking=*/true);
-  RecordOnCurrentStream(device_, &copied_);
+  RecordOnCurrentStream(device_.kind, &copied_);
   return inputs;
 }
 

@@ -62,7 +62,7 @@ struct StepInputs {
 class StepUploader {
  public:
   // `inverse_frequencies`: of the rotary embedding, head_dim / 2 of them.
-  StepUploader(DeviceKind device, std::vector<float> inverse_frequencies);
+  StepUploader(const Device& device, std::vector<float> inverse_frequencies);
 
   // Makes room for steps of this shape; whether the device's buffer moved.
   bool Reserve(const StepShape& shape);
@@ -76,7 +76,7 @@ class StepUploader {
   StepInputs Alias(const StepBatch& batch) const;
   void WaitUntilCopied();
 
-  const DeviceKind device_;
+  const Device device_;
   const std::vector<float> inverse_frequencies_;
   std::vector<float> cosine_;  // [rows, head_dim / 2]
   std::vector<float> sine_;

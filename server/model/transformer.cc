@@ -25,7 +25,7 @@ const float* FloatsOrNull(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr;
 }
 
-at::Tensor Floats(at::IntArrayRef sizes, DeviceKind device) {
+at::Tensor Floats(at::IntArrayRef sizes, const Device& device) {
   return at::empty(sizes, at::TensorOptions(ToTorchDevice(device)).dtype(at::kFloat));
 }
 
@@ -37,7 +37,7 @@ Transformer::Transformer(const ModelConfig& config, const TransformerOptions& op
       options_(options),
       pool_(std::move(pool)),
       stream_(NewStream(options.device)),
-      context_{.device = options.device,
+      context_{.device = options.device.kind,
                .pool = pool_.get(),
                .stream = stream_.has_value() ? stream_->native_handle() : nullptr},
       uploader_(options.device, InverseFrequencies(config)) {}
@@ -49,11 +49,11 @@ void Transformer::Load(const Checkpoint& checkpoint, const std::function<void(do
 }
 
 Tiling Transformer::tiling() const {
-  return AttentionTiling(options_.device, static_cast<int>(config_.heads / config_.kv_heads));
+  return AttentionTiling(options_.device.kind, static_cast<int>(config_.heads / config_.kv_heads));
 }
 
 bool Transformer::usable() const {
-  return options_.device != DeviceKind::kCuda || CudaContextWorks();
+  return options_.device.kind != DeviceKind::kCuda || CudaContextWorks(options_.device.index);
 }
 
 void Transformer::Reserve(const StepShape& shape) {
@@ -65,7 +65,7 @@ void Transformer::Reserve(const StepShape& shape) {
   if (shape.logit_rows > workspace_.logit_rows) {
     workspace_.logit_rows = shape.logit_rows;
     workspace_.selected = Floats({shape.logit_rows, config_.hidden_size}, options_.device);
-    if (options_.device != DeviceKind::kCpu) {
+    if (options_.device.kind != DeviceKind::kCpu) {
       workspace_.logits = Floats({shape.logit_rows, config_.vocab_size}, options_.device);
     }
     moved = true;
@@ -82,7 +82,7 @@ void Transformer::Reserve(const StepShape& shape) {
 }
 
 void Transformer::ReserveRows(int64_t rows) {
-  const DeviceKind device = options_.device;
+  const Device& device = options_.device;
   const auto stored = [this, rows](int64_t columns) {
     return at::empty(
         {rows, columns},
@@ -99,7 +99,7 @@ void Transformer::ReserveRows(int64_t rows) {
   w.attention = stored(query_columns);
   w.gate_up = Floats({rows, 2 * config_.intermediate_size}, device);
   w.activated = stored(config_.intermediate_size);
-  w.product = Floats({device == DeviceKind::kCpu ? 0 : rows, config_.hidden_size}, device);
+  w.product = Floats({device.kind == DeviceKind::kCpu ? 0 : rows, config_.hidden_size}, device);
 }
 
 void Transformer::Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
@@ -201,7 +201,7 @@ void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> k
   STRUCTATTN_CHECK(logits.size() >= batch.logit_rows.size() * config_.vocab_size);
   const c10::InferenceMode inference;
   const c10::OptionalStreamGuard on_stream(stream_);
-  const bool on_cpu = options_.device == DeviceKind::kCpu;
+  const bool on_cpu = options_.device.kind == DeviceKind::kCpu;
   const StepShape exact = ShapeOf(batch);
   const bool recordable = options_.step_graphs && !on_cpu && IsDecodeShape(exact);
   const StepShape shape = recordable ? PaddedShape(exact) : exact;
@@ -231,7 +231,7 @@ void Transformer::Logits(std::span<const int32_t> rows, std::span<float> logits)
   const c10::OptionalStreamGuard on_stream(stream_);
   Reserve({.logit_rows = static_cast<int32_t>(count)});
   at::Tensor host_logits = at::from_blob(logits.data(), {count, config_.vocab_size}, at::kFloat);
-  if (options_.device == DeviceKind::kCpu) return FinishLogitRows(rows, host_logits);
+  if (options_.device.kind == DeviceKind::kCpu) return FinishLogitRows(rows, host_logits);
   const at::Tensor host_rows = at::from_blob(const_cast<int32_t*>(rows.data()), {count}, at::kInt);
   at::Tensor device_rows =
       at::empty({count}, at::dtype(at::kInt).device(ToTorchDevice(options_.device)));

@@ -49,7 +49,7 @@ struct TransformerWeights {
 struct TransformerOptions {
   DType dtype = DType::kFloat32;
   Quantization quantization = Quantization::kStored;
-  DeviceKind device = DeviceKind::kCpu;
+  Device device;
   bool step_graphs = false;  // Not on CPU: record decoding steps and run them again (StepGraphs).
 };
 

@@ -10,9 +10,10 @@
 
 namespace structattn {
 
-WeightUpload::WeightUpload(DeviceKind device, int64_t buffer_bytes)
+WeightUpload::WeightUpload(const Device& device, int64_t buffer_bytes)
     : device_(device), buffer_bytes_(buffer_bytes) {
-  for (Buffer& buffer : buffers_) buffer.bytes = at::empty({buffer_bytes}, HostStaging(device));
+  for (Buffer& buffer : buffers_)
+    buffer.bytes = at::empty({buffer_bytes}, HostStaging(device.kind));
 }
 
 WeightUpload::~WeightUpload() {
@@ -52,7 +53,7 @@ void WeightUpload::Copy(const MatrixView& part, at::Tensor target) {
         buffer.bytes.narrow(0, 0, length * target.element_size()).view(target.scalar_type());
     filled.copy_(source.narrow(0, begin, length));
     target.narrow(0, begin, length).copy_(filled, /*non_blocking=*/true);
-    RecordOnCurrentStream(device_, &buffer.copied);
+    RecordOnCurrentStream(device_.kind, &buffer.copied);
   }
 }
 

@@ -22,7 +22,7 @@ class WeightUpload {
   static constexpr int64_t kBufferBytes = int64_t{32} << 20;
 
   // `buffer_bytes` holds at least one element of any dtype.
-  explicit WeightUpload(DeviceKind device, int64_t buffer_bytes = kBufferBytes);
+  explicit WeightUpload(const Device& device, int64_t buffer_bytes = kBufferBytes);
   // Waits for the copies under way.
   ~WeightUpload();
   WeightUpload(const WeightUpload&) = delete;
@@ -40,7 +40,7 @@ class WeightUpload {
 
   void Copy(const MatrixView& part, at::Tensor target);
 
-  const DeviceKind device_;
+  const Device device_;
   const int64_t buffer_bytes_;
   Buffer buffers_[2];
   int next_ = 0;

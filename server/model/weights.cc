@@ -29,8 +29,9 @@ class WeightLoader {
       : checkpoint_(checkpoint),
         dtype_(options.dtype),
         quantization_(options.quantization),
+        device_(options.device),
         context_(context) {
-    if (!on_cpu()) upload_.emplace(context.device);
+    if (!on_cpu()) upload_.emplace(options.device);
   }
 
   at::Tensor Vector(const std::string& name) { return ToDevice(HostFloats(name)); }
@@ -162,13 +163,12 @@ class WeightLoader {
   }
 
   // A vector: too small to be worth staging.
-  at::Tensor ToDevice(const at::Tensor& floats) const {
-    return floats.to(ToTorchDevice(context_.device));
-  }
+  at::Tensor ToDevice(const at::Tensor& floats) const { return floats.to(ToTorchDevice(device_)); }
 
   const Checkpoint& checkpoint_;
   const DType dtype_;
   const Quantization quantization_;
+  const Device device_;
   const KernelContext& context_;
   std::optional<WeightUpload> upload_;  // Not on CPU.
   WeightArena arena_;                   // On CPU.

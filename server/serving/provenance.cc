@@ -2,20 +2,9 @@
 #include "server/serving/provenance.h"
 
 #include "server/engine/prompt/prompt.h"
+#include "server/model/device_name.h"
 
 namespace structattn::serving {
-
-std::string DeviceName(const Model& model) {
-  switch (model.device) {
-    case DeviceKind::kCpu:
-      return "cpu";
-    case DeviceKind::kCuda:
-      return "cuda:0";
-    case DeviceKind::kEmulated:
-      return "emulated";
-  }
-  return "";
-}
 
 Provenance MakeProvenance(const engine::ServedModel& served, const Structure* structure,
                           uint64_t seed) {
@@ -25,7 +14,7 @@ Provenance MakeProvenance(const engine::ServedModel& served, const Structure* st
           .structure_digest = structure == nullptr ? "" : engine::StructureDigest(*structure),
           .dtype = std::string(Name(model.dtype)),
           .weight_format = model.weight_format,
-          .device = DeviceName(model),
+          .device = Name(model.device),
           .kernel = model.kernel,
           .seed = seed,
           .version = STRUCTATTN_VERSION};

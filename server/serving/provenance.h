@@ -26,9 +26,6 @@ struct Provenance {
 Provenance MakeProvenance(const engine::ServedModel& served, const Structure* structure,
                           uint64_t seed);
 
-// "cpu", "cuda:0": as Provenance and models show it.
-std::string DeviceName(const Model& model);
-
 }  // namespace structattn::serving
 
 #endif  // STRUCTATTN_SERVER_SERVING_PROVENANCE_H_

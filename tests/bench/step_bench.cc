@@ -86,7 +86,7 @@ class StepBench {
     LoadOptions load;
     load.dtype = dtype;
     load.quantization = quantization;
-    load.device = LoadOptions::Device::kCpu;
+    load.device = Device{};
     load.threads = threads;
     absl::StatusOr<std::unique_ptr<engine::ServedModel>> served =
         engine::LoadServedModel({.name = "m", .path = path}, load, engine::EngineOptions());

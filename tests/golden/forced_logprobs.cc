@@ -112,7 +112,7 @@ int Main(int argc, char** argv) {
       {"float32", DType::kFloat32}, {"bfloat16", DType::kBfloat16}, {"float16", DType::kFloat16}};
   if (argc < 3 || !dtypes.contains(argv[2])) Fail("MODEL DTYPE [THREADS]");
   const LoadOptions options = {.dtype = dtypes.at(argv[2]),
-                               .device = LoadOptions::Device::kCpu,
+                               .device = Device{},
                                .threads = argc > 3 ? std::max(1, std::atoi(argv[3])) : 1,
                                .progress = {}};
   const auto model = LoadModel(argv[1], options);
@@ -123,7 +123,7 @@ int Main(int argc, char** argv) {
                                            .head_dim = config.head_dim,
                                            .block_size = kBlockSize,
                                            .dtype = (*model)->dtype,
-                                           .device = DeviceKind::kCpu,
+                                           .device = {},
                                            .memory_bytes = int64_t{1} << 30});
   if (!kv.ok()) Fail(std::string(kv.status().message()));
   for (std::string line; std::getline(std::cin, line);) {

@@ -39,7 +39,7 @@ TEST(ParseOptions, Defaults) {
   EXPECT_EQ(options.rpc.limits.max_prompt_bytes, 1 << 20);
   EXPECT_FALSE(options.load.dtype.has_value());
   EXPECT_EQ(options.load.quantization, Quantization::kStored);
-  EXPECT_EQ(options.load.device, LoadOptions::Device::kAuto);
+  EXPECT_EQ(options.load.device, std::nullopt);
   EXPECT_FALSE(options.load.cuda_graphs);
   EXPECT_GE(options.load.threads, 1);
   EXPECT_EQ(options.engine.kv_memory_bytes, engine::EngineOptions().kv_memory_bytes);
@@ -92,7 +92,7 @@ TEST(ParseOptions, EveryFlagArrives) {
   EXPECT_EQ(options.rpc.limits.max_prompt_bytes, 7);
   EXPECT_EQ(options.load.dtype, DType::kFloat16);
   EXPECT_EQ(options.load.quantization, Quantization::kInt8);
-  EXPECT_EQ(options.load.device, LoadOptions::Device::kCpu);
+  EXPECT_EQ(options.load.device, Device{.kind = DeviceKind::kCpu});
   EXPECT_TRUE(options.load.cuda_graphs);
   EXPECT_EQ(options.load.threads, 3);
   EXPECT_EQ(options.engine.kv_memory_bytes, 64 << 20);
@@ -167,7 +167,9 @@ TEST(ParseOptions, EveryUsageErrorIsOneLineAndCode2) {
       {{"--model", "m=x", "--dtype", "int8"}, "--dtype"},
       {{"--model", "m=x", "--quantization", "int4"}, "--quantization"},
       {{"--model", "m=x", "--quantization", "expanded"}, "none"},
-      {{"--model", "m=x", "--device", "tpu"}, "--device"},
+      {{"--model", "m=x", "--device", "tpu"},
+       "device 'tpu': allowed are auto, cpu, cuda and cuda:N"},
+      {{"--model", "m=x", "--device", "cuda:64"}, "--device"},
       {{"--model", "m=x", "--device", "emulated"}, "--device"},  // In the tests' program only.
       {{"--model", "m=x", "--threads", "-1"}, "--threads"},
       {{"--model", "m=x", "--threads", "1e9"}, "--threads"},

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/model/device.h"
 
 namespace structattn::engine {
 namespace {
@@ -56,7 +57,7 @@ absl::StatusOr<KvCache> AllocateKvCache(const KvCacheParams& params) {
   const absl::StatusOr<int32_t> blocks = CountKvBlocks(params);
   if (!blocks.ok()) return blocks.status();
   const int64_t bytes = *BlockBytes(params) * *blocks;
-  const at::Device device(params.device == DeviceKind::kCuda ? at::kCUDA : at::kCPU);
+  const c10::Device device = ToTorchDevice(params.device);
   auto tensors = std::make_shared<std::vector<at::Tensor>>();
   KvCache cache{.layers = {}, .blocks = *blocks, .block_size = params.block_size, .memory = {}};
   try {

@@ -5,6 +5,8 @@
 #include <span>
 #include <string>
 
+#include "server/model/device_name.h"
+
 namespace structattn::rpc {
 namespace {
 
@@ -202,7 +204,7 @@ v1::Model EncodeModel(const engine::ServedModel& served) {
   encoded.set_digest(model.digest);
   encoded.set_dtype(std::string(Name(model.dtype)));
   encoded.set_weight_format(model.weight_format);
-  encoded.set_device(serving::DeviceName(model));
+  encoded.set_device(Name(model.device));
   encoded.set_context_length(static_cast<int32_t>(model.config.context_length));
   encoded.set_vocabulary_size(static_cast<int32_t>(model.config.vocab_size));
   encoded.set_layers(static_cast<int32_t>(model.config.layers));

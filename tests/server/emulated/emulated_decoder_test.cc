@@ -273,7 +273,7 @@ TEST_P(EmulatedDecoderTest, TwentyMixedRequestsAgreeWithTheCpuAtEveryStep) {
   const Outcome emulated = Serve({config,
                                   {.dtype = DType::kBfloat16,
                                    .quantization = quantization,
-                                   .device = DeviceKind::kEmulated,
+                                   .device = {.kind = DeviceKind::kEmulated},
                                    .step_graphs = GetParam().step_graphs},
                                   script});
   EXPECT_EQ(simt::Describe(simt::TakeReports()), "") << "seed " << kSeed;

@@ -84,7 +84,7 @@ void ExpectHolds(const StepInputs& inputs, const StepBatch& batch) {
 }
 
 TEST(StepUploaderTest, OnCpuTheArraysAreTheBatchsOwn) {
-  StepUploader uploader(DeviceKind::kCpu, kFrequencies);
+  StepUploader uploader({}, kFrequencies);
   const StepBatch batch = DecodingBatch(3, 4);
   EXPECT_FALSE(uploader.Reserve(ShapeOf(batch)));
   const StepInputs inputs = uploader.Upload(batch, ShapeOf(batch));
@@ -93,7 +93,7 @@ TEST(StepUploaderTest, OnCpuTheArraysAreTheBatchsOwn) {
 }
 
 TEST(StepUploaderTest, CopiesAnExactShape) {
-  StepUploader uploader(DeviceKind::kEmulated, kFrequencies);
+  StepUploader uploader({.kind = DeviceKind::kEmulated}, kFrequencies);
   for (const int sequences : {3, 1, 40}) {
     const StepBatch batch = DecodingBatch(sequences, 20);
     const StepShape shape = ShapeOf(batch);
@@ -103,7 +103,7 @@ TEST(StepUploaderTest, CopiesAnExactShape) {
 }
 
 TEST(StepUploaderTest, FillsAPaddedShapeWithRowsThatDoNothing) {
-  StepUploader uploader(DeviceKind::kEmulated, kFrequencies);
+  StepUploader uploader({.kind = DeviceKind::kEmulated}, kFrequencies);
   const StepBatch big = DecodingBatch(9, 7);  // Leaves its contents in the buffers.
   const StepBatch batch = DecodingBatch(3, 5);
   const StepShape shape = PaddedShape(ShapeOf(batch));
@@ -127,7 +127,7 @@ TEST(StepUploaderTest, FillsAPaddedShapeWithRowsThatDoNothing) {
 }
 
 TEST(StepUploaderTest, EqualShapesHaveEqualAddressesUntilItMoves) {
-  StepUploader uploader(DeviceKind::kEmulated, kFrequencies);
+  StepUploader uploader({.kind = DeviceKind::kEmulated}, kFrequencies);
   const StepShape three = PaddedShape(ShapeOf(DecodingBatch(3, 5)));
   const StepShape four = PaddedShape(ShapeOf(DecodingBatch(4, 6)));
   EXPECT_EQ(three, four);

@@ -41,7 +41,7 @@ TEST(WeightUploadTest, StacksAndConvertsWhateverTheBuffersSize) {
     // From one element a time to everything at once.
     const int64_t buffer_bytes =
         round % 2 == 0 ? 4 + static_cast<int64_t>(random() % 100) : 1 << 16;
-    WeightUpload upload(DeviceKind::kEmulated, buffer_bytes / 4 * 4);
+    WeightUpload upload({.kind = DeviceKind::kEmulated}, buffer_bytes / 4 * 4);
     const at::Tensor stacked = upload.Stack(parts, to);
     EXPECT_EQ(stacked.scalar_type(), ToScalarType(to));
     EXPECT_TRUE(at::equal(stacked, at::cat(expected))) << "seed " << kSeed << " round " << round;

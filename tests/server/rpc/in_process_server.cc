@@ -60,7 +60,7 @@ absl::StatusOr<std::unique_ptr<engine::ServedModel>> InProcessServer::Load(
   fake.model->weight_format = "fake weights";
   fake.model->kernel = "fake";
   fake.model->dtype = DType::kFloat32;
-  fake.model->device = DeviceKind::kCpu;
+  fake.model->device = Device{};
   fake.model->parameters = 7;
   fake.decoder->on_forward = [this, name = source.name](const StepBatch&) {
     absl::SleepFor(options_.step_time);

@@ -19,7 +19,7 @@ KvCacheParams Shape() {
           .head_dim = 32,
           .block_size = 16,
           .dtype = DType::kBfloat16,
-          .device = DeviceKind::kCpu,
+          .device = {},
           .memory_bytes = 10 * kBlockBytes};
 }
 
