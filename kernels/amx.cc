@@ -1,5 +1,4 @@
-// Asks the CPU and Linux for AMX.
-// Called by attention_amx.cc and linear_amx.cc. Executes no tile instruction.
+// Asks the CPU and Linux for AMX. No tile instruction is executed here.
 #include "kernels/amx.h"
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -19,7 +18,7 @@ bool CpuHasTiles() {
   return (edx & kBf16) != 0 && (edx & kTile) != 0;
 }
 
-// Linux gives tile registers only to processes that ask: all threads may use them then.
+// Linux gives tile registers only to processes that ask. All their threads may use them then.
 bool SystemGrantsTiles() {
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr long kTileData = 18;               // XFEATURE_XTILEDATA

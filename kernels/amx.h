@@ -1,7 +1,6 @@
-// The tile registers of AMX, one function per instruction; all have rows of 64 bytes.
-// Used by attention_amx.cc and linear_amx.cc, on CPUs that have them; tests have the same functions
-// in software. Assembly instead of the compiler's intrinsics, because those of GCC 12 do not say
-// that they touch memory.
+// The tile registers of AMX, one function per instruction. All have rows of 64 bytes. The functions
+// are assembly, because the intrinsics of GCC 12 do not say that they touch memory; nothing here
+// may run on a CPU for which AmxUsable() is false.
 #ifndef STRUCTATTN_KERNELS_AMX_H_
 #define STRUCTATTN_KERNELS_AMX_H_
 
@@ -12,14 +11,12 @@ namespace structattn {
 // Whether this CPU multiplies tiles of bfloat16 and the operating system lets this process do it.
 bool AmxUsable();
 
-// Strides in bytes, tiles 0 to 7.
+// Tiles 0 to 7. All strides are in bytes.
 struct AmxTiles {
   static constexpr int kRows = 16;
 
-  // Around a thread's use of tiles: they are zero afterwards, so no context switch carries them.
-  // Some have fewer rows than 16: `first` those of tiles 0, 1 and 4, `second` those of tiles 2, 3
-  // and
-  // 5. Neither is 0.
+  // Begins a thread's use of tiles, which Release ends; no context switch carries them afterwards.
+  // Tiles 0, 1 and 4 get `first` rows, tiles 2, 3 and 5 `second`, 1 to 16 each; the others have 16.
   static void Configure(int first = kRows, int second = kRows) {
     struct alignas(64) Config {
       uint8_t palette;

@@ -1,5 +1,5 @@
-// STRUCTATTN_CHECK: aborts with place and condition when one of our own invariants is broken.
-// Used everywhere; never reachable from a request or a model file (those get an absl::Status).
+// STRUCTATTN_CHECK aborts with place and condition when one of our own invariants is broken. It is
+// never reachable from a request or a model file; those get an absl::Status.
 #ifndef STRUCTATTN_KERNELS_CHECK_H_
 #define STRUCTATTN_KERNELS_CHECK_H_
 

@@ -1,5 +1,4 @@
-// Where a kernel runs: device kind, the CPU threads or the CUDA stream it is launched on.
-// Filled once by the decoder, passed to every op. Owns nothing.
+// Where a kernel runs: the device, and its CPU threads or its CUDA stream. Nothing here owns them.
 #ifndef STRUCTATTN_KERNELS_CONTEXT_H_
 #define STRUCTATTN_KERNELS_CONTEXT_H_
 
@@ -7,8 +6,8 @@
 
 namespace structattn {
 
-// kEmulated: the CUDA sources on the host (tests/simt), with tensors in host memory. Only in
-// programs of the tests.
+// kEmulated runs the CUDA sources on the host (tests/simt), with tensors in host memory. Only
+// programs of the tests have it.
 enum class DeviceKind { kCpu, kCuda, kEmulated };
 
 // One device of this machine.
@@ -22,7 +21,7 @@ struct Device {
 struct KernelContext {
   DeviceKind device = DeviceKind::kCpu;
   ThreadPool* pool = nullptr;  // kCpu: not null.
-  void* stream = nullptr;      // kCuda: a cudaStream_t.
+  void* stream = nullptr;      // kCuda: a cudaStream_t of the thread's current GPU.
 };
 
 }  // namespace structattn

@@ -1,6 +1,6 @@
-// Vectors of float stored as float32, bfloat16 or float16, rounded to nearest, ties to even.
-// Included once per Highway target by the CPU side of the element-wise ops; the scalar twin, which
-// gives the same bits, is FromFloat in kernels/dtype.h. Never reads memory.
+// Stores vectors of float as float32, bfloat16 or float16, rounded to nearest, ties to even, once
+// per Highway target. The scalar twin, which gives the same bits, is FromFloat in kernels/dtype.h.
+// Nothing here reads memory.
 
 // Include guard that opens anew for each Highway target.
 #if defined(STRUCTATTN_KERNELS_CONVERT_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -43,7 +43,7 @@ HWY_INLINE void StoreAs(hn::Vec<D> value, D, Bfloat16* to) {
 template <class D>
 HWY_INLINE void StoreAs(hn::Vec<D> value, [[maybe_unused]] D d, Float16* to) {
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  const hn::Rebind<hwy::float16_t, D> d16;  // One instruction (F16C).
+  const hn::Rebind<hwy::float16_t, D> d16;  // This is one instruction (F16C).
   const hn::Rebind<uint16_t, D> d16_bits;
   hn::StoreU(hn::BitCast(d16_bits, hn::DemoteTo(d16, value)), d16_bits, &to->bits);
 #else

@@ -1,5 +1,5 @@
-// Storage types of weights, activations and KV, and their conversions to and from float.
-// Used by every kernel and by the checkpoint readers. Knows no tensor framework.
+// Storage types of weights, activations and KV, and their conversions to and from float. They stand
+// on the standard library alone, never on a tensor framework.
 #ifndef STRUCTATTN_KERNELS_DTYPE_H_
 #define STRUCTATTN_KERNELS_DTYPE_H_
 
@@ -26,7 +26,7 @@ constexpr std::string_view Name(DType dtype) {
   return "";
 }
 
-// Two-byte storage types; arithmetic happens in float.
+// Storage types of two bytes. All arithmetic happens in float.
 struct Bfloat16 {
   uint16_t bits;
 };
@@ -40,7 +40,7 @@ inline float ToFloat(Bfloat16 value) {
   return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
 }
 
-// IEEE 754 binary16, subnormals, infinities and NaN included.
+// The value of an IEEE 754 binary16, including subnormals, infinities and NaN.
 inline float ToFloat(Float16 value) {
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000u) << 16;
   const uint32_t exponent = (value.bits >> 10) & 0x1fu;
@@ -61,7 +61,7 @@ inline float FromFloat<float>(float value) {
   return value;
 }
 
-// Round to nearest, ties to even. NaN stays NaN.
+// Rounds to nearest, ties to even. NaN stays NaN.
 template <>
 inline Bfloat16 FromFloat<Bfloat16>(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
@@ -71,7 +71,7 @@ inline Bfloat16 FromFloat<Bfloat16>(float value) {
   return {static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
-// Round to nearest, ties to even; overflow becomes infinity. NaN stays NaN.
+// Rounds to nearest, ties to even. Overflow becomes infinity, and NaN stays NaN.
 template <>
 inline Float16 FromFloat<Float16>(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
@@ -79,7 +79,7 @@ inline Float16 FromFloat<Float16>(float value) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return {static_cast<uint16_t>(sign | 0x7e00u)};
   if (magnitude >= 0x477ff000u) return {static_cast<uint16_t>(sign | 0x7c00u)};
-  if (magnitude < 0x38800000u) {  // Subnormal result: let the float adder round to 2^-24 units.
+  if (magnitude < 0x38800000u) {  // The result is subnormal: float addition rounds it to 2^-24.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return {static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u))};
   }

@@ -1,6 +1,5 @@
-// Cuts the rows of an element-wise op into items worth a hand-over between threads.
-// Called by the CPU side of norm, rope, activation and embedding; never by linear or attention,
-// which know more about their work.
+// Cuts the rows of an element-wise op into items that are worth a hand-over between threads. It is
+// not meant for linear or attention, which cut their work by what they know of it.
 #ifndef STRUCTATTN_KERNELS_PARALLEL_ROWS_H_
 #define STRUCTATTN_KERNELS_PARALLEL_ROWS_H_
 
@@ -12,7 +11,8 @@
 namespace structattn {
 
 // Calls rows_item(begin, end) for disjoint ranges that cover [0, rows). A range holds some 2,000
-// elements (a microsecond or two), so the row of a single decoded token stays on the caller.
+// elements (a microsecond or two), so the row of a single decoded token stays on the calling
+// thread.
 template <typename RowsItem>
 void ParallelForRows(ThreadPool& pool, int64_t rows, int64_t elements_per_row,
                      const RowsItem& rows_item) {

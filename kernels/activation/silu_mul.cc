@@ -1,5 +1,4 @@
-// Sends SiluMul to the device of its context.
-// Called by server/model. Computes nothing itself.
+// Sends SiluMul to the device of its context. Computes nothing itself.
 #include "kernels/activation/silu_mul.h"
 
 #include "kernels/cuda/ops.h"

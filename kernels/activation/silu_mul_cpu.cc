@@ -1,5 +1,5 @@
-// SiluMul on the CPU, x / (1 + exp(-x)) * up.
-// Called by silu_mul.cc. Highway, for its vector exponential (within 1 ulp).
+// SiluMul on the CPU, x / (1 + exp(-x)) * up. It stands on Highway for its vector exponential,
+// which is within 1 ulp; an element's bits never depend on its place in a row.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/activation/silu_mul_cpu.cc"
 #include "hwy/foreach_target.h"
@@ -15,10 +15,10 @@ namespace structattn {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// exp(-x) may overflow to infinity, where the quotient is the right -0; NaN stays NaN.
+// exp(-x) may overflow to infinity, which makes the quotient the right -0. NaN stays NaN.
 template <class D>
 HWY_INLINE hn::Vec<D> Gated(D d, hn::Vec<D> gate, hn::Vec<D> up) {
-  const auto exponent = hn::Min(hn::Neg(gate), hn::Set(d, 104.0f));  // The limit of hn::Exp.
+  const auto exponent = hn::Min(hn::Neg(gate), hn::Set(d, 104.0f));  // hn::Exp takes no more.
   const auto denominator = hn::Add(hn::Set(d, 1.0f), hn::Exp(d, exponent));
   return hn::Mul(hn::Div(gate, denominator), up);
 }
@@ -32,7 +32,8 @@ void GateRow(const float* gate, const float* up, int64_t columns, T* y) {
     StoreAs(Gated(d, hn::LoadU(d, gate + i), hn::LoadU(d, up + i)), d, y + i);
   }
   if (i == columns) return;
-  // The rest through whole vectors, so that an element's bits do not depend on its place.
+  // The remaining elements go through whole vectors, so that their bits do not depend on their
+  // place.
   HWY_ALIGN float gates[hn::MaxLanes(d)] = {};
   HWY_ALIGN float ups[hn::MaxLanes(d)] = {};
   T results[hn::MaxLanes(d)];

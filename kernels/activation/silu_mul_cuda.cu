@@ -1,4 +1,4 @@
-// silu(gate) * up on CUDA: four elements a thread, each read and written once.
+// SiluMul on CUDA. A thread has four elements, and each is read and written once.
 #include "kernels/activation/silu_mul.h"
 #include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/vector.cuh"

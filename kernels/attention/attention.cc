@@ -1,4 +1,4 @@
-// The seam between devices: checks what every device relies on, then hands over.
+// The seam between devices: it checks what every device relies on, then hands over.
 #include "kernels/attention/attention.h"
 
 #include <algorithm>

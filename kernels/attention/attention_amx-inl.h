@@ -1,18 +1,32 @@
-// The Engine of attention_bf16-inl.h that multiplies tiles: 32 rows by 32 keys or dims at a time,
-// 32 dims or ranks deep. `Tiles` is AmxTiles, or its software twin in a test. Included after
-// attention_bf16-inl.h, under the same conditions.
+// The Engine of attention_bf16-inl.h that multiplies the tile registers of AMX: 32 rows by 32 keys
+// or dims at a time, 32 dims or key ranks deep. `Tiles` is AmxTiles, or in tests its software twin.
+// Everything here has internal linkage.
+#ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_AMX_INL_H_
+#define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_AMX_INL_H_
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <string_view>
+
+#include "hwy/base.h"
+#include "kernels/attention/attention_bf16-inl.h"
+#include "kernels/attention/attention_kernel.h"
+#include "kernels/attention/key_tiles.h"
+
+HWY_PUSH_ATTRIBUTES(STRUCTATTN_BF16_ATTRIBUTES)
 
 namespace structattn {
 namespace {
 
-// Two by two tiles of sums, and the tiles of two bands of rows and two columns that they need.
+// Tile registers 0 to 3 hold two by two tiles of sums; those from kRowTile and from kColumnTile
+// hold the two tiles of rows and of columns that are multiplied.
 inline constexpr int kTileRows = 16;
 inline constexpr int kRowTile = 4;
 inline constexpr int kColumnTile = 6;
 
-// One operand of a product in memory: tile n begins at at[n], its rows are `stride` bytes apart,
-// and the next depth lies
-// `depth_stride` pairs on.
+// One operand of a product in memory. Tile n begins at at[n], its rows are `stride` bytes apart,
+// and the next depth lies `depth_stride` pairs on.
 struct TileOperand {
   const Pair* at[2];
   int64_t stride;
@@ -59,7 +73,7 @@ struct TileEngine {
   }
 
  private:
-  // Rows of queries or weights.
+  // The operand that rows of queries or weights are.
   static TileOperand RowOperand(const Pair* rows) {
     return {.at = {rows, rows + kTileRows * kRowPairs},
             .stride = kRowPairs * static_cast<int64_t>(sizeof(Pair)),
@@ -89,7 +103,8 @@ struct TileEngine {
     if constexpr (kRows == 2 && kColumns == 2) StoreScores<3>(args, key_tiles[1], kTileRows);
   }
 
-  // In order of rank: a partial key tile clobbers what the next one writes.
+  // Is called in order of key rank, because a key tile that is not wholly visible clobbers what the
+  // next one writes.
   template <int kTile>
   static void StoreScores(const ScoreArgs& args, const KeyTile& key_tile, int row) {
     float* to = args.scores + row * kScoreStride + (key_tile.rank - args.rank_begin);
@@ -149,3 +164,7 @@ constexpr AttentionKernel TileKernel(std::string_view name) {
 
 }  // namespace
 }  // namespace structattn
+
+HWY_POP_ATTRIBUTES
+
+#endif  // STRUCTATTN_KERNELS_ATTENTION_ATTENTION_AMX_INL_H_

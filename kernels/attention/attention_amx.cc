@@ -1,28 +1,23 @@
-// Attention on CPUs with AMX: products of tiles of bfloat16. Reached through AmxAttentionKernel(),
-// which offers it only after the CPU, the operating system and a comparison with the kernel for
-// AVX512_BF16 have agreed: a virtual machine may offer what its host does not do.
-#include <thread>
-
-#include "hwy/base.h"
+// Attention on CPUs with AMX: products of tiles of bfloat16. AmxAttentionKernel() offers it only
+// after the CPU, the operating system and a comparison with the kernel for AVX512_BF16 have agreed,
+// because a virtual machine may offer what its host does not do.
 #include "kernels/attention/attention_kernel.h"
 
 #if defined(__x86_64__) && defined(__linux__)
 
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+#include <thread>
+#include <vector>
+
 #include "kernels/amx.h"
-#include "kernels/attention/attention_bf16_includes.h"
-
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,prfchw")
-
-#include "kernels/attention/attention_bf16-inl.h"
-// After attention_bf16-inl.h.
 #include "kernels/attention/attention_amx-inl.h"
-
-HWY_POP_ATTRIBUTES
 
 namespace structattn {
 namespace {
 
-// A prompt of 40 tokens and two heads, by either kernel.
+// What a kernel gives for a prompt of 40 tokens and two heads.
 std::vector<float> SmallAttention(const AttentionKernel& kernel) {
   constexpr int kTokens = 40;
   constexpr int kHeads = 2;
@@ -73,12 +68,12 @@ std::vector<float> SmallAttention(const AttentionKernel& kernel) {
   return output;
 }
 
-// Both round the same numbers to bfloat16 (weights to 2^-8 of themselves, of values up to 1), and
-// differ otherwise only in the order of float sums.
+// Both kernels round the same numbers to bfloat16 (weights to 2^-8 of themselves, with values up to
+// 1), and otherwise differ only in the order of float sums.
 bool Agree(const AttentionKernel& a, const AttentionKernel& b) {
   std::vector<float> first;
   std::vector<float> second;
-  std::thread own([&] {  // Its scratch ends with it.
+  std::thread own([&] {  // The kernels' scratch ends with this thread.
     first = SmallAttention(a);
     second = SmallAttention(b);
   });

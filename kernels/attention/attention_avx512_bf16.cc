@@ -1,15 +1,20 @@
 // Attention on CPUs with AVX512_BF16: products of pairs of bfloat16 by broadcast and multiply-add.
-// Reached through Avx512Bf16AttentionKernel(); asks the CPU before it offers anything.
-#include "hwy/base.h"
+// Avx512Bf16AttentionKernel() never offers it before it has asked the CPU.
 #include "kernels/attention/attention_kernel.h"
 
 #if defined(__x86_64__)
 
-#include "kernels/attention/attention_bf16_includes.h"
+#include <immintrin.h>
 
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,prfchw")
+#include <algorithm>
+#include <cstdint>
 
+#include "hwy/base.h"
 #include "kernels/attention/attention_bf16-inl.h"
+#include "kernels/attention/key_tiles.h"
+#include "kernels/dtype.h"
+
+HWY_PUSH_ATTRIBUTES(STRUCTATTN_BF16_ATTRIBUTES)
 
 namespace structattn {
 namespace {
@@ -39,9 +44,9 @@ HWY_INLINE void Multiply(const Pair* rows, const Pair* const (&columns)[kVecs],
   }
 }
 
-// Registers hold 24 sums: many rows meet two columns at once, few rows more, which hides latency.
+// Registers hold 24 sums. Many rows meet two columns at once, few rows more, which hides latency.
 constexpr int kMaxRows = 12;
-constexpr int kFewRows = 8;  // Of a generated token: keys come from memory.
+constexpr int kFewRows = 8;  // A generated token has no more, and its keys come from memory.
 constexpr int kTilesAhead = kChunkKeys / kTileKeys;
 constexpr int Columns(int rows) { return rows > 6 ? 2 : rows > 3 ? 4 : 8; }
 
@@ -111,7 +116,7 @@ HWY_INLINE void ValueColumns(const ValueArgs& args, int dim) {
 template <int kRows>
 HWY_NOINLINE void ValueRows(const ValueArgs& args) {
   constexpr int kVecs = Columns(kRows);
-  constexpr int kFewer = kVecs / 2;  // Where 64 or 80 dims are no multiple.
+  constexpr int kFewer = kVecs / 2;  // 64 or 80 dims may not be a multiple of kVecs vectors.
   int dim = 0;
   for (; dim + kVecs * kPairDims <= args.head_dim; dim += kVecs * kPairDims) {
     ValueColumns<kRows, kVecs>(args, dim);
@@ -140,8 +145,8 @@ void CallValueRows(const ValueArgs& args) {
   ValueRows<kRows>(args);
 }
 
-// kRows rows and all or half of the dims against values that are used only once: pairs are made on
-// the way, in the order in which ValueColumns meets them.
+// Adds values that are used only once to kRows rows and kDims dims. Pairs are made on the way, in
+// the order in which ValueColumns meets them.
 template <int kRows, int kDims>
 HWY_INLINE void ListedColumns(const Bfloat16* const* listed, const ValueArgs& args, int dim) {
   constexpr int kVecs = kDims / kPairDims;
@@ -194,7 +199,7 @@ HWY_INLINE void ListedColumns(const Bfloat16* const* listed, const ValueArgs& ar
 template <int kRows>
 HWY_NOINLINE void ListedRows(const Bfloat16* const* listed, const ValueArgs& args) {
   int dim = 0;
-  if constexpr (kRows <= 2) {  // Whole rows of 128 dims, where the sums fit into registers.
+  if constexpr (kRows <= 2) {  // The sums of 128 dims fit into registers.
     for (; dim + 128 <= args.head_dim; dim += 128) ListedColumns<kRows, 128>(listed, args, dim);
   }
   for (; dim + 64 <= args.head_dim; dim += 64) ListedColumns<kRows, 64>(listed, args, dim);

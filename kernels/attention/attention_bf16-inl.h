@@ -1,9 +1,7 @@
 // Attention over a bfloat16 cache by one-pass ("flash") softmax: the frame around an Engine's two
-// matrix products. Included by the attention_<isa>.cc files and by a test, between the pragmas that
-// select AVX512_BF16, after attention_bf16_includes.h; so it includes nothing else, and
-// everything here has internal linkage.
+// matrix products. It is compiled for AVX512_BF16, and everything here has internal linkage.
 //
-// A row meets its visible keys in chunks of kChunkKeys, counted by rank from its first one:
+// A row meets its visible keys in chunks of kChunkKeys, counted by key rank from its first one:
 //
 //   scores   S = q K^T                the cache's layout is what the products take: nothing packed
 //   maximum  m' = max(m, ceil(c max S)), c = scale x log2(e)
@@ -11,38 +9,59 @@
 //   sums     l = l 2^(m - m') + sum P;  o = o 2^(m - m') + P V
 //
 // and ends as o / l. As m is a whole number, the rescaling is exact, so that only the order of the
-// multiply-adds matters, and that is by rank: pairs of ranks for V (and whole steps of an Engine),
-// pairs of dims for K. Hence the bits of a row do not depend on what surrounds it.
+// multiply-adds matters. V is added in pairs of key ranks (and multiples of them that an Engine
+// takes at once), K in pairs of dims, so the bits of a row do not depend on what surrounds it.
 //
-//            chunk of keys -> (K from the cache, V packed once per panel into pairs of ranks)
+//            chunk of keys -> (K from the cache, V packed once per panel into pairs of key ranks)
 //          +----------------------+
 //   band 0 | S -> P -> o += P V   |   a band of rows keeps its S and P in L1;
 //   band 1 | S -> P -> o += P V   |   a panel of bands shares the chunk of K and V in L2
 //    ...   +----------------------+
 //
-// Keys that a row does not see: their scores are computed and dropped. Their weights are zero, and
-// zero times a finite value adds nothing; where a value that some rows of the panel do not see is
+// The scores of keys that a row does not see are computed and dropped. Their weights are zero, and
+// zero times a finite value adds nothing. Where a value that some rows of the panel do not see is
 // not finite, each row gets its values cut off at its own last key.
 
+#ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_BF16_INL_H_
+#define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_BF16_INL_H_
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "hwy/aligned_allocator.h"
+#include "hwy/base.h"
 #include "kernels/attention/attention_bf16_vectors-inl.h"
+#include "kernels/attention/attention_kernel.h"
+#include "kernels/attention/key_tiles.h"
+#include "kernels/check.h"
+#include "kernels/dtype.h"
+
+HWY_PUSH_ATTRIBUTES(STRUCTATTN_BF16_ATTRIBUTES)
 
 namespace structattn {
 namespace {
 
-// What one thread keeps between items, as much of it as head dims need.
+// The memory that one thread keeps between items, as large as the largest head_dim so far needs.
 template <class Engine>
 struct Scratch {
-  // Engines may read and clobber whole steps of rows.
+  // Engines may read and clobber rows up to the next multiple of kRowMultiple.
   static constexpr int kRows = kPanelRows + Engine::kRowMultiple;
   static constexpr int kBand = Engine::kBandRows + Engine::kRowMultiple;
 
   std::vector<KeyTile> key_tiles;
   std::vector<int32_t> row_keys;
-  const Bfloat16* rows[kChunkKeys + kRowsAhead + kTileKeys];  // Of V, by rank within a chunk.
+  const Bfloat16* rows[kChunkKeys + kRowsAhead + kTileKeys];  // Rows of V, by key rank in a chunk.
   alignas(64) Pair query[kRows * kRowPairs];
   alignas(64) Pair weights[kBand * kRowPairs];
   alignas(64) float scores[kBand * kScoreStride];
-  alignas(64) float over[kRows * kTileKeys];  // Scores of ranks behind the chunk.
+  alignas(64) float over[kRows * kTileKeys];  // Scores of key ranks behind the chunk.
   alignas(64) float weight_sums[kRows * 16];  // l, in lanes.
   float maximum[kRows];                       // m
   alignas(64) Bfloat16 zeros[kMaxHeadDim];
@@ -63,7 +82,7 @@ struct Scratch {
   int64_t head_dim_ = 0;
 };
 
-// An Engine has: kRowMultiple (rows are cut into multiples of it), kBandRows, Begin() and End()
+// An Engine has kRowMultiple (rows are cut into multiples of it), kBandRows, Begin() and End()
 // around the work of an item, Scores(ScoreArgs), AddValues(ValueArgs), and AddListedValues, which
 // takes values as they lie, for up to kDirectRows rows and a multiple of 32 dims.
 template <class Engine>
@@ -82,7 +101,7 @@ class Panel {
     log2_scale_ = params_.scale * 1.44269504088896340736f;
   }
 
-  // Rows [row_begin, row_begin + rows) of the item's tile, at most kPanelRows.
+  // Computes and stores rows [row_begin, row_begin + rows) of the item's tile, at most kPanelRows.
   void Run(int row_begin, int rows) {
     row_begin_ = row_begin;
     rows_ = rows;
@@ -110,15 +129,15 @@ class Panel {
 
   int32_t RowKeys(int row) const { return s_.row_keys[(row_begin_ + row) / ratio_]; }
 
-  // Elements from the start of the query and output tensors.
+  // Where a row begins in the query and output tensors, in elements.
   int64_t RowOffset(int row) const {
     const int64_t token = tile_.row_begin + (row_begin_ + row) / ratio_;
     const int head = kv_head_ * ratio_ + (row_begin_ + row) % ratio_;
     return (token * params_.heads + head) * head_.head_dim;
   }
 
-  // Asks L2 for what short prompts would wait for: the first chunk of keys and values, and the
-  // output.
+  // Asks L2 for what short prompts would wait for, which is the first chunk of keys and values, and
+  // the output.
   HWY_INLINE void Prefetch() const {  // Inline, or GCC takes it for a function without effect.
     constexpr int kLine = 64;
     const int tile_lines = kTileKeys * head_.head_dim * static_cast<int>(sizeof(Bfloat16)) / kLine;
@@ -150,8 +169,8 @@ class Panel {
     }
   }
 
-  // Ranks [begin, begin + keys), which start in *key_tile or behind it. Returns where the next
-  // chunk starts.
+  // Meets key ranks [begin, begin + keys), which start in *key_tile or behind it. Returns where the
+  // next chunk starts.
   const KeyTile* RunChunk(int32_t begin, int keys, const KeyTile* key_tile) {
     const KeyTile* next = ListValues(begin, keys, key_tile);
     // Values that only some rows see must not meet the zero weights of the others.
@@ -180,11 +199,11 @@ class Panel {
     return next;
   }
 
-  // Fills rows[] with the chunk's values by rank, and those of kRowsAhead ranks behind it as far as
-  // there are any; returns the key tile that the next rank is in.
+  // Fills rows[] with the chunk's values by key rank, and with those of kRowsAhead key ranks behind
+  // it as far as there are any. Returns the key tile that the next key rank is in.
   const KeyTile* ListValues(int32_t begin, int keys, const KeyTile* key_tile) {
     const int64_t head_dim = head_.head_dim;
-    // Bytes from the first value of a key tile to the first and the last eight.
+    // The bytes from the first value of a key tile to its first and to its last eight values.
     const int64_t stride = head_dim * static_cast<int64_t>(sizeof(Bfloat16));
     const __m512i low =
         _mm512_mullo_epi64(_mm512_set1_epi64(stride), _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
@@ -212,7 +231,8 @@ class Panel {
     return next;
   }
 
-  // Listed values [first, first + keys) into pairs of ranks, zeros up to the next multiple of 32.
+  // Packs listed values [first, first + keys) into pairs of key ranks, with zeros up to the next
+  // multiple of 32.
   void PackValues(int first, int keys) {
     const Bfloat16** rows = s_.rows + first;
     const int whole = keys / 2 * 2;
@@ -229,7 +249,8 @@ class Panel {
     }
   }
 
-  // Scores of a band's rows and ranks [begin, begin + seen), as far as they start in this chunk.
+  // Computes the scores of a band's rows and key ranks [begin, begin + seen), as far as their key
+  // tiles start in this chunk.
   void BandScores(Rows band, const KeyTile* first, int32_t begin, int32_t seen) {
     const int32_t end = begin + std::min(seen, kChunkKeys);
     const KeyTile* last = first;
@@ -253,7 +274,8 @@ class Panel {
     }
   }
 
-  // Scores of one row become weights; what the row has summed is rescaled to the new maximum.
+  // Turns the scores of one row into weights, and rescales what the row has summed to the new
+  // maximum.
   void BandWeights(int band, int row, int32_t begin, int band_keys) {
     const int keys = std::clamp(RowKeys(row) - begin, 0, kChunkKeys);
     auto* weights = reinterpret_cast<Bfloat16*>(s_.weights + (row - band) * kRowPairs);
@@ -291,7 +313,8 @@ class Panel {
                        .rows = rows.count});
   }
 
-  // The only band's values, which no other band needs again: packed piece by piece, or not at all.
+  // Adds the values of the only band. No other band needs them again, so they are packed piece by
+  // piece, or not at all.
   void AddListedValues(int rows, int keys) {
     if constexpr (Engine::kDirectRows > 0) {
       if (rows <= Engine::kDirectRows && head_.head_dim % 32 == 0) {
@@ -310,7 +333,7 @@ class Panel {
     }
   }
 
-  // One row against its own values alone, for the sake of values that are not finite.
+  // Adds its own values alone to one row, for the sake of values that are not finite.
   void AddOwnValues(int band, int row, int32_t begin) {
     const int keys = std::clamp(RowKeys(row) - begin, 0, kChunkKeys);
     if (keys == 0) return;
@@ -322,7 +345,8 @@ class Panel {
     std::memcpy(own, s_.single.get(), sizeof(float) * head_.head_dim);
   }
 
-  // A row that sees no key becomes zero. Adding zero makes -0, which padding could turn, one zero.
+  // Divides and stores one row. A row that sees no key becomes zero. Padding could turn -0 into 0,
+  // so adding zero makes both the same.
   void Store(int row) {
     const float* sums = s_.sums.get() + int64_t{row} * head_.head_dim;
     const float sum = SumOfLanes(_mm512_load_ps(s_.weight_sums + row * 16));
@@ -356,7 +380,7 @@ class Panel {
   const int kv_head_;
   Scratch<Engine>& s_;
   Head head_;
-  int ratio_;  // Query heads of one KV head.
+  int ratio_;  // The number of query heads of one KV head.
   float log2_scale_;
   int row_begin_ = 0;
   int rows_ = 0;
@@ -381,3 +405,7 @@ void RunItem(const AttentionItem& item) {
 
 }  // namespace
 }  // namespace structattn
+
+HWY_POP_ATTRIBUTES
+
+#endif  // STRUCTATTN_KERNELS_ATTENTION_ATTENTION_BF16_INL_H_

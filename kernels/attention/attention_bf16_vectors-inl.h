@@ -1,6 +1,25 @@
 // The vocabulary of attention_bf16-inl.h: what its Engines are given, the exponential, and a row's
-// scores and values as vectors. Included by that file only, under the same conditions: it includes
-// nothing, and everything here has internal linkage.
+// scores and values as vectors. Everything here has internal linkage, and no function of another
+// header is ever compiled for AVX512_BF16: all headers are included before the attributes are
+// pushed.
+#ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_BF16_VECTORS_INL_H_
+#define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_BF16_VECTORS_INL_H_
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "hwy/base.h"
+#include "kernels/attention/key_tiles.h"
+#include "kernels/dtype.h"
+
+// The instruction sets that everything between HWY_PUSH_ATTRIBUTES and HWY_POP_ATTRIBUTES may use.
+#define STRUCTATTN_BF16_ATTRIBUTES \
+  "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,prfchw"
+
+HWY_PUSH_ATTRIBUTES(STRUCTATTN_BF16_ATTRIBUTES)
 
 namespace structattn {
 namespace {
@@ -11,16 +30,19 @@ inline constexpr int kPanelRows = 96;
 inline constexpr int kPieceKeys = 64;
 inline constexpr int kRowsAhead = 64;
 inline constexpr int kPairDims = 16;  // Sixteen pairs fill a vector.
-// Strides between rows, skewed so that rows do not fight for the same cache sets.
-inline constexpr int kRowPairs = (kChunkKeys + 32) / 2;          // Of queries and weights.
-inline constexpr int kScoreStride = kChunkKeys + 2 * kTileKeys;  // Of scores: one key tile over.
-inline constexpr int kValueStride = (kChunkKeys / 2 + 1) * kPairDims;  // Of columns of packed V.
+// Strides between rows are skewed so that rows do not fight for the same cache sets. They are the
+// pairs of a row of queries or weights, the floats of a row of scores (which may reach one key tile
+// over), and the pairs of a column of packed V.
+inline constexpr int kRowPairs = (kChunkKeys + 32) / 2;
+inline constexpr int kScoreStride = kChunkKeys + 2 * kTileKeys;
+inline constexpr int kValueStride = (kChunkKeys / 2 + 1) * kPairDims;
 inline constexpr __mmask16 kAllLanes = 0xffff;
 
-// Two bfloat16 that are multiplied and added together.
+// Two bfloat16 that one instruction multiplies and adds.
 using Pair = uint32_t;
 
-// One KV head of a layer, moved to the head within block 0. Strides in elements.
+// One KV head of a layer. The pointers are moved to the head within block 0, and strides count
+// elements.
 struct Head {
   const Bfloat16* key;    // [head_dim / 2][block_size] pairs of dims in a block.
   const Bfloat16* value;  // [block_size][head_dim] in a block.
@@ -36,23 +58,24 @@ struct Head {
   }
 };
 
-// Rows of queries against key tiles: scores[row][rank - rank_begin], rows kScoreStride apart.
+// Rows of queries and the key tiles that they meet. The score of a key rank goes to
+// scores[row][rank - rank_begin], where rows are kScoreStride apart.
 struct ScoreArgs {
   const Head* head;
   const Pair* query;  // [rows][kRowPairs]
   const KeyTile* key_tiles;
   int key_tile_count;
-  int key_tiles_left;  // Including those of later chunks.
+  int key_tiles_left;  // key_tile_count and those of later chunks.
   int32_t rank_begin;
   float* scores;
   int rows;
 };
 
-// sums[row][dim] += weights[row] x values over `keys` ranks, padded by zero weights and values to
-// the Engine's step.
+// sums[row][dim] += weights[row] x values over `keys` key ranks. Weights and values are padded by
+// zeros to a multiple of the Engine's depth.
 struct ValueArgs {
   const Pair* weights;  // [rows][kRowPairs]
-  const Pair* values;   // [head_dim / kPairDims][kValueStride]: [pair of ranks][kPairDims].
+  const Pair* values;   // [head_dim / kPairDims][kValueStride]: [pair of key ranks][kPairDims]
   float* sums;          // [rows][head_dim]
   int head_dim;
   int keys;
@@ -99,7 +122,7 @@ inline float SumOfLanes(__m512 x) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-// NaN if any score is NaN, or not: the weights are NaN then in any case.
+// The largest score. It may or may not be NaN when a score is: the weights are NaN in either case.
 inline float Maximum(const float* scores, int count) {
   const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
   __m512 a = lowest;
@@ -116,7 +139,8 @@ inline float Maximum(const float* scores, int count) {
   return MaxOfLanes(_mm512_maskz_max_ps(kAllLanes, a, b));
 }
 
-// Weights [0, keys) of a row, zero up to the next multiple of 32; adds them to `sums` in lanes.
+// Computes weights [0, keys) of a row, writes zeros up to the next multiple of 32, and returns
+// `sums` with the weights added to its lanes.
 inline __m512 Weights(const float* scores, int keys, __m512 log2_scale, __m512 maximum,
                       Bfloat16* weights, __m512 sums) {
   const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
@@ -143,15 +167,15 @@ inline __m512 Weights(const float* scores, int keys, __m512 log2_scale, __m512 m
   return sums;
 }
 
-// How far ahead of its use a row of values is asked for: some 8 KB. Into L2: memory takes longer
-// than the few misses that L1 keeps in flight allow.
+// How many rows of values ahead of its use a row is asked for, which is some 8 KB. It goes to L2,
+// because memory takes longer than the few misses that L1 keeps in flight allow.
 inline int RowsAhead(int head_dim) { return std::min(kRowsAhead, 4096 / head_dim / 2 * 2); }
 
 inline void PrefetchRow(const Bfloat16* row, int head_dim) {
   for (int dim = 0; dim < head_dim; dim += 32) _mm_prefetch(row + dim, _MM_HINT_T1);
 }
 
-// Two rows of 32 dims, dim by dim: the pairs of the first 16 dims and of the others.
+// Two rows of 32 dims, interleaved: `low` has the pairs of the first 16 dims, `high` the others.
 struct Interleaved {
   __m512i low;
   __m512i high;
@@ -168,7 +192,7 @@ inline Interleaved Interleave(__m512i even, __m512i odd) {
           _mm512_permutex2var_epi16(even, _mm512_load_si512(kHigh), odd)};
 }
 
-// The even and the odd row of a pair of ranks: kPairDims pairs to each column.
+// Packs the even and the odd row of a pair of key ranks: kPairDims pairs go to each column.
 inline void PackPair(const Bfloat16* even, const Bfloat16* odd, int head_dim, Pair* to) {
   int dim = 0;
   for (; dim + 32 <= head_dim; dim += 32, to += 2 * kValueStride) {
@@ -196,3 +220,7 @@ inline bool AllFinite(const Bfloat16* row, int head_dim) {
 
 }  // namespace
 }  // namespace structattn
+
+HWY_POP_ATTRIBUTES
+
+#endif  // STRUCTATTN_KERNELS_ATTENTION_ATTENTION_BF16_VECTORS_INL_H_

@@ -1,9 +1,9 @@
-// The three inner loops of attention on the CPU: scores, softmax, weighted sum of values.
-// Included by attention_cpu.cc once per Highway target. Each output element is one fixed chain of
-// multiply-adds, over dims for a score and over visible keys in order for a sum, whatever the
-// number of rows, the place of a key in a vector or the cut into chunks: that makes the bits of a
-// row independent of everything around it. Lanes of keys that a row does not see are computed and
-// dropped, never multiplied by zero, so what they hold (NaN too) cannot leak.
+// The three inner loops of attention on the CPU, once per Highway target: scores, softmax, weighted
+// sum of values. Each output element is one fixed chain of multiply-adds, over dims for a score and
+// over visible keys in order for a sum. The chain depends neither on the number of rows, nor on the
+// place of a key in a vector, nor on the cut into chunks, which makes the bits of a row independent
+// of everything around it. Lanes of keys that a row does not see are computed and dropped, never
+// multiplied by zero, so what they hold (NaN too) cannot leak.
 
 // Include guard that opens anew for each Highway target.
 #if defined(STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -33,14 +33,14 @@ using FloatVec = hn::Vec<FloatTag>;
 inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(FloatTag()));
 inline constexpr int kVecsPerTile = kTileKeys / kLanes;
 
-// Register blocking: rows x vectors accumulators, vectors of K or V, one broadcast.
+// Registers hold rows x vectors of sums, the vectors of K or V, and one broadcast.
 inline constexpr bool kManyRegisters = kLanes == 16 || HWY_ARCH_ARM;
 inline constexpr int kMaxRows = 6;
 inline constexpr int kMaxTilesAtOnce = kLanes == 16 ? 4 : 1;
 inline constexpr int kMaxValueVecs = kManyRegisters ? 4 : 2;
 
-// Floats from one row of queries to the next: a constant, so that rows need no pointers of their
-// own, and not a multiple of the cache's set size.
+// Floats from one row of queries to the next. It is a constant, so that rows need no pointers of
+// their own, and not a multiple of the cache's set size.
 inline constexpr int64_t kQueryStride = 256 + 16;
 
 HWY_INLINE FloatVec LoadFloat(FloatTag d, const float* from) { return hn::LoadU(d, from); }
@@ -56,13 +56,13 @@ HWY_INLINE FloatVec LoadFloat(FloatTag d, const Float16* from) {
   return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(&from->bits)));
 }
 
-// Dims of one key that lie side by side in the cache.
+// The number of dims of one key that lie side by side in the cache.
 template <typename T>
 inline constexpr int kKeyDims = 1;
 template <>
 inline constexpr int kKeyDims<Bfloat16> = 2;
 
-// Dim `pair_dim` (below kKeyDims) of kLanes keys.
+// Loads dim `pair_dim`, which is below kKeyDims, of kLanes keys.
 template <typename T>
 HWY_INLINE FloatVec LoadKeys(FloatTag d, const T* from, int /*pair_dim*/) {
   return LoadFloat(d, from);
@@ -75,7 +75,7 @@ HWY_INLINE FloatVec LoadKeys(FloatTag d, const Bfloat16* from, int pair_dim) {
       d, pair_dim == 0 ? hn::ShiftLeft<16>(pairs) : hn::And(pairs, hn::Set(d32, 0xffff0000u)));
 }
 
-// One KV head of a layer: the pointers are moved to the head within block 0.
+// One KV head of a layer. The pointers are moved to the head within block 0.
 template <typename T>
 struct HeadView {
   const T* key;
@@ -105,13 +105,13 @@ HWY_INLINE void StoreVisible(FloatVec scores, uint64_t visible, float* to) {
   hn::StoreU(scores, d, to);
 }
 
-// Rows of queries against consecutive key tiles.
+// Rows of queries and the consecutive key tiles that they meet.
 template <typename T>
 struct ScoreArgs {
   HeadView<T> head;
-  const float* query;        // [rows][kQueryStride], scaled.
-  const KeyTile* key_tiles;  // The first of them.
-  float* scores;             // [rows][stride], indexed by rank.
+  const float* query;  // [rows][kQueryStride], scaled.
+  const KeyTile* key_tiles;
+  float* scores;  // [rows][stride], indexed by key rank.
   int64_t stride;
 };
 
@@ -152,7 +152,7 @@ HWY_INLINE void ScoreTilesAtOnce(const ScoreArgs<T>& args) {
   }
 }
 
-// Scores of `key_tile_count` key tiles, packed by rank.
+// Computes the scores of `key_tile_count` key tiles, packed by key rank.
 template <int kRows, typename T>
 HWY_NOINLINE void ScoreTiles(ScoreArgs<T> args, int key_tile_count) {
   for (; key_tile_count >= kMaxTilesAtOnce; key_tile_count -= kMaxTilesAtOnce) {
@@ -176,13 +176,13 @@ HWY_INLINE FloatVec Maximum(const float* scores, int32_t count) {
                         hn::Max(maximum, hn::IfThenElse(rest, hn::LoadU(d, scores + i), lowest)));
 }
 
-// NaN stays NaN: Highway's Exp makes it zero.
+// e^x where NaN stays NaN; Highway's Exp makes it zero.
 HWY_INLINE FloatVec ExpOrNan(FloatVec x) {
   return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(FloatTag(), x));
 }
 
-// Replaces scores [0, count) by exp(score - max) and returns their sum, added up in lanes by rank
-// modulo kLanes. Clobbers up to kLanes floats behind them. Needs count >= 1.
+// Replaces scores [0, count) by exp(score - max) and returns their sum, added up in lanes by key
+// rank modulo kLanes. Clobbers up to kLanes floats behind them. `count` is at least 1.
 HWY_INLINE float SoftmaxNumerators(float* scores, int32_t count) {
   const FloatTag d;
   const FloatVec maximum = Maximum(scores, count);
@@ -197,15 +197,15 @@ HWY_INLINE float SoftmaxNumerators(float* scores, int32_t count) {
   return hn::GetLane(hn::SumOfLanes(d, sums));
 }
 
-// Rows of weights against the values of ranks [begin, end), dims from dim_begin.
+// Rows of weights and the values of key ranks [begin, end) that they meet, from dim_begin on.
 template <typename T>
 struct ValueArgs {
   HeadView<T> head;
-  const KeyTile* key_tile;  // The one that holds rank `begin`.
+  const KeyTile* key_tile;  // Holds key rank `begin`.
   int32_t begin;
   int32_t end;
   int32_t dim_begin;
-  const float* weights;  // [rows][stride], indexed by rank.
+  const float* weights;  // [rows][stride], indexed by key rank.
   int64_t stride;
   float* sums;  // [rows][head_dim], added to.
 };

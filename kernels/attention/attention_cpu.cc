@@ -1,6 +1,6 @@
 // Attention on the CPU: the cut into items of parallel work, the choice of a kernel, and the kernel
-// in float for all storage types and instruction sets: an exact two-pass softmax over the visible
-// keys of each query tile. Called by attention.cc.
+// in float for all storage types and instruction sets, an exact two-pass softmax over the visible
+// keys of each query tile. No item depends on the number of threads in a single bit.
 #include "kernels/attention/attention_cpu.h"
 
 // AVX3, AVX2 and the portable fallback are enough on x86; the inner loops keep arrays of vectors,
@@ -29,7 +29,7 @@
 #define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_ONCE_
 namespace structattn {
 
-// Uninitialised floats that grow and are kept for the next item.
+// Uninitialised floats, which grow and are kept for the next item.
 class FloatBuffer {
  public:
   float* Get(int64_t count) {
@@ -46,7 +46,7 @@ class FloatBuffer {
   int64_t size_ = 0;
 };
 
-// What one thread keeps between items.
+// The memory that one thread keeps between items.
 struct AttentionScratch {
   std::vector<KeyTile> key_tiles;
   std::vector<int32_t> row_keys;
@@ -62,11 +62,12 @@ HWY_BEFORE_NAMESPACE();
 namespace structattn {
 namespace HWY_NAMESPACE {
 
-// Rows that share a pass over the keys, at most; fewer when their scores would leave the cache.
+// A panel is the rows that share a pass over the keys. It has at most kPanelRows rows, and fewer
+// when their scores would leave the cache.
 constexpr int kPanelRows = 8 * kMaxRows;
 constexpr int64_t kPanelScores = 64 * 1024;
 constexpr int64_t kLeastPanelRows = 2;
-// Key tiles whose keys (or values) stay in the cache while all rows of a panel meet them.
+// The keys (or values) of so many key tiles stay in the cache while all rows of a panel meet them.
 constexpr int kChunkTiles = 16;
 
 template <typename T>
@@ -74,7 +75,7 @@ using ScoreFunction = void (*)(ScoreArgs<T>, int);
 template <typename T>
 using ValueFunction = void (*)(const ValueArgs<T>&);
 
-// Instantiations for 1..kMaxRows rows.
+// The instantiation for `rows` rows, 1..kMaxRows.
 template <typename T, int... kRows>
 ScoreFunction<T> ScoreFunctionFor(int rows, std::integer_sequence<int, kRows...>) {
   static constexpr ScoreFunction<T> kTable[] = {&ScoreTiles<kRows + 1, T>...};
@@ -97,7 +98,7 @@ ValueFunction<T> ValueFunctionFor(int rows, int vecs) {
   return ValueFunctionFor<T, kMaxValueVecs>(rows, kAllRows);
 }
 
-// Rows [row_begin, row_begin + rows) of one tile and KV head; row = token x query heads + head.
+// Rows of one query tile and KV head, where row = token x query heads + head.
 template <typename T>
 class Panel {
  public:
@@ -114,6 +115,7 @@ class Panel {
     ratio_ = params.heads / kv.kv_heads;
   }
 
+  // Computes and stores rows [row_begin, row_begin + rows).
   void Run(int row_begin, int rows) {
     row_begin_ = row_begin;
     rows_ = rows;
@@ -141,7 +143,7 @@ class Panel {
 
   int32_t RowKeys(int row) const { return scratch_.row_keys[(row_begin_ + row) / ratio_]; }
 
-  // Elements from the start of the query and output tensors.
+  // Where a row begins in the query and output tensors, in elements.
   int64_t RowOffset(int row) const {
     const int64_t token = tile_.row_begin + (row_begin_ + row) / ratio_;
     const int head = kv_head_ * ratio_ + (row_begin_ + row) % ratio_;
@@ -178,7 +180,7 @@ class Panel {
     }
   }
 
-  // Each band against the key tiles that its last row sees.
+  // Multiplies each band by the key tiles that its last row sees.
   void Scores() {
     for (int chunk = 0; chunk < key_tile_count_; chunk += kChunkTiles) {
       for (int band = 0; band < bands_; ++band) {
@@ -196,7 +198,7 @@ class Panel {
     }
   }
 
-  // The keys that all rows of a band see, chunk by chunk; then what is left of each row.
+  // Adds the values that all rows of a band see, chunk by chunk, and then what is left of each row.
   void Values() {
     std::fill_n(sums_, int64_t{rows_} * head_.head_dim, 0.0f);
     if (key_tile_count_ == 0) return;
@@ -228,7 +230,7 @@ class Panel {
     int count;
   };
 
-  // Adds the values of ranks [ranks.begin, ranks.end), which start in `key_tile`, to some rows'
+  // Adds the values of key ranks [ranks.begin, ranks.end), which start in `key_tile`, to some rows'
   // sums.
   void AddRange(Rows rows, const KeyTile* key_tile, KeyInterval ranks) {
     if (ranks.begin >= ranks.end) return;
@@ -249,7 +251,7 @@ class Panel {
     }
   }
 
-  // A row that sees no key becomes zero.
+  // Divides and stores the sums. A row that sees no key becomes zero.
   void Store() {
     for (int row = 0; row < rows_; ++row) {
       const float denominator = RowKeys(row) > 0 ? denominators_[row] : 1.0f;
@@ -282,13 +284,13 @@ class Panel {
   const int kv_head_;
   AttentionScratch& scratch_;
   HeadView<T> head_;
-  int ratio_;  // Query heads of one KV head.
+  int ratio_;  // The number of query heads of one KV head.
   int row_begin_ = 0;
   int rows_ = 0;
   int bands_ = 0;
-  int key_tile_count_ = 0;    // Key tiles that the panel's last row sees.
-  int64_t stride_ = 0;        // Floats of one row of scores.
-  float* scores_ = nullptr;   // [rows][stride], by rank; numerators after the softmax.
+  int key_tile_count_ = 0;    // The key tiles that the panel's last row sees.
+  int64_t stride_ = 0;        // The floats from one row of scores to the next.
+  float* scores_ = nullptr;   // [rows][stride], indexed by key rank; numerators after the softmax.
   float* queries_ = nullptr;  // [rows][kQueryStride], scaled.
   float* sums_ = nullptr;     // [rows][head_dim]
   float denominators_[kPanelRows];
@@ -336,11 +338,11 @@ HWY_EXPORT(TargetName);
 
 namespace {
 
-// A slice of a tile has no fewer rows: each slice reads all its keys.
+// A slice of a query tile has no fewer rows than this, because each slice reads all its keys.
 constexpr int64_t kLeastSliceRows = 24;
 
-// How many slices a tile is cut into, if it has the rows, so that all threads end together where
-// there are few tiles. No bit depends on it.
+// The number of slices that a query tile with enough rows is cut into, so that all threads end
+// together where there are few tiles. No bit depends on it.
 int64_t MostSlices(const ThreadPool& pool, const AttentionParams& params) {
   constexpr int64_t kItemsPerThread = 6;
   const int64_t most = int64_t{kCpuTileRows} * params.heads / params.kv.kv_heads / kLeastSliceRows;
@@ -364,8 +366,8 @@ void AttentionCpuWith(const AttentionKernel* bf16_kernel, ThreadPool& pool,
   if (params.tile_count == 0) return;
   const bool pairs = params.kv.dtype == DType::kBfloat16 && bf16_kernel != nullptr;
   const auto run = pairs ? bf16_kernel->run : HWY_DYNAMIC_DISPATCH(RunFloatItem);
-  // Late tiles of a long prompt cost most: they go first, so that no thread ends alone with one.
-  // The heads of a tile follow each other, as their queries and outputs lie side by side.
+  // Late tiles of a long prompt cost most, so they go first, and no thread ends alone with one. The
+  // heads of a tile follow each other, because their queries and outputs lie side by side.
   const int64_t kv_heads = params.kv.kv_heads;
   const int64_t most_slices = MostSlices(pool, params);
   pool.ParallelFor(params.tile_count * kv_heads * most_slices, [&](int64_t index) {

@@ -1,5 +1,4 @@
-// The CPU side of Attention. Called only by attention.cc, and by tests and benchmarks that force an
-// instruction set.
+// The CPU side of Attention, with a way to force an instruction set. It never asks for CUDA.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_H_
 #define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_CPU_H_
 
@@ -13,17 +12,18 @@ namespace structattn {
 
 void AttentionCpu(ThreadPool& pool, const AttentionParams& params);
 
-// The same with a kernel of the caller's choice for bfloat16 KV; null: the one in float.
+// AttentionCpu with the given kernel for bfloat16 KV; null takes the kernel in float.
 void AttentionCpuWith(const AttentionKernel* bf16_kernel, ThreadPool& pool,
                       const AttentionParams& params);
 
-// What AttentionCpu takes for bfloat16 KV of that shape; null where it is the kernel in float.
+// The kernel that AttentionCpu takes for bfloat16 KV of that shape; null means the kernel in float.
 const AttentionKernel* BestBf16AttentionKernel(int head_dim);
 
-// The tile of the kernel that AttentionCpu takes.
+// The band of the kernel that AttentionCpu takes.
 RowBand AttentionCpuBand(DType dtype, int head_dim);
 
-// "cpu/", the instruction set chosen for this machine, and "+" what bfloat16 KV gets instead.
+// "cpu/" and the instruction set chosen for this machine; then "+" and the kernel that bfloat16 KV
+// gets instead, where there is one.
 std::string_view AttentionCpuName();
 
 }  // namespace structattn

@@ -1,5 +1,5 @@
 // The seam between AttentionCpu and the kernels that multiply pairs of bfloat16 in one instruction.
-// Used by attention_cpu.cc, the attention_<isa>.cc files and their tests; nobody else.
+// It never shows which instruction set is behind it.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_ATTENTION_KERNEL_H_
 #define STRUCTATTN_KERNELS_ATTENTION_ATTENTION_KERNEL_H_
 
@@ -9,9 +9,9 @@
 
 namespace structattn {
 
-// Rows [row_begin, row_end) of one tile and KV head; row = token x query heads of the KV head +
-// head. The unit of parallel work: items share nothing and never allocate once their thread has
-// warmed up.
+// The unit of parallel work: rows [row_begin, row_end) of one query tile and KV head, where row =
+// token x query heads of the KV head + head. Items share nothing, and never allocate once their
+// thread has warmed up.
 struct AttentionItem {
   const AttentionParams* params;
   const QueryTile* tile;
@@ -20,17 +20,17 @@ struct AttentionItem {
   int row_end;
 };
 
-// What causality is rounded to: up to `rows` rows meet the key tiles that the last of them sees.
+// Causality is rounded to bands: up to `rows` rows meet the key tiles that the last of them sees.
 struct RowBand {
   int rows;
-  int row_multiple;  // Rows cost as much as the next multiple of this.
+  int row_multiple;  // A band costs as much as the next multiple of so many rows.
 };
 
 // A kernel for bfloat16 KV. Queries and the softmax's weights are rounded to bfloat16.
 struct AttentionKernel {
   std::string_view name;  // "AVX512_BF16"
   RowBand band;
-  // Whether it takes heads of this many dims.
+  // Whether the kernel takes heads of so many dims.
   bool (*supports)(int head_dim);
   void (*run)(const AttentionItem& item);
 };

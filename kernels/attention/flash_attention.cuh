@@ -1,12 +1,12 @@
 // Structured attention on tensor cores for 16-bit storage (after FlashAttention-2, Dao 2023). A
-// block holds up to 64 query rows (tokens x query heads of one KV head) and walks the keys that
-// they see in tiles of 64 ranks: the slots of the next tiles are looked up through intervals and
-// block table while the current one is multiplied, so scattered keys cost what dense ones do, and
-// no other key is read. Launched by attention_cuda.cu: over the tiles of prompts, and (kSplit) over
-// the splits of generated tokens, whose partial results merge_splits.cuh puts together.
+// thread block holds up to 64 query rows (tokens x query heads of one KV head) and walks the keys
+// that they see in key tiles of 64 key ranks. The slots of the next key tiles are looked up through
+// intervals and block table while the current one is multiplied, so scattered keys cost what dense
+// ones do, and no other key is ever read. A launch runs over the query tiles of prompts, or
+// (kSplit) over the splits of decode tiles, whose partial results merge_splits.cuh puts together.
 //
-// A row sees a prefix of its tile's ranks, so its bits depend on its own visible keys alone: tiles
-// of keys beyond it add zeros to sums and leave its largest score as it is.
+// A row sees a prefix of its query tile's key ranks, so its bits depend on its own visible keys
+// alone: key tiles beyond it add zeros to sums and leave its largest score as it is.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_FLASH_ATTENTION_CUH_
 #define STRUCTATTN_KERNELS_ATTENTION_FLASH_ATTENTION_CUH_
 
@@ -18,7 +18,8 @@
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
-// Where a partial result of a query head lies: largest score, sum, output [head_dim].
+// Where a partial result of a query head lies. It has the largest score, the sum, and the output
+// [head_dim].
 __device__ inline int64_t PartialOffset(const AttentionParams& p, int partial, int head) {
   return (int64_t{partial} * p.heads + head) * (p.kv.head_dim + 2);
 }
@@ -28,20 +29,21 @@ struct FlashAttentionKernel {
   using Params = AttentionParams;
   using Layout = TileLayout<kDims>;
   static constexpr const char* kName = kSplit ? "attention (split)" : "attention (tile)";
-  // Bands of 16 rows a warp has: two halve what is read from shared memory a row, which is what
-  // binds on Hopper; where registers allow it. Splits of generated tokens seldom fill one.
+  // A warp has bands of 16 rows. Two bands halve what is read from shared memory for a row, which
+  // is what binds on Hopper, but registers allow them at 64 dims only. Decode tiles seldom fill
+  // one.
   static constexpr int kBands = kDims <= 64 && !kSplit ? 2 : 1;
-  static constexpr int kRows = 2 * kBands;  // That a lane holds.
+  static constexpr int kRows = 2 * kBands;  // A lane holds so many rows.
   static constexpr int kWarps = kCudaTileRows / (16 * kBands);
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kMinBlocks = kDims <= 64 ? 3 : 2;
 
-  static constexpr int kCopies =
-      Layout::kKeys * Layout::kChunks / kThreads;  // Of a thread and tile.
+  // Copies that a thread starts for a key tile.
+  static constexpr int kCopies = Layout::kKeys * Layout::kChunks / kThreads;
   static_assert(kCopies * kThreads == Layout::kKeys * Layout::kChunks);
 
-  // Shared memory: two tiles of keys, two of values, and the cache rows of two tiles' keys (-1:
-  // none).
+  // Shared memory holds two key tiles of keys, two of values, and for two key tiles the cache rows
+  // of their keys, where -1 stands for no key.
   static constexpr int kKeyOffset = 0;
   static constexpr int kValueOffset = 2 * Layout::kBytes;
   static constexpr int kRowOffset = 4 * Layout::kBytes;
@@ -54,25 +56,25 @@ struct FlashAttentionKernel {
             .shared_bytes = kMaxSharedBytes};
   }
 
-  // What a block works on.
+  // What a thread block works on.
   struct Work {
-    QueryTile tile;  // kSplit: the first of them.
-    int item;        // Index of the tile or split.
+    QueryTile tile;  // kSplit: the split's first decode tile.
+    int item;        // The index of the query tile or split.
     int kv_head;
-    int ratio;       // Query heads of a KV head.
-    int rows;        // Query rows, at most kCudaTileRows.
-    int rank_begin;  // Ranks [rank_begin, rank_end) of the tile's keys.
+    int ratio;       // The number of query heads of a KV head.
+    int rows;        // The number of query rows, at most kCudaTileRows.
+    int rank_begin;  // Its key ranks are [rank_begin, rank_end).
     int rank_end;
-    int full_tiles;  // Leading tiles of keys that all rows see whole.
+    int full_tiles;  // All rows see so many leading key tiles whole.
     int key_tiles;
   };
 
-  // One of the block's query rows.
+  // One of the thread block's query rows.
   struct Row {
-    int64_t query;  // Elements from the start of query and output.
+    int64_t query;  // Where it begins in query and output, in elements.
     int head;
-    int seen;     // Ranks before this are visible.
-    int partial;  // kSplit: where the result goes. -1 for a row that is none.
+    int seen;     // Key ranks before this are visible.
+    int partial;  // kSplit: where the result goes. It is -1 for a row that does not exist.
 
     __device__ bool exists() const { return partial >= 0; }
   };
@@ -82,7 +84,7 @@ struct FlashAttentionKernel {
     work.item = BlockX() / p.kv.kv_heads;
     work.kv_head = BlockX() % p.kv.kv_heads;
     work.ratio = p.heads / p.kv.kv_heads;
-    int common;  // Ranks that all rows see.
+    int common;  // All rows see the key ranks before this.
     if constexpr (kSplit) {
       const KeySplit* split = p.splits + work.item;
       work.tile = LoadTile(p.generated + LoadGlobal(&split->tile_begin));
@@ -125,7 +127,7 @@ struct FlashAttentionKernel {
             .partial = partial};
   }
 
-  // The block's row that is this lane's row i.
+  // The thread block's row that is this lane's row i.
   static __device__ Row LaneRow(const Params& p, const Work& work, int i) {
     return FindRow(p, work, WarpIndex() * 16 * kBands + 8 * i + LaneIndex() / 4);
   }
@@ -146,7 +148,7 @@ struct FlashAttentionKernel {
     }
   }
 
-  // Writes the cache rows of tile t's keys into the table of its stage; the first 64 threads do.
+  // Writes the cache rows of key tile t into the table of its stage. The first 64 threads do it.
   static __device__ void FindCacheRows(const Params& p, const Work& work, int t,
                                        KeyCursor& cursor) {
     if (ThreadIndex() >= Layout::kKeys) return;
@@ -164,8 +166,9 @@ struct FlashAttentionKernel {
   static __device__ int KeyTile(int t) { return kKeyOffset + t % 2 * Layout::kBytes; }
   static __device__ int ValueTile(int t) { return kValueOffset + t % 2 * Layout::kBytes; }
 
-  // Starts to copy tile t of `cache` (the layer's keys or values) to shared offset `to`, as one
-  // group. Sixteen bytes a thread and turn; threads next to each other copy chunks of one key.
+  // Starts to copy key tile t of `cache` (the layer's keys or values) to shared offset `to`, and
+  // commits the copies. A thread copies sixteen bytes a turn, and threads next to each other copy
+  // chunks of one key.
   static __device__ void CopyTile(const void* cache, const Work& work, int t, int to) {
     // fault: copies_past_the_last_tile
     if (t < work.key_tiles) {
@@ -185,7 +188,7 @@ struct FlashAttentionKernel {
 
   struct Chunk {
     int key;
-    int index;  // In the key's row.
+    int index;  // Its place in the key's row.
   };
 
   // What this thread copies in turn n.
@@ -199,16 +202,16 @@ struct FlashAttentionKernel {
     }
   }
 
-  // What a warp has computed so far.
+  // What a warp holds and has computed so far.
   struct State {
     QueryFragments<kDims, kBands> query;
     OutputFragments<kDims, kBands> output = {};
     SoftmaxState<kBands> softmax;
-    int seen[kRows];  // Of the lane's rows.
+    int seen[kRows];  // Row::seen of the lane's rows.
   };
 
-  // Meets tile t of the keys. Under way on entry: the groups of its keys and of its values; on exit
-  // those of tile t + 1. kMasked: some row may not see all of the tile.
+  // Meets key tile t. The copies of its keys and of its values are under way on entry, those of key
+  // tile t + 1 on exit. With kMasked, some row may not see all of the key tile.
   template <bool kMasked>
   static __device__ void MeetTile(const Params& p, const Work& work, int t, KeyCursor& cursor,
                                   State& state) {
@@ -234,7 +237,7 @@ struct FlashAttentionKernel {
     if (has_rows) AddValues<T>(scores, ValueTile(t), state.output);
   }
 
-  // Sum 0 means that the row saw no key: zero.
+  // Divides and stores the output. A sum of 0 means that the row saw no key, and makes it zero.
   static __device__ void StoreOutput(const Params& p, const Work& work, const State& state) {
     const int column = 2 * (LaneIndex() % 4);
 #pragma unroll

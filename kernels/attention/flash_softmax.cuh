@@ -1,5 +1,5 @@
-// The running softmax of a warp's rows over tiles of 64 keys (Milakov & Gimelshein 2018; Dao
-// 2022). Used by flash_attention.cuh between scores and values. Knows no memory.
+// The running softmax of a warp's rows over key tiles of 64 keys (Milakov & Gimelshein 2018; Dao
+// 2022). It works on registers alone and never touches memory.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_FLASH_SOFTMAX_CUH_
 #define STRUCTATTN_KERNELS_ATTENTION_FLASH_SOFTMAX_CUH_
 
@@ -8,12 +8,12 @@
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
-// Of the lane's rows: 2 b and 2 b + 1 are rows g and g + 8 of band b. Scores are in units of log2:
-// q k^T x scale x log2(e).
+// The softmax of the lane's rows, where 2 b and 2 b + 1 are rows g and g + 8 of band b. Scores are
+// in units of log2, that is q k^T x scale x log2(e).
 template <int kBands>
 struct SoftmaxState {
   float largest[2 * kBands];
-  float sum[2 * kBands];  // Of the columns that this lane holds.
+  float sum[2 * kBands];  // Covers the columns that this lane holds.
 
   __device__ SoftmaxState() {
 #pragma unroll
@@ -24,7 +24,7 @@ struct SoftmaxState {
   }
 };
 
-// Hides what the rows do not see: the lane's row i sees the keys of the tile before seen[i] -
+// Hides what the rows do not see. The lane's row i sees the keys of the key tile before seen[i] -
 // begin.
 template <int kBands>
 __device__ inline void MaskScores(const int (&seen)[2 * kBands], int begin,
@@ -49,6 +49,7 @@ __device__ inline float QuadMax(float value) {
   return fmaxf(value, ShuffleXor(value, 2));
 }
 
+// The sum of a row over the four lanes that hold it.
 __device__ inline float QuadSum(float value) {
   value += ShuffleXor(value, 1);
   // fault: sum_of_two_lanes_only
@@ -56,8 +57,8 @@ __device__ inline float QuadSum(float value) {
 }
 
 // Replaces scores by weights exp2(score x factor - largest), updates the state and scales the
-// output so far to the new largest score. kMasked: a row may have seen nothing yet, and -inf - -inf
-// is NaN.
+// output so far to the new largest score. With kMasked, a row may have seen nothing yet, and
+// -inf - -inf would be NaN.
 template <bool kMasked, int kDims, int kBands>
 __device__ inline void UpdateSoftmax(float factor, ScoreFragments<kBands>& scores,
                                      SoftmaxState<kBands>& state,
@@ -65,7 +66,7 @@ __device__ inline void UpdateSoftmax(float factor, ScoreFragments<kBands>& score
 #pragma unroll
   for (int row = 0; row < 2 * kBands; ++row) {
     float(&c)[8][4] = scores.c[row / 2];
-    const int first = row % 2 * 2;  // Of the row's two columns in a fragment.
+    const int first = row % 2 * 2;  // The row has this column of a fragment, and the next.
     float largest = fmaxf(c[0][first], c[0][first + 1]);
 #pragma unroll
     for (int n = 1; n < 8; ++n) largest = fmaxf(largest, fmaxf(c[n][first], c[n][first + 1]));

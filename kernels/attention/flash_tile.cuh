@@ -1,9 +1,9 @@
-// One tile of 64 keys in shared memory, and what a warp computes with it on tensor cores: scores of
-// its 16 query rows, and the weighted sum of values. Used by flash_attention.cuh; knows no paging,
-// no structure and no softmax.
+// One key tile of 64 keys in shared memory, and what a warp computes with it on tensor cores:
+// scores of its query rows, and the weighted sum of values. There is no paging, structure or
+// softmax here.
 //
-// Fragments (PTX ISA, m16n8k16; g = lane / 4, t = lane % 4): of the 16 rows a lane holds g and g +
-// 8, of eight columns 2t and 2t + 1.
+// A lane holds rows g and g + 8 of a fragment's 16 rows, and columns 2t and 2t + 1 of eight, with
+// g = lane / 4 and t = lane % 4 (PTX ISA, m16n8k16).
 #ifndef STRUCTATTN_KERNELS_ATTENTION_FLASH_TILE_CUH_
 #define STRUCTATTN_KERNELS_ATTENTION_FLASH_TILE_CUH_
 
@@ -11,8 +11,8 @@
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
-// The place of 16-byte chunks in a tile [64 keys, kDims] of 16-bit elements, such that eight chunks
-// of one column in consecutive rows, and eight of one row, lie in different banks: rows of a
+// The place of 16-byte chunks in a key tile [64 keys, kDims] of 16-bit elements, such that eight
+// chunks of one column in consecutive rows, and eight of one row, lie in different banks. Rows of a
 // multiple of 128 bytes are swizzled by XOR with the row, others padded to an odd number of chunks.
 template <int kDims>
 struct TileLayout {
@@ -51,12 +51,12 @@ struct OutputFragments {
   float c[kBands][kDims / 8][4];
 };
 
-// Scores of the keys in the tile at shared offset `keys`.
+// Computes the scores of the keys in the key tile at shared offset `keys`.
 template <typename T, int kDims, int kBands>
 __device__ inline void Scores(const QueryFragments<kDims, kBands>& query, int keys,
                               ScoreFragments<kBands>& scores) {
   using Layout = TileLayout<kDims>;
-  // Matrices 0 and 1: eight keys, both halves of 16 dims; 2 and 3: the next eight keys.
+  // Matrices 0 and 1 have eight keys and both halves of 16 dims, 2 and 3 the next eight keys.
   const int key = LaneIndex() / 16 * 8 + LaneIndex() % 8;
   const int first = Layout::Offset(key, LaneIndex() / 8 % 2);
   scores = {};
@@ -90,12 +90,12 @@ __device__ inline void WeightFragment(const ScoreFragments<kBands>& weights, int
   a[3] = NarrowPair<T>(high[2], high[3]);
 }
 
-// Adds the values in the tile at shared offset `values`, weighted by `weights` rounded to T.
+// Adds the values in the key tile at shared offset `values`, weighted by `weights` rounded to T.
 template <typename T, int kDims, int kBands>
 __device__ inline void AddValues(const ScoreFragments<kBands>& weights, int values,
                                  OutputFragments<kDims, kBands>& output) {
   using Layout = TileLayout<kDims>;
-  // Matrices 0 and 1: 16 keys of eight dims; 2 and 3: of the next eight dims.
+  // Matrices 0 and 1 have 16 keys of eight dims, 2 and 3 the same keys of the next eight dims.
   const int key = LaneIndex() % 16;
   const int first = Layout::Offset(key, LaneIndex() / 16);
 #pragma unroll

@@ -1,5 +1,5 @@
-// From the rank of a visible key to its slot in the paged cache. One cursor a thread; used by
-// flash_attention.cuh to fill its table of slots. Reads intervals and block table, never keys.
+// From the key rank of a visible key to its slot in the paged cache. A cursor belongs to one
+// thread, and reads intervals and block table, never keys.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_KEY_CURSOR_CUH_
 #define STRUCTATTN_KERNELS_ATTENTION_KEY_CURSOR_CUH_
 
@@ -20,16 +20,16 @@ __device__ inline QueryTile LoadTile(const QueryTile* from) {
           .partial_begin = LoadGlobal(&from->partial_begin)};
 }
 
-// Asked for ranks that never decrease and that the tile has: amortised O(1) a rank, O(intervals) a
-// tile.
+// Takes key ranks that never decrease and that the query tile has. A key rank costs amortised O(1),
+// a query tile O(intervals).
 class KeyCursor {
  public:
   __device__ KeyCursor(const AttentionParams& p, const QueryTile& tile)
       : next_(p.intervals + tile.interval_begin),
         blocks_(p.block_tables + int64_t{tile.sequence} * p.block_table_stride) {}
 
-  // The row of one KV head in a cache of [blocks, kv_heads, block_size] rows. Fits 31 bits for any
-  // cache below 2^31 rows (256 GiB a layer at head_dim 64).
+  // The row of one KV head in a cache of [blocks, kv_heads, block_size] rows. It fits 31 bits for
+  // any cache below 2^31 rows (256 GiB a layer at head_dim 64).
   __device__ int RowOf(const KvLayerView& kv, int kv_head, int rank) {
     while (rank >= end_rank_) {
       const int begin = LoadGlobal(&next_->begin);
@@ -47,10 +47,10 @@ class KeyCursor {
   }
 
  private:
-  const KeyInterval* next_;  // After the interval that holds the last rank.
+  const KeyInterval* next_;  // Follows the interval that holds the last key rank.
   const int32_t* blocks_;
-  int end_rank_ = 0;  // Ranks up to the end of that interval.
-  int shift_ = 0;     // Its token index minus rank.
+  int end_rank_ = 0;  // That interval ends before this key rank.
+  int shift_ = 0;     // Slot minus key rank in that interval.
 };
 
 }  // namespace structattn::STRUCTATTN_CUDA_NAMESPACE

@@ -1,6 +1,5 @@
-// Cuts a tile's key intervals behind the last key that a row sees and at key tiles of sixteen
-// slots, through the block table. Called by attention_cpu.cc. The only place of the CPU kernel that
-// reads intervals.
+// Cuts a query tile's intervals into key tiles through the block table, up to the last key that a
+// row sees. No other file of the CPU kernels reads intervals.
 #include "kernels/attention/key_tiles.h"
 
 #include <algorithm>
@@ -8,7 +7,7 @@
 namespace structattn {
 namespace {
 
-// Slots [begin, end) of a key tile, 0 <= begin < end <= kTileKeys.
+// The bits of slots [begin, end) of a key tile, where 0 <= begin < end <= kTileKeys.
 uint32_t SlotBits(int32_t begin, int32_t end) { return (1u << end) - (1u << begin); }
 
 }  // namespace
@@ -20,7 +19,7 @@ void CollectKeys(const AttentionParams& params, const QueryTile& tile,
   row_keys->resize(tile.query_count);
   const int32_t keys = tile.keys();
   int32_t rank = 0;
-  int32_t last_start = -1;  // First slot of the last key tile.
+  int32_t last_start = -1;  // The first slot of the last key tile.
   for (int32_t n = tile.interval_begin; n < tile.interval_end && rank < keys; ++n) {
     const KeyInterval interval = params.intervals[n];
     const int32_t interval_end = std::min(interval.end, interval.begin + (keys - rank));

@@ -1,5 +1,5 @@
-// The visible keys of one query tile as the CPU kernel walks them: sixteen cache slots at a time.
-// Built per tile by attention_cpu.cc from the work-list's intervals; knows nothing of values.
+// The visible keys of one query tile as the CPU kernels walk them: sixteen cache slots at a time.
+// Key tiles never cross a block, and they point at keys without reading them.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_KEY_TILES_H_
 #define STRUCTATTN_KERNELS_ATTENTION_KEY_TILES_H_
 
@@ -10,20 +10,19 @@
 
 namespace structattn {
 
-// Keys whose scores are computed together. Blocks are multiples of it.
+// Keys whose scores are computed together. A block has a multiple of so many slots.
 inline constexpr int kTileKeys = 16;
 
-// Slots [offset, offset + kTileKeys) of a cache block. The rank of a key is its place among the
-// tile's visible keys; what a row sees is always a prefix of them.
+// Slots [offset, offset + kTileKeys) of a cache block, with at least one visible key.
 struct KeyTile {
   int32_t block;
   int32_t offset;
-  int32_t rank;      // Of the first visible key in the key tile.
+  int32_t rank;      // The key rank of the first visible key.
   uint32_t visible;  // Bit n: slot offset + n holds a visible key. Never 0.
 };
 
-// Replaces `key_tiles` by the key tiles of `tile` in order, and `row_keys` by how many of its keys
-// each row of the tile sees (nondecreasing).
+// Replaces `key_tiles` by the key tiles of `tile` in order of key rank, and `row_keys` by the
+// number of keys that each row of the tile sees, which never decreases from row to row.
 void CollectKeys(const AttentionParams& params, const QueryTile& tile,
                  std::vector<KeyTile>* key_tiles, std::vector<int32_t>* row_keys);
 

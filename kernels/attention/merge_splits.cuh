@@ -1,6 +1,6 @@
-// Puts the partial results of a generated token's splits together, in the order of the splits: the
-// second half of split-K decoding. One warp a (generated tile, query head). Launched by
-// attention_cuda.cu behind flash_attention.cuh.
+// Puts the partial results of a decode tile's splits together, in the order of the splits. This is
+// the second half of split-KV decoding, and it never reads a key. Each (decode tile, query head)
+// has one warp.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_MERGE_SPLITS_CUH_
 #define STRUCTATTN_KERNELS_ATTENTION_MERGE_SPLITS_CUH_
 
@@ -19,7 +19,7 @@ struct MergeSplitsKernel {
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kMinBlocks = 1;
   static constexpr int kMaxSharedBytes = 0;
-  static constexpr int kPairs = (kDims / 2 + kWarpSize - 1) / kWarpSize;  // Of dims, per lane.
+  static constexpr int kPairs = (kDims / 2 + kWarpSize - 1) / kWarpSize;  // Pairs of dims a lane.
 
   static LaunchShape Shape(const Params& p) {
     return {.grid_x = BlocksFor(int64_t{p.generated_count} * p.heads, kWarps)};
@@ -28,7 +28,7 @@ struct MergeSplitsKernel {
   // out = sum_s 2^(m_s - m) o_s / sum_s 2^(m_s - m) l_s with m = max m_s.
   static __device__ void Run(const Params& p) {
     const int64_t index = int64_t{BlockX()} * kWarps + WarpIndex();
-    if (index >= int64_t{p.generated_count} * p.heads) return;  // The same for all lanes.
+    if (index >= int64_t{p.generated_count} * p.heads) return;  // All lanes agree.
     const QueryTile tile = LoadTile(p.generated + index / p.heads);
     const int head = static_cast<int>(index % p.heads);
     const int splits = (tile.keys() + kSplitKeys - 1) / kSplitKeys;

@@ -1,5 +1,4 @@
-// Implements placement.h: one start per run. Called for every prompt and every generated token;
-// O(new runs).
+// See placement.h. The placement keeps one start per run, so it grows in O(new runs).
 #include "kernels/attention/placement.h"
 
 #include <algorithm>

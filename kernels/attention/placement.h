@@ -1,7 +1,6 @@
-// Where the tokens of one sequence lie in its KV memory: every run of equal group starts at a
+// Where the tokens of one sequence lie in its KV memory. Every run of equal group starts at a
 // multiple of the alignment, so that with the block size as alignment a block holds tokens of one
-// run only and can be shared whole.
-// Kept by VisibleIntervals; read by server/engine. Knows no block ids.
+// run only and can be shared whole. A placement never holds block ids.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_PLACEMENT_H_
 #define STRUCTATTN_KERNELS_ATTENTION_PLACEMENT_H_
 
@@ -12,25 +11,25 @@
 
 namespace structattn {
 
-// A slot is a place in the sequence's padded KV memory: slot / block_size is the entry of its block
-// table. Slots grow with token indices; less than one alignment per run stays empty.
+// A slot is a place in the sequence's padded KV memory, and slot / block_size is the entry of its
+// block table. Slots grow with token indices; less than one alignment per run stays empty.
 class Placement {
  public:
   // With alignment 1, slot and token index are the same.
   explicit Placement(int32_t alignment = 1);
 
-  // Takes in runs of `structure` begun since the last call: always the same growing structure.
+  // Takes in the runs that have begun since the last call. `structure` is always the same one.
   void Extend(const Structure& structure);
 
   int32_t alignment() const { return alignment_; }
 
-  // Slot of the first token of a run, by its place in structure.runs().
+  // The slot of the first token of structure.runs()[run].
   int32_t RunSlot(size_t run) const { return runs_[run].slot; }
 
-  // Slot of a token. O(log runs).
+  // The slot of a token, in O(log runs).
   int32_t SlotOf(int32_t token) const;
 
-  // Slots up to the end of `tokens` tokens: of a sequence that ends there. O(log runs).
+  // The slots that a sequence of `tokens` tokens takes, in O(log runs).
   int32_t SlotsOf(int32_t tokens) const { return tokens == 0 ? 0 : SlotOf(tokens - 1) + 1; }
 
  private:

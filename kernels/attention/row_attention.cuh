@@ -1,7 +1,8 @@
-// Attention for float32 storage, which tensor cores do not take: one warp a (query row, head),
-// online softmax over the row's visible keys in order, dims of a head spread over the lanes. Reads
-// visible keys only and needs no shared memory; the bits of a row depend on its own visible keys
-// alone. Launched by attention_cuda.cu for tiles and generated tiles alike.
+// Attention for float32 storage, which tensor cores do not take. Each (query row, head) has a warp,
+// with an online softmax over the row's visible keys in order and the dims of a head spread over
+// the lanes. It never reads a key that the row does not see and needs no shared memory, and the
+// bits of a row depend on its own visible keys alone. Query tiles and decode tiles are the same to
+// it.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_ROW_ATTENTION_CUH_
 #define STRUCTATTN_KERNELS_ATTENTION_ROW_ATTENTION_CUH_
 
@@ -11,7 +12,7 @@
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
-// Which of the work-list's two lists of tiles.
+// `tiles` is either of the work-list's two lists, the query tiles or the decode tiles.
 struct RowAttentionParams {
   AttentionParams attention;
   const QueryTile* tiles;
@@ -27,8 +28,8 @@ struct RowAttentionKernel {
   static constexpr int kMinBlocks = kDimsPerLane <= 4 ? 9 : 5;
   static constexpr int kMaxSharedBytes = 0;
 
-  // Running softmax of one row: sum of exp(score - largest), and the values weighted likewise. A
-  // lane holds the dims lane, lane + 32, ...
+  // The running softmax of one row: the sum of exp(score - largest), and the values with the same
+  // weights. A lane holds the dims lane, lane + 32, ...
   struct Row {
     float query[kDimsPerLane];
     float output[kDimsPerLane] = {};
@@ -58,7 +59,7 @@ struct RowAttentionKernel {
   }
 
   struct Query {
-    int keys;  // That it sees: the first ones of its tile's intervals.
+    int keys;  // It sees so many of the first keys of its tile's intervals.
     int head;
   };
 
@@ -90,7 +91,7 @@ struct RowAttentionKernel {
     }
     const float score = WarpSum(product) * p.scale;
     const float largest = fmaxf(row.largest, score);
-    const float keep = expf(row.largest - largest);  // 0 for the first key.
+    const float keep = expf(row.largest - largest);  // This is 0 for the first key.
     const float weight = expf(score - largest);
     for (int i = 0; i < kDimsPerLane; ++i) {
       const int dim = LaneIndex() + i * kWarpSize;

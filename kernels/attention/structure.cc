@@ -1,5 +1,5 @@
-// Rule presets, positions, runs and pair counts of one sequence. Called by server/engine while a
-// prompt is read and for every generated token; never looks at text and never builds a matrix.
+// Rule presets, positions, runs and pair counts of one sequence. Nothing here looks at text, and no
+// matrix is ever built.
 #include "kernels/attention/structure.h"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ constexpr uint64_t kAllGroups = ~uint64_t{0};
 
 constexpr uint64_t Bit(int group) { return uint64_t{1} << group; }
 
-// The rows of group 1 and of every group g >= 2; group 0 sees all groups under each preset.
+// The row of group 1 or of a group g >= 2. Group 0 sees all groups under each preset.
 uint64_t PresetRow(RulePreset preset, int group) {
   switch (preset) {
     case RulePreset::kAnchored:
@@ -56,14 +56,14 @@ int32_t Structure::NextPosition(int group) {
   int32_t position = largest_position_ + 1;
   if (policy_ == PositionPolicy::kAligned && group > 0) {
     if (base_ < 0) base_ = position;
-    position = base_ + rank_[group]++;
+    position = base_ + group_tokens_[group]++;
   }
   largest_position_ = std::max(largest_position_, position);
   return position;
 }
 
 int64_t CountVisiblePairs(const Structure& structure) {
-  std::array<int64_t, kMaxGroups> keys = {};  // Tokens of each group before the current run.
+  std::array<int64_t, kMaxGroups> keys = {};  // Each group's tokens before the current run.
   int64_t pairs = 0;
   for (const Run& run : structure.runs()) {
     const int64_t length = run.end - run.begin;

@@ -1,6 +1,5 @@
-// Groups, rule table and positions of one sequence: who may see whom.
-// Built by server/engine from a validated prompt; read by work_list and by Inspect. Depends on
-// nothing but the standard library; builds no S x S matrix.
+// Groups, rule table and positions of one sequence, which say what each token may see. It depends
+// on the standard library alone, and never builds an S x S matrix.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_STRUCTURE_H_
 #define STRUCTATTN_KERNELS_ATTENTION_STRUCTURE_H_
 
@@ -16,12 +15,12 @@ inline constexpr int kMaxGroups = 64;
 enum class RulePreset { kAnchored, kShared, kIsolated, kCausal };
 enum class PositionPolicy { kSequential, kAligned };
 
-// visible[g] has bit h set iff group g sees group h. Rows from `rows` on are unused (zero).
+// visible[g] has bit h set iff group g sees group h. Rows from `rows` on are unused and zero.
 struct RuleTable {
   std::array<uint64_t, kMaxGroups> visible = {};
   int rows = 0;
 
-  // All 64 rows of a preset.
+  // The table of a preset, with all 64 rows.
   static RuleTable Preset(RulePreset preset);
 
   bool Sees(int query_group, int key_group) const {
@@ -29,15 +28,15 @@ struct RuleTable {
   }
 };
 
-// A range of tokens [begin, end) of one group: as long as possible, unless EndRun cut it.
+// Tokens [begin, end) of one group. A run is as long as possible, unless EndRun has cut it.
 struct Run {
   int32_t begin;
   int32_t end;
   int32_t group;
 };
 
-// The structure of one sequence, growing token by token. Group and position of a token never
-// change once appended.
+// The structure of one sequence, which grows token by token. Group and position of a token never
+// change once it is appended.
 class Structure {
  public:
   Structure(const RuleTable& rule, PositionPolicy policy) : rule_(rule), policy_(policy) {}
@@ -45,15 +44,15 @@ class Structure {
   // Appends one token of `group`, 0 <= group < kMaxGroups, and gives it its position.
   void Append(int group);
 
-  // The next token begins a run even if its group goes on: what comes after lies in blocks of its
-  // own (placement.h), so that several continuations can share all that comes before. Changes
-  // neither visibility nor positions, hence no bit of any result.
+  // Makes the next token begin a run even if its group is the same. What comes after then lies in
+  // blocks of its own (placement.h), so that several continuations can share all that comes before.
+  // This changes neither visibility nor positions, hence no bit of any result.
   void EndRun() { run_ended_ = true; }
-  bool run_ended() const { return run_ended_; }  // Since the last Append.
+  // Whether EndRun was called since the last Append.
+  bool run_ended() const { return run_ended_; }
 
   int size() const { return static_cast<int>(groups_.size()); }
   const RuleTable& rule() const { return rule_; }
-  PositionPolicy policy() const { return policy_; }
   std::span<const uint8_t> groups() const { return groups_; }
   std::span<const int32_t> positions() const { return positions_; }
   std::span<const Run> runs() const { return runs_; }
@@ -70,17 +69,19 @@ class Structure {
   uint64_t used_groups_ = 0;
   bool run_ended_ = false;
   int32_t largest_position_ = -1;
-  int32_t base_ = -1;  // ALIGNED: where groups > 0 start; -1 until the first such token.
-  std::array<int32_t, kMaxGroups> rank_ = {};  // ALIGNED: tokens so far per group.
+  // kAligned: the position at which groups > 0 start, -1 until the first such token, and the number
+  // of tokens so far in each group.
+  int32_t base_ = -1;
+  std::array<int32_t, kMaxGroups> group_tokens_ = {};
 };
 
 // THE definition of visibility: the query token at index i sees the key token at index j iff j <= i
-// and the rule lets its group. Everything else (work-list, kernels, pair counts) must agree.
+// and the rule lets its group see j's. Work-list, kernels and pair counts must agree with it.
 inline bool MaySee(const Structure& structure, int i, int j) {
   return j <= i && structure.rule().Sees(structure.groups()[i], structure.groups()[j]);
 }
 
-// Number of (i, j) with MaySee, in O(runs x groups used) time.
+// The number of pairs (i, j) with MaySee, in O(runs x groups used) time.
 int64_t CountVisiblePairs(const Structure& structure);
 
 }  // namespace structattn

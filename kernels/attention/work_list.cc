@@ -1,5 +1,5 @@
-// Visible key intervals and query tiles. Called by server/engine/batch_builder for every step;
-// costs O(new runs + tiles), never looks at a single key.
+// Visible key intervals and query tiles, in O(new runs + tiles). Nothing here looks at a single
+// key.
 #include "kernels/attention/work_list.h"
 
 #include <algorithm>
@@ -10,13 +10,13 @@
 namespace structattn {
 namespace {
 
-// Of WorkList::intervals.
+// A range in WorkList::intervals.
 struct IntervalRange {
   int32_t begin;
   int32_t end;
 };
 
-// Adds keys [begin, end) behind the last interval, or to it when they touch.
+// Appends keys [begin, end), or adds them to the last interval when they touch it.
 void AppendKeys(int32_t begin, int32_t end, std::vector<KeyInterval>* intervals) {
   if (!intervals->empty() && intervals->back().end == begin) {
     intervals->back().end = end;
@@ -25,7 +25,7 @@ void AppendKeys(int32_t begin, int32_t end, std::vector<KeyInterval>* intervals)
   }
 }
 
-// Keys of `intervals` in slots < `bound`, for bounds that never decrease: amortised O(1).
+// Counts the keys of intervals in slots below a bound that never decreases, in amortised O(1).
 class KeyCounter {
  public:
   KeyCounter() = default;
@@ -44,10 +44,10 @@ class KeyCounter {
  private:
   IntervalRange range_ = {};
   int32_t next_ = 0;    // The first interval that does not lie below the last bound.
-  int32_t passed_ = 0;  // Keys of those before it.
+  int32_t passed_ = 0;  // Keys of the intervals before it.
 };
 
-// Copies what `source` has before `bound` behind the work-list's intervals; where it lies then.
+// Appends what `source` has before `bound` to `target`, and returns where it lies there.
 IntervalRange CopyIntervals(std::span<const KeyInterval> source, int32_t bound,
                             std::vector<KeyInterval>* target) {
   const int32_t begin = static_cast<int32_t>(target->size());
@@ -78,7 +78,7 @@ void VisibleIntervals::Activate(const Structure& structure, int group) {
     if (rule.Sees(group, key_group)) seen_by_[key_group] |= uint64_t{1} << group;
   }
   const std::span<const Run> runs = structure.runs();
-  for (size_t r = 0; r < runs.size() && runs[r].begin < extended_; ++r) {  // Catch up.
+  for (size_t r = 0; r < runs.size() && runs[r].begin < extended_; ++r) {
     if (!rule.Sees(group, runs[r].group)) continue;
     const int32_t slot = placement_.RunSlot(r);
     const int32_t tokens = std::min(runs[r].end, extended_) - runs[r].begin;
@@ -111,8 +111,8 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
   STRUCTATTN_CHECK(tile_size > 0 && queries.query_begin >= 0);
   STRUCTATTN_CHECK(queries.query_end <= visible.size());
   const int32_t bound = visible.placement().SlotsOf(queries.query_end);
-  std::array<KeyCounter, kMaxGroups> lists;  // By owner, once its list is copied.
-  uint64_t copied = 0;                       // Owners whose list is.
+  std::array<KeyCounter, kMaxGroups> lists;  // Indexed by owner; valid once its list is copied.
+  uint64_t copied = 0;                       // Bit g: the list of owner g is copied.
 
   const std::span<const Run> runs = structure.runs();
   auto run = std::partition_point(runs.begin(), runs.end(), [&queries](const Run& candidate) {
@@ -122,7 +122,7 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
   while (begin < queries.query_end) {
     const int owner = visible.Owner(run->group);
     const bool sees_itself = structure.rule().Sees(owner, run->group);
-    int32_t end = begin;  // Of the queries with one rule row, which may span several runs.
+    int32_t end = begin;  // Where the queries with one rule row end; they may span several runs.
     for (; run != runs.end() && end < queries.query_end && visible.Owner(run->group) == owner &&
            structure.rule().Sees(owner, run->group) == sees_itself;
          ++run) {

@@ -1,15 +1,15 @@
-// Everything a kernel may ask of the device: indices, global and shared memory, asynchronous
-// copies, tensor-core fragments, shuffles, barriers, launches. Included by the kernels (*.cuh,
-// *.cu) only; no other file holds inline assembly, a __shared__ array or a raw shared pointer. With
-// STRUCTATTN_DEVICE_HEADER (tests/simt) the same kernels run on the host emulator instead, which
-// checks each of these calls.
+// Everything that a kernel may ask of the device: indices, global and shared memory, asynchronous
+// copies, tensor-core fragments, shuffles, barriers, launches. No other file holds inline assembly,
+// a
+// __shared__ array or a raw shared pointer. With STRUCTATTN_DEVICE_HEADER (tests/simt) the same
+// kernels run on the host emulator instead, which checks each of these calls.
 //
-// Contracts, for both:
+// "Block" in a name here is CUDA's thread block. These contracts hold on both machines:
 // - Shared memory is one dynamic array, addressed by byte offset. Every hand-over through it is
 //   ordered by BlockBarrier, never by lockstep or a shuffle.
 // - Vectors are 1, 2, 4, 8 or 16 bytes and aligned to their size.
 // - LoadMatrices, MultiplyAccumulate and the shuffles are warp collectives: all 32 lanes call them
-//   in uniform control flow. BlockBarrier is called by all threads of the block.
+//   in uniform control flow. All threads of the thread block call BlockBarrier.
 // - A copied byte may be read after the copying thread's WaitCopies and then a BlockBarrier.
 #ifndef STRUCTATTN_KERNELS_CUDA_DEVICE_CUH_
 #define STRUCTATTN_KERNELS_CUDA_DEVICE_CUH_
@@ -38,7 +38,7 @@ namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 inline constexpr int kWarpSize = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
-// ---- Who am I. Blocks are one-dimensional; grids have up to three dimensions.
+// ---- Indices. Thread blocks are one-dimensional; grids have up to three dimensions.
 __device__ inline int ThreadIndex() { return static_cast<int>(threadIdx.x); }
 __device__ inline int LaneIndex() { return ThreadIndex() % kWarpSize; }
 __device__ inline int WarpIndex() { return ThreadIndex() / kWarpSize; }
@@ -56,7 +56,7 @@ __device__ inline void StoreGlobal(V* to, std::type_identity_t<V> value) {
   *to = value;
 }
 
-// ---- Shared memory, by byte offset.
+// ---- Shared memory, addressed by byte offset.
 __device__ inline char* SharedBase() {
   extern __shared__ uint4 structattn_shared[];
   return reinterpret_cast<char*>(structattn_shared);
@@ -73,8 +73,10 @@ __device__ inline void StoreShared(int offset, V value) {
   *reinterpret_cast<V*>(SharedBase() + offset) = value;
 }
 
-// ---- Asynchronous copies of 16 bytes from global to shared memory. With `valid` false the bytes
-// become zero and `from` is not read.
+// ---- Asynchronous copies.
+
+// Copies 16 bytes from global to shared memory. Without `valid` the bytes become zero, and `from`
+// is not read.
 __device__ inline void CopyAsync16(int offset, const void* from, bool valid) {
   asm volatile(
       "{\n"
@@ -85,12 +87,12 @@ __device__ inline void CopyAsync16(int offset, const void* from, bool valid) {
       "l"(__cvta_generic_to_global(from)), "r"(static_cast<int>(valid))
       : "memory");
 }
-// Ends a group of copies of this thread; a group may be empty.
+// Commits this thread's copies since the last commit, which may be none.
 __device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
-// Waits until at most kGroups groups of this thread, the newest, are under way.
-template <int kGroups>
+// Waits until at most the newest kCommits commits of this thread are under way.
+template <int kCommits>
 __device__ inline void WaitCopies() {
-  asm volatile("cp.async.wait_group %0;\n" ::"n"(kGroups) : "memory");
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(kCommits) : "memory");
 }
 
 __device__ inline void BlockBarrier() { __syncthreads(); }
@@ -103,15 +105,16 @@ __device__ inline V ShuffleXor(V value, int lanes) {
 
 // ---- Tensor cores. A fragment register holds two 16-bit elements, the first in the low half.
 
-// Four 8 x 8 matrices of 16-bit elements: lane l gives the offset of row l % 8 of matrix l / 8 (16
-// bytes, aligned) and gets of each matrix the elements 2 (l % 4) and the next of row l / 4.
+// Loads four 8 x 8 matrices of 16-bit elements. Lane l gives the offset of row l % 8 of matrix
+// l / 8 (16 bytes, aligned), and gets from each matrix the elements 2 (l % 4) and the next of row
+// l / 4.
 __device__ inline void LoadMatrices(int offset, uint32_t (&m)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
                : "r"(SharedAddress(offset))
                : "memory");
 }
-// The same of the transposed matrices.
+// LoadMatrices of the transposed matrices.
 __device__ inline void LoadMatricesTransposed(int offset, uint32_t (&m)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
@@ -120,9 +123,10 @@ __device__ inline void LoadMatricesTransposed(int offset, uint32_t (&m)[4]) {
 }
 
 // c += a b with a [16, 16], b [16, 8], c [16, 8] (mma.m16n8k16, PTX ISA "Matrix Fragments"). With
-// g = lane / 4 and t = lane % 4: c = {(g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)};
-// a = {(g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..)}; b0 = (2t.., g), b1 = (2t + 8..,
-// g).
+// g = lane / 4 and t = lane % 4, the fragments are
+//   c = {(g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)}
+//   a = {(g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..)}
+//   b0 = (2t.., g), b1 = (2t + 8.., g)
 template <typename T>
 __device__ inline void MultiplyAccumulate(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                           uint32_t b1) {
@@ -144,7 +148,8 @@ __device__ inline void MultiplyAccumulate(float (&c)[4], const uint32_t (&a)[4],
 
 // ---- Arithmetic.
 
-// 2^x within 2 units in the last place; 0 for -infinity, NaN for NaN. Subnormal results are zero.
+// 2^x within 2 units in the last place. It is 0 for -infinity and NaN for NaN, and results that
+// would be subnormal are zero.
 __device__ inline float Exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
@@ -157,7 +162,7 @@ __device__ inline float Widen(Bfloat16 value) {
 }
 __device__ inline float Widen(Float16 value) { return __half2float(__ushort_as_half(value.bits)); }
 
-// Round to nearest, ties to even.
+// Rounds to nearest, ties to even.
 template <typename T>
 __device__ inline T Narrow(float value) {
   if constexpr (std::is_same_v<T, Bfloat16>) {
@@ -183,7 +188,8 @@ __device__ inline uint32_t NarrowPair(float low, float high) {
 
 // ---- Bytes and pairs.
 
-// The bytes that the digits of `selector` name, the lowest first: 0 to 3 are a's, 4 to 7 b's.
+// The bytes that the digits of `selector` name, the lowest first. Digits 0 to 3 name a's bytes, 4
+// to 7 b's.
 __device__ inline uint32_t PermuteBytes(uint32_t a, uint32_t b, uint32_t selector) {
   return __byte_perm(a, b, selector);
 }
@@ -204,14 +210,16 @@ __device__ inline uint32_t SubtractPairs(uint32_t a, uint32_t b) {
 }
 
 // ---- Launches. A kernel is a struct with
-//   using Params = <POD>;                        what it reads, by value
-//   static constexpr const char* kName;          of the op, for errors
-//   static constexpr int kThreads;               of a block
-//   static constexpr int kMinBlocks;             a multiprocessor, for the register budget
-//   static constexpr int kMaxSharedBytes;        of a block
+//   using Params = <POD>;                    what it reads, passed by value
+//   static constexpr const char* kName;      the op's name, for errors
+//   static constexpr int kThreads;           threads of a thread block
+//   static constexpr int kMinBlocks;         thread blocks that fit a multiprocessor, which is the
+//                                            budget of registers
+//   static constexpr int kMaxSharedBytes;    shared memory of a thread block
 //   static __device__ void Run(const Params&);
 //
-// The two numbers are in the entry's symbol, too, where tests/static and profilers see them.
+// Threads and shared bytes are in the entry's symbol, too, where tests/static and profilers see
+// them.
 template <typename Kernel, int kThreads = Kernel::kThreads,
           int kMaxSharedBytes = Kernel::kMaxSharedBytes>
 __global__ void __launch_bounds__(kThreads, Kernel::kMinBlocks)
@@ -219,8 +227,8 @@ __global__ void __launch_bounds__(kThreads, Kernel::kMinBlocks)
   Kernel::Run(params);
 }
 
-// On the context's stream; never waits. Throws std::runtime_error when the launch is refused; the
-// engine turns that into the request's error. An empty grid launches nothing.
+// Launches on the context's stream and never waits. It throws std::runtime_error when the launch is
+// refused, which the engine turns into the request's error. An empty grid launches nothing.
 template <typename Kernel>
 void Launch(const KernelContext& context, const LaunchShape& shape,
             const typename Kernel::Params& params) {
@@ -254,7 +262,8 @@ struct alignas(8) FloatPair {
   float y;
 };
 
-// Sum, or largest, over the warp in every lane; the same order each time. All lanes take part.
+// The sum (or the largest) over the warp, in every lane and always in the same order. All lanes
+// call it.
 __device__ inline float WarpSum(float value) {
   for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) value += ShuffleXor(value, lanes);
   return value;

@@ -1,5 +1,5 @@
-// Grid and shared memory of one launch. Made by an op's plain host function, which launcher, host
-// emulator and occupancy check share.
+// Grid and shared memory of one launch. Each op has one plain host function that gives it, which
+// launcher, host emulator and occupancy check share, so that they never differ.
 #ifndef STRUCTATTN_KERNELS_CUDA_LAUNCH_SHAPE_H_
 #define STRUCTATTN_KERNELS_CUDA_LAUNCH_SHAPE_H_
 
@@ -8,7 +8,7 @@
 namespace structattn {
 
 struct LaunchShape {
-  unsigned grid_x = 1;  // Up to 2^31 - 1; y and z up to 65,535.
+  unsigned grid_x = 1;  // At most 2^31 - 1; y and z are at most 65,535.
   unsigned grid_y = 1;
   unsigned grid_z = 1;
   int shared_bytes = 0;
@@ -16,7 +16,7 @@ struct LaunchShape {
   bool empty() const { return grid_x == 0 || grid_y == 0 || grid_z == 0; }
 };
 
-// Blocks of `per_block` items that cover `items`.
+// The number of thread blocks of `per_block` items that cover `items`.
 constexpr unsigned BlocksFor(int64_t items, int64_t per_block) {
   return static_cast<unsigned>((items + per_block - 1) / per_block);
 }

@@ -8,7 +8,7 @@ namespace structattn {
 const CudaOps* CompiledCudaOps() { return nullptr; }
 
 std::unique_ptr<RecordedStep> RecordCudaGraph(const KernelContext&, const std::function<void()>&) {
-  STRUCTATTN_CHECK(false);  // No model is on a device that has no ops.
+  STRUCTATTN_CHECK(false);  // No model runs on a device that has no ops.
   return nullptr;
 }
 

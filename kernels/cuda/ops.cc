@@ -1,4 +1,4 @@
-// Finds the table of CUDA ops that this program was linked with.
+// Finds the table of CUDA ops that this program was linked with. Launches nothing.
 #include "kernels/cuda/ops.h"
 
 #include "kernels/check.h"

@@ -1,4 +1,4 @@
-// The table of the kernels built by nvcc.
+// The table of the kernels that nvcc has built. The emulator's table is not here (tests/simt).
 #include "kernels/cuda/ops.cuh"
 
 namespace structattn {

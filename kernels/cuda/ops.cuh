@@ -1,5 +1,5 @@
-// The launchers of all ops, declared once per namespace (nvcc's and the emulator's). Defined in
-// each op's *_cuda.cu, gathered by ops.cu.
+// The launchers of all ops, declared once per namespace (nvcc's and the emulator's). Each op's
+// *_cuda.cu defines its own; nothing here launches.
 #ifndef STRUCTATTN_KERNELS_CUDA_OPS_CUH_
 #define STRUCTATTN_KERNELS_CUDA_OPS_CUH_
 

@@ -1,7 +1,6 @@
-// The CUDA side of every op as one table, and where to find it. Only the op's seam
-// (norm/rms_norm.cc,
-// ...) asks for it. Names the parameters of every op and defines none, so that no op's header is
-// included here.
+// The CUDA side of every op as one table, and where to find it. Only an op's seam, such as
+// norm/rms_norm.cc, looks it up. The parameters of every op are named and none is defined, so that
+// no op's header is included here.
 #ifndef STRUCTATTN_KERNELS_CUDA_OPS_H_
 #define STRUCTATTN_KERNELS_CUDA_OPS_H_
 
@@ -25,18 +24,18 @@ struct CudaOps {
   void (*rms_norm)(const KernelContext&, const RmsNormParams&);
   void (*rope_kv_write)(const KernelContext&, const RopeKvWriteParams&);
   void (*silu_mul)(const KernelContext&, const SiluMulParams&);
-  const char* attention_name;  // For provenance.
+  const char* attention_name;  // AttentionKernelName gives it.
 };
 
-// The kernels built by nvcc; null in a build without CUDA compiler (no_cuda.cc).
+// The kernels that nvcc has built. Null in a build without CUDA compiler (no_cuda.cc).
 const CudaOps* CompiledCudaOps();
 
-// The same sources on the host emulator. Defined in programs of the tests that link tests/simt;
-// elsewhere the function's address is null.
+// The same sources on the host emulator. The function is defined in programs of the tests that link
+// tests/simt; elsewhere its address is null.
 [[gnu::weak]] const CudaOps* EmulatedCudaOps();
 
 // The table of a device that is not the CPU. Asking for one that this program lacks is a broken
-// invariant: options refuse such a device before a model is loaded.
+// invariant, because such a device is refused before a model is loaded.
 const CudaOps& CudaOpsFor(DeviceKind device);
 
 // Whether this program has kernels for the device.

@@ -1,5 +1,5 @@
-// Sums and the like over all threads of a block, in an order that never changes. Used by the
-// row-wise ops. Costs one barrier and a few bytes of shared memory.
+// Sums and the like over all threads of a thread block, in an order that never changes. A reduction
+// costs one barrier and a few bytes of shared memory.
 #ifndef STRUCTATTN_KERNELS_CUDA_REDUCE_CUH_
 #define STRUCTATTN_KERNELS_CUDA_REDUCE_CUH_
 
@@ -7,21 +7,21 @@
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
-// All threads of the block make one, with the same offset, and take part in each call in uniform
-// control flow; every thread gets the result.
+// All threads of the thread block make one, with the same offset, and make each call in uniform
+// control flow. Every thread gets the result.
 template <typename V, int kThreads>
 class BlockReduction {
  public:
   static constexpr int kWarps = kThreads / kWarpSize;
   static_assert(kThreads % kWarpSize == 0);
-  // Two places, used in turns: who writes the one has passed the barrier that ends all reading of
-  // it.
+  // There are two places, which take turns: a thread that writes one has passed the barrier that
+  // ends all reading of it.
   static constexpr int kSharedBytes = 2 * kWarps * sizeof(V);
 
   // Uses kSharedBytes of shared memory from `offset`, aligned to V.
   __device__ explicit BlockReduction(int offset) : offset_(offset) {}
 
-  // combine(a, b): associative up to rounding, and commutative exactly.
+  // combine(a, b) is associative up to rounding, and commutative exactly.
   template <typename Combine>
   __device__ V Of(V value, const Combine& combine) {
 #pragma unroll

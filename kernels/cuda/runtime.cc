@@ -1,4 +1,4 @@
-// See runtime.h: the part that is the same in every build.
+// See runtime.h. What is here is the same in every build, with or without a CUDA compiler.
 #include "kernels/cuda/runtime.h"
 
 #include <utility>

@@ -1,4 +1,4 @@
-// See runtime.h: the calls of the CUDA runtime, and nothing else.
+// See runtime.h. The calls of the CUDA runtime are here, and no decision is.
 #include <cuda_runtime.h>
 
 #include <stdexcept>
@@ -23,7 +23,7 @@ class CudaGraph final : public RecordedStep {
   CudaGraph(const CudaGraph&) = delete;
   CudaGraph& operator=(const CudaGraph&) = delete;
 
-  // Takes the graph over.
+  // Takes ownership of the graph.
   void Instantiate(cudaGraph_t graph) {
     const cudaError_t error = cudaGraphInstantiate(&executable_, graph, 0);
     cudaGraphDestroy(graph);
@@ -39,7 +39,8 @@ class CudaGraph final : public RecordedStep {
   cudaGraphExec_t executable_ = nullptr;
 };
 
-// Ends the capture whatever happens, or the stream would be of no use to anybody.
+// Records what `step` launches. The capture ends even when `step` throws, or the stream could not
+// be used any more.
 cudaGraph_t Capture(cudaStream_t stream, const std::function<void()>& step) {
   cudaGraph_t graph = nullptr;
   Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");

@@ -1,5 +1,5 @@
 // What the decoder asks of the CUDA runtime beyond kernel launches, behind functions that hold no
-// decision: runtime.cu makes the calls, no_cuda.cc stands in where there is no CUDA compiler.
+// decision. runtime.cu makes the calls, and no_cuda.cc stands in where there is no CUDA compiler.
 // Off CUDA a recorded step is the function itself, run again, so that all logic around it is the
 // same on every device.
 #ifndef STRUCTATTN_KERNELS_CUDA_RUNTIME_H_
@@ -16,7 +16,7 @@ namespace structattn {
 class RecordedStep {
  public:
   virtual ~RecordedStep() = default;
-  // On the context's stream; does not wait. Throws std::runtime_error when it is refused.
+  // Runs on the context's stream and does not wait. Throws std::runtime_error when it is refused.
   virtual void Run(const KernelContext& context) = 0;
 };
 
@@ -26,11 +26,11 @@ class RecordedStep {
 std::unique_ptr<RecordedStep> Record(const KernelContext& context,
                                      const std::function<void()>& step);
 
-// The CUDA side of Record: a CUDA graph.
+// The CUDA side of Record, which makes a CUDA graph.
 std::unique_ptr<RecordedStep> RecordCudaGraph(const KernelContext& context,
                                               const std::function<void()>& step);
 
-// GPUs that CUDA shows to this process; 0 when it cannot be asked.
+// The number of GPUs that CUDA shows to this process; 0 when it cannot be asked.
 int CudaDeviceCount();
 
 // 10 x major + minor of GPU `index`; 0 when there is none or it cannot be asked.

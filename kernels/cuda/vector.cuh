@@ -1,6 +1,6 @@
 // Several elements of a row at once: vector loads that widen to float, vector stores that narrow,
-// and the spread of rows over threads. Used by the row-wise ops (norm, rope, activation, embedding,
-// sampling); all are bound by memory, so what counts is that a warp touches whole 32-byte sectors.
+// and the spread of rows over threads. Row-wise ops are bound by memory, so what counts is that a
+// warp touches whole 32-byte sectors.
 #ifndef STRUCTATTN_KERNELS_CUDA_VECTOR_CUH_
 #define STRUCTATTN_KERNELS_CUDA_VECTOR_CUH_
 
@@ -8,7 +8,7 @@
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
-// Elements of an access. Four floats are 16 bytes, the widest access there is; four 16-bit elements
+// Elements of an access. Four floats are 16 bytes, the widest access there is. Four 16-bit elements
 // are 8, so that a warp that reads the one and writes the other has no gaps in either.
 inline constexpr int kVectorWidth = 4;
 
@@ -42,8 +42,9 @@ __device__ inline void StoreFloats(T* to, const float (&from)[kWidth]) {
   }
 }
 
-// Rows of `columns` elements over blocks of kThreads threads, kWidth elements a thread: a row has
-// the same number of blocks each. `column` is at or past the row's end in the last block's rest.
+// Spreads rows of `columns` elements over thread blocks of kThreads threads with kWidth elements a
+// thread. Each row has the same number of thread blocks, and in what is left of the last one
+// `column` is at or past the row's end.
 struct RowPlace {
   int64_t row;
   int64_t column;
@@ -55,15 +56,15 @@ __device__ inline RowPlace PlaceInRows(int64_t columns) {
   return {block / per_row, (int64_t{block % per_row} * kThreads + ThreadIndex()) * kWidth};
 }
 
-// Host: whether rows of `columns` elements that start at `base` can be accessed kVectorWidth
-// elements of `element_bytes` at a time.
+// Tells on the host whether rows of `columns` elements that start at `base` can be accessed
+// kVectorWidth elements of `element_bytes` at a time.
 inline bool IsVectorAligned(const void* base, int64_t columns, size_t element_bytes) {
   return columns % kVectorWidth == 0 &&
          reinterpret_cast<uintptr_t>(base) % (kVectorWidth * element_bytes) == 0;
 }
 
-// Host: calls body(std::integral_constant<int, W>()) with W the vector width, or 1 if not
-// `aligned`.
+// Calls body(std::integral_constant<int, W>()) on the host, where W is the vector width if
+// `aligned`, else 1.
 template <typename Body>
 void WithWidth(bool aligned, const Body& body) {
   if (aligned) return body(std::integral_constant<int, kVectorWidth>());

@@ -1,5 +1,4 @@
-// Sends Embedding to the device of its context.
-// Called by server/model. Computes nothing itself.
+// Sends Embedding to the device of its context. Computes nothing itself.
 #include "kernels/embedding/embedding.h"
 
 #include "kernels/cuda/ops.h"

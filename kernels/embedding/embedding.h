@@ -1,5 +1,4 @@
-// output[i] = table[ids[i]]: the embedding gather, widened to float.
-// Called once per step by server/model/decoder.
+// output[i] = table[ids[i]], widened to float: the embedding gather. Ids are never checked here.
 #ifndef STRUCTATTN_KERNELS_EMBEDDING_EMBEDDING_H_
 #define STRUCTATTN_KERNELS_EMBEDDING_EMBEDDING_H_
 
@@ -11,9 +10,9 @@
 namespace structattn {
 
 struct EmbeddingParams {
-  const void* table = nullptr;  // [vocabulary, columns] of table_dtype.
+  const void* table = nullptr;  // [vocabulary, columns] in table_dtype
   DType table_dtype = DType::kFloat32;
-  const int32_t* ids = nullptr;  // [rows], each a valid row of the table.
+  const int32_t* ids = nullptr;  // [rows], each a row of the table
   float* output = nullptr;       // [rows, columns]
   int64_t rows = 0;
   int64_t columns = 0;
@@ -21,7 +20,7 @@ struct EmbeddingParams {
 
 void Embedding(const KernelContext& context, const EmbeddingParams& params);
 
-// The CPU side, which Embedding calls for DeviceKind::kCpu.
+// The CPU side of Embedding.
 void EmbeddingCpu(ThreadPool& pool, const EmbeddingParams& params);
 
 }  // namespace structattn

@@ -1,5 +1,5 @@
-// Embedding on the CPU: a copy or a widening of one table row per id.
-// Called by embedding.cc. Plain loops: bound by memory, and a prompt has few rows.
+// Embedding on the CPU: a copy or a widening of one table row per id. The loops are plain, because
+// memory binds them and a prompt has few rows.
 #include "kernels/embedding/embedding.h"
 #include "kernels/parallel_rows.h"
 

@@ -1,4 +1,4 @@
-// Embedding gather on CUDA: four elements a thread.
+// Embedding on CUDA. A thread gathers four elements.
 #include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/vector.cuh"
 #include "kernels/embedding/embedding.h"

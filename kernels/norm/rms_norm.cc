@@ -1,5 +1,4 @@
-// Sends RmsNorm to the device of its context.
-// Called by server/model. Computes nothing itself.
+// Sends RmsNorm to the device of its context. Computes nothing itself.
 #include "kernels/norm/rms_norm.h"
 
 #include "kernels/cuda/ops.h"

@@ -1,5 +1,5 @@
-// y = x / sqrt(mean(x^2) + epsilon) * weight, row by row (Zhang & Sennrich 2019).
-// Called by server/model/decoder before attention, before the MLP and before the output matrix.
+// y = x / sqrt(mean(x^2) + epsilon) * weight, row by row (Zhang & Sennrich 2019). Any number of
+// columns is taken on every device.
 #ifndef STRUCTATTN_KERNELS_NORM_RMS_NORM_H_
 #define STRUCTATTN_KERNELS_NORM_RMS_NORM_H_
 
@@ -13,7 +13,7 @@ namespace structattn {
 struct RmsNormParams {
   const float* input = nullptr;   // [rows, columns]
   const float* weight = nullptr;  // [columns]
-  void* output = nullptr;         // [rows, columns] of output_dtype
+  void* output = nullptr;         // [rows, columns] in output_dtype
   DType output_dtype = DType::kFloat32;
   int64_t rows = 0;
   int64_t columns = 0;
@@ -22,7 +22,7 @@ struct RmsNormParams {
 
 void RmsNorm(const KernelContext& context, const RmsNormParams& params);
 
-// The CPU side, which RmsNorm calls for DeviceKind::kCpu.
+// The CPU side of RmsNorm.
 void RmsNormCpu(ThreadPool& pool, const RmsNormParams& params);
 
 }  // namespace structattn

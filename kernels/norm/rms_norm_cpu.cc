@@ -1,5 +1,5 @@
-// RmsNorm on the CPU: one pass for the sum of squares, one to scale and convert.
-// Called by rms_norm.cc. Highway, since the conversion to 16 bits does not vectorise by itself.
+// RmsNorm on the CPU: one pass for the sum of squares, one to scale and convert. It stands on
+// Highway, since no compiler vectorises the conversion to 16 bits by itself.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/norm/rms_norm_cpu.cc"
 #include "hwy/foreach_target.h"

@@ -1,5 +1,6 @@
-// RMS norm on CUDA: one block a row. A row of up to kHeldColumns elements is read once and kept in
-// registers between the sum and the product; the rest of a longer row is read a second time.
+// RmsNorm on CUDA. A row has one thread block. Up to kHeldColumns elements of it are read once and
+// kept in registers between the sum and the product; what a longer row has beyond them is read
+// twice.
 #include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
@@ -15,7 +16,7 @@ struct RmsNormKernel {
   static constexpr int kThreads = 128;
   static constexpr int kMinBlocks = 6;
   static constexpr int kMaxSharedBytes = BlockReduction<float, kThreads>::kSharedBytes;
-  static constexpr int kHeld = 8;  // Vectors of a thread.
+  static constexpr int kHeld = 8;  // A thread keeps so many vectors.
   static constexpr int64_t kStep = int64_t{kThreads} * kWidth;
   static constexpr int64_t kHeldColumns = kHeld * kStep;
 

@@ -1,5 +1,5 @@
-// The sum of squares that RMS norms divide by, with the same bits on every instruction set.
-// Included once per Highway target by rms_norm_cpu.cc and rope_kv_write_cpu.cc.
+// The sum of squares that RMS norms divide by, once per Highway target. Its bits never depend on
+// the instruction set.
 
 // Include guard that opens anew for each Highway target.
 #if defined(STRUCTATTN_KERNELS_NORM_SUM_OF_SQUARES_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -19,8 +19,8 @@ namespace structattn {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Sum j of 16 takes the elements with index = j mod 16, in order; then halves are folded. Vectors
-// of fewer than 16 lanes walk the row several times, so that the order is the same for all.
+// Sum j of 16 takes the elements with index = j mod 16 in order, and then halves are folded.
+// Vectors of fewer than 16 lanes walk the row several times, so that the order is the same for all.
 // Products and sums are rounded separately because not every instruction set fuses them.
 HWY_INLINE float SumOfSquares(const float* x, int64_t count) {
   constexpr int64_t kSums = 16;

@@ -1,5 +1,4 @@
-// Sends RopeKvWrite to the device of its context.
-// Called by server/model. Computes nothing itself.
+// Sends RopeKvWrite to the device of its context. Computes nothing itself.
 #include "kernels/rope/rope_kv_write.h"
 
 #include "kernels/check.h"

@@ -1,6 +1,5 @@
-// Rotary embedding (Su et al. 2021, half-split layout) of q and k, optional per-head RMS norm of
-// both first (Qwen3), and the write of k and v into the paged cache.
-// Called once per layer by server/model/decoder, between the QKV product and attention.
+// Rotary embedding (Su et al. 2021, half-split layout) of q and k, after an optional per-head RMS
+// norm of both (Qwen3), and the write of k and v into the paged cache. It never reads the cache.
 #ifndef STRUCTATTN_KERNELS_ROPE_ROPE_KV_WRITE_H_
 #define STRUCTATTN_KERNELS_ROPE_ROPE_KV_WRITE_H_
 
@@ -13,15 +12,18 @@
 namespace structattn {
 
 struct RopeKvWriteParams {
-  const float* qkv = nullptr;     // [tokens, (heads + 2 kv_heads) * head_dim]: q, then k, then v.
-  float* query = nullptr;         // Out: [tokens, heads, head_dim]
-  const float* cosine = nullptr;  // [tokens, head_dim / 2], of each token's position.
-  const float* sine = nullptr;    // Likewise.
-  const float* query_norm = nullptr;  // [head_dim] or null.
-  const float* key_norm = nullptr;    // [head_dim] or null.
-  float epsilon = 0.0f;               // Of the norms.
-  const int64_t* slots = nullptr;     // [tokens]: block id * block_size + offset in the block. On
-                                      // CUDA also -1: the token's key and value go nowhere.
+  const float* qkv = nullptr;  // [tokens, (heads + 2 kv_heads) * head_dim]: q, then k, then v
+  float* query = nullptr;      // The output [tokens, heads, head_dim]
+  // [tokens, head_dim / 2], the angles of each token's position.
+  const float* cosine = nullptr;
+  const float* sine = nullptr;
+  // [head_dim], or null for none.
+  const float* query_norm = nullptr;
+  const float* key_norm = nullptr;
+  float epsilon = 0.0f;  // Both norms add it to the mean.
+  // [tokens]: block id * block_size + offset in the block. On CUDA it may be -1, and the token's
+  // key and value then go nowhere.
+  const int64_t* slots = nullptr;
   KvLayerView kv;
   int32_t heads = 0;
   int64_t tokens = 0;
@@ -34,7 +36,7 @@ std::string RopeKvWriteRefusal(DeviceKind device, int64_t head_dim);
 // bytes, and the cache to four of its elements.
 void RopeKvWrite(const KernelContext& context, const RopeKvWriteParams& params);
 
-// The CPU side, which RopeKvWrite calls for DeviceKind::kCpu.
+// The CPU side of RopeKvWrite.
 void RopeKvWriteCpu(ThreadPool& pool, const RopeKvWriteParams& params);
 
 }  // namespace structattn

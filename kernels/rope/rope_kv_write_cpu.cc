@@ -1,7 +1,7 @@
-// RopeKvWrite on the CPU, token by token: q into the query tensor, k (transposed in its block) and
-// v into the paged cache. Called by rope_kv_write.cc. Highway for norm, rotation and conversion;
-// the transposing write of k is scalar: one store per element, less than a hundredth of the
-// projection that made it.
+// RopeKvWrite on the CPU, token by token: q goes into the query tensor, k (transposed in its block)
+// and v into the paged cache. Norm, rotation and conversion stand on Highway. The transposing write
+// of k is scalar, with one store per element, which is less than a hundredth of the projection that
+// made it.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rope/rope_kv_write_cpu.cc"
 #include "hwy/foreach_target.h"
@@ -25,12 +25,12 @@ constexpr int kMaxHeadDim = 256;
 struct Rotation {
   const float* cosine;  // [head_dim / 2]
   const float* sine;
-  const float* norm;  // [head_dim] or null.
+  const float* norm;  // [head_dim], or null for none.
   float epsilon;
   int32_t head_dim;
 };
 
-// Norm (if any) and rotation of one head: element i pairs with i + head_dim / 2.
+// Normalises (if there is a norm) and rotates one head. Element i pairs with i + head_dim / 2.
 // Products and sums are rounded separately, as Hugging Face's formula does.
 HWY_INLINE void RotateHead(const float* head, const Rotation& rotation, float* rotated) {
   const hn::CappedTag<float, 8> d;  // head_dim / 2 is a multiple of 8.
@@ -62,7 +62,8 @@ HWY_INLINE void ConvertHead(const float* from, int32_t head_dim, T* to) {
   }
 }
 
-// One key into slot `offset` of its head's share of a block, transposed as KvLayerView shows.
+// Writes one key into slot `offset` of its head's share of a block, transposed as KvLayerView
+// shows.
 template <typename T>
 HWY_INLINE void WriteKey(const T* key, const KvLayerView& kv, T* head, int64_t offset) {
   for (int32_t i = 0; i < kv.head_dim; ++i) head[i * kv.block_size + offset] = key[i];
@@ -75,7 +76,7 @@ HWY_INLINE void WriteKey(const Bfloat16* key, const KvLayerView& kv, Bfloat16* h
   }
 }
 
-// `key` and `value` are one token's heads; `slot` is its place in the cache.
+// Writes one token's KV heads, `key` and `value`, into its slot of the cache.
 template <typename T>
 void WriteKeyValue(const float* key, const float* value, int64_t slot, const Rotation& rotation,
                    const KvLayerView& kv) {

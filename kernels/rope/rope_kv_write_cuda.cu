@@ -1,6 +1,5 @@
-// Rotary embedding, q/k norm and the KV write on CUDA. A thread holds four dims of the first half
-// of a head and the four of the second half that they are rotated with; 8, 16 or 32 neighbouring
-// lanes share a head of q, k or v.
+// RopeKvWrite on CUDA. A thread holds four dims of the first half of a head and the four of the
+// second half that they are rotated with; 8, 16 or 32 neighbouring lanes share a head of q, k or v.
 #include <stdexcept>
 
 #include "kernels/cuda/ops.cuh"
@@ -12,13 +11,13 @@ namespace {
 
 struct RopeKvWriteKernelParams {
   RopeKvWriteParams op;
-  int lanes_per_head;  // A power of two; times 2 x kVectorWidth at least head_dim.
+  int lanes_per_head;  // A power of two; 2 x kVectorWidth times it is at least head_dim.
 };
 
-// What one thread works on; two vectors of one head of one token.
+// What one thread works on: two vectors of one head of one token.
 struct HeadSlice {
-  int head;   // q, then k, then v.
-  int dim;    // Of the first vector; the second is head_dim / 2 further.
+  int head;   // Counts the heads of q, then of k, then of v.
+  int dim;    // The first vector begins here, the second head_dim / 2 further.
   bool used;  // Lanes past a head, and heads past the last, only join in the shuffles.
 };
 
@@ -66,13 +65,14 @@ struct RopeKvWriteKernel {
       StoreFloats(query + half, second);
       return;
     }
-    if (LoadGlobal(p.slots + token) < 0) return;  // A row that only fills a recorded step.
+    if (LoadGlobal(p.slots + token) < 0) return;  // The row only fills up a recorded step.
     T* kept = CachePlace(p, token, slice.head - p.heads) + slice.dim;
     StoreFloats(kept, first);
     StoreFloats(kept + half, second);
   }
 
-  // All lanes call it. A head without norm, of v or of a model with only one of the two, stays.
+  // All lanes call it. A head without norm stays as it is: one of v, or of a model with one norm
+  // only.
   static __device__ void Normalize(const Params& params, const HeadSlice& slice,
                                    float (&first)[kWidth], float (&second)[kWidth]) {
     const RopeKvWriteParams& p = params.op;
@@ -96,7 +96,7 @@ struct RopeKvWriteKernel {
     for (int i = 0; i < kWidth; ++i) second[i] = second[i] * scale * weights[i];
   }
 
-  // `angle`: index of the first dim's angle.
+  // `angle` is the index of the first dim's angle.
   static __device__ void Rotate(const RopeKvWriteParams& p, int64_t angle, float (&first)[kWidth],
                                 float (&second)[kWidth]) {
     float cosine[kWidth];
@@ -112,7 +112,8 @@ struct RopeKvWriteKernel {
     }
   }
 
-  // Where a token's key or value lies, [block, kv_head, offset, head_dim]. `head`: k, then v.
+  // Where a token's key or value lies in [block, kv_head, offset, head_dim]. `head` counts the
+  // heads of k, then of v.
   static __device__ T* CachePlace(const RopeKvWriteParams& p, int64_t token, int head) {
     const int64_t slot = LoadGlobal(p.slots + token);
     const int64_t block = slot / p.kv.block_size;

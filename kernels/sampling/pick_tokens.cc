@@ -1,5 +1,4 @@
-// Sends PickTokens to the device of its context.
-// Called by server/model. Computes nothing itself.
+// Sends PickTokens to the device of its context. Computes nothing itself.
 #include "kernels/sampling/pick_tokens.h"
 
 #include "kernels/cuda/ops.h"

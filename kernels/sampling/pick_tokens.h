@@ -12,22 +12,23 @@
 
 namespace structattn {
 
-// How a row is picked: the given token; else the most likely one (temperature 0; of equals the
-// smallest id); else one drawn after temperature, top-k, top-p and min-p, in this order.
+// How a row is picked: the given token, if there is one; else, with temperature 0, the most likely
+// one (of equals the one with the smallest id); else one drawn after temperature, top-k, top-p and
+// min-p, in this order.
 struct PickRule {
-  int32_t given = -1;  // At least 0: this id; only its log-probability is wanted.
+  int32_t given = -1;  // An id, whose log-probability alone is wanted; -1 for none.
   float temperature = 0.0f;
-  int32_t top_k = 0;  // 0: off.
+  int32_t top_k = 0;  // 0 is off.
   float top_p = 1.0f;
   float min_p = 0.0f;    // At most 1.
-  double uniform = 0.0;  // In [0, 1): where in the cumulative distribution of what is left.
+  double uniform = 0.0;  // In [0, 1), the place in the cumulative distribution of what is left.
 };
 
-// What is known of one stretch of a row: enough for its part of the softmax.
+// What the softmax needs to know of a part, which is kLogitsPerPart neighbouring logits of a row.
 struct LogitsPart {
   float largest;
-  float sum;   // Of exp(logit - largest).
-  int32_t id;  // Of the first largest.
+  float sum;   // The sum of exp(logit - largest).
+  int32_t id;  // The id of the first largest.
 };
 inline constexpr int64_t kLogitsPerPart = 4096;
 
@@ -37,17 +38,17 @@ constexpr int64_t LogitsParts(int64_t vocabulary) {
 
 struct PickTokensParams {
   const float* logits = nullptr;    // [rows, vocabulary]
-  const PickRule* rules = nullptr;  // [rows]; null: the most likely token of every row.
-  LogitsPart* parts = nullptr;      // [rows, LogitsParts(vocabulary)], overwritten.
-  int32_t* ids = nullptr;           // Out: [rows]
-  // Out: [rows], of the softmax of the logits as they are. NaN when a logit is NaN or +infinity, or
-  // all are -infinity; the id then means nothing.
+  const PickRule* rules = nullptr;  // [rows], or null for the most likely token of every row
+  LogitsPart* parts = nullptr;      // [rows, LogitsParts(vocabulary)], overwritten
+  int32_t* ids = nullptr;           // The picked tokens [rows]
+  // Their log-probabilities [rows], under the softmax of the logits as they are. One is NaN when a
+  // logit is NaN or +infinity, or all are -infinity; the id then means nothing.
   float* logprobs = nullptr;
   int64_t rows = 0;
   int64_t vocabulary = 0;  // Below 2^31.
 };
 
-// Never on DeviceKind::kCpu. The bits of a row's result depend on its logits and rule alone.
+// The device is not the CPU. The bits of a row's result depend on its logits and rule alone.
 void PickTokens(const KernelContext& context, const PickTokensParams& params);
 
 }  // namespace structattn

@@ -1,5 +1,6 @@
-// Picks tokens on CUDA: a block for each part of a row computes its share of the softmax, then a
-// block for each row puts the parts together and picks. Two launches, no copy to the host.
+// PickTokens on CUDA, in two launches. A thread block for each part of a row computes its share of
+// the softmax, then a thread block for each row puts the parts together and picks. Nothing is
+// copied to the host.
 #include "kernels/cuda/ops.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
@@ -10,7 +11,7 @@
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {
 
-// exp(value - largest), 0 where both are -infinity. NaN and +infinity become NaN.
+// exp(value - largest), or 0 where both are -infinity. NaN and +infinity become NaN.
 __device__ float ExpFrom(float value, float largest) {
   return expf(value - (largest == -INFINITY ? 0.0f : largest));
 }
@@ -123,7 +124,7 @@ struct PickTokensKernel {
     const float* logits = p.logits + row * p.vocabulary;
     const PickRule rule = LoadRule(p, row);
     int32_t id = rule.given >= 0 ? rule.given : IdOf(best);
-    // Not finite: nothing can be drawn, and the log-probability says so.
+    // Nothing can be drawn when the sum is not finite, and the log-probability shows it.
     if (rule.given < 0 && rule.temperature > 0.0f && sum > 0.0f && sum < INFINITY) {
       id = Draw(logits, p.vocabulary, largest, kDrawOffset).Draw(rule);
     }

@@ -1,5 +1,6 @@
-// SummarizeLogits: a pass for the maximum, one for the sum of exponentials, one for the first index
-// of the maximum. Highway, since a vocabulary is long and a decoding step short.
+// SummarizeLogits makes a pass for the maximum, one for the sum of exponentials and one for the
+// first index of the maximum. It stands on Highway, since a vocabulary is long and a decoding step
+// short.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/sampling/summarize_logits.cc"
 #include "hwy/foreach_target.h"
@@ -16,16 +17,16 @@ namespace structattn {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Sum j of 16 takes the elements with index = j mod 16, whatever the vectors' length.
+// Sum j of 16 takes the elements with index = j mod 16, for vectors of any length.
 constexpr int64_t kSums = 16;
 using Tag = hn::CappedTag<float, kSums>;
 // Elements whose exponentials are added up in float before the sum goes on in double.
 constexpr int64_t kChunk = 8 * kSums;
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-// e^x for x <= 0, relative error below 2e-7; 0 below -87 (there e^x < 1.7e-38). NaN stays NaN.
-// x = n ln 2 + r with n rounded by the magic number 1.5 x 2^23, e^r by its Taylor polynomial of
-// degree 7 (|r| <= 0.35, remainder 5e-9), 2^n by the exponent bits.
+// e^x for x <= 0 with a relative error below 2e-7. It is 0 below -87, where e^x < 1.7e-38, and NaN
+// stays NaN. x = n ln 2 + r, where the magic number 1.5 x 2^23 rounds n; e^r is its Taylor
+// polynomial of degree 7 (|r| <= 0.35, remainder 5e-9), and 2^n is made of the exponent bits.
 template <class V>
 HWY_INLINE V ExpNegative(Tag d, V x) {
   const hn::RebindToUnsigned<Tag> bits;
@@ -49,7 +50,7 @@ HWY_INLINE V ExpNegative(Tag d, V x) {
   return hn::IfThenZeroElse(hn::Lt(x, lowest), hn::Mul(p, power));
 }
 
-// A NaN may be passed over: the sum will find it.
+// The largest element. It may pass over a NaN, which the sum finds.
 HWY_INLINE float Largest(const float* x, int64_t count) {
   const Tag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -88,7 +89,7 @@ HWY_INLINE double LogSumExp(const float* x, int64_t count, float largest) {
   if (i < count) {
     float rest[kChunk];
     std::fill(std::copy(x + i, x + count, rest), rest + kChunk, kLowest);
-    // Absent elements add nothing: unless the largest is -infinity itself, which ends in NaN.
+    // Absent elements add nothing, unless the largest is -infinity itself, which ends in NaN.
     AddChunk(rest, largest, sums);
   }
   double sum = 0.0;

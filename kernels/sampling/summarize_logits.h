@@ -10,10 +10,10 @@
 namespace structattn {
 
 struct LogitsSummary {
-  // log(sum of e^logit), relative error of the sum below 1e-6. Not finite when a logit is NaN or
-  // +infinity, or all are -infinity; then the id means nothing.
+  // log(sum of e^logit), where the sum's relative error is below 1e-6. It is not finite when a
+  // logit is NaN or +infinity, or all are -infinity; the id then means nothing.
   double log_sum_exp;
-  int32_t best_id;  // Of the first largest.
+  int32_t best_id;  // The id of the first largest.
 };
 
 // `logits` is not empty. The bits depend on the row and the instruction set only.

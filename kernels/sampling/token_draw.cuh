@@ -1,15 +1,15 @@
-// Draws one token of a row after temperature, top-k, top-p and min-p, as server/engine/sampling/sampler.cc
-// does, by a block and without sorting. Used by pick_tokens_cuda.cu.
+// Draws one token of a row after temperature, top-k, top-p and min-p, as
+// server/engine/sampling/sampler.cc does, with one thread block and without ever sorting.
 //
 // Everything is one question: which is the last token, in some order, that it takes for a sum to
 // reach a target? Top-k asks it with the amount 1 for each token, top-p with the weights, and so
-// does the draw itself (inverse of the cumulative distribution). Select answers bit by bit: the
-// greatest threshold above which the sum still reaches the target. Weights are integers, 2^44 for
-// the best token, so a sum is the same in any order; a weight below 2^-21 is rounded down, to
-// 2^-44.
+// does the draw itself (the inverse of the cumulative distribution). Select answers it bit by bit,
+// with the greatest threshold above which the sum still reaches the target. Weights are integers,
+// 2^44 for the best token, so a sum is the same in any order; a weight below 2^-21 is rounded down
+// to a multiple of 2^-44.
 //
-// The few tokens that matter are listed in shared memory first, where they fit; where they do not
-// (a flat distribution), each bit is one pass over the row.
+// The few tokens that matter are listed in shared memory first, where they fit. Where they do not,
+// as in a flat distribution, each bit is one pass over the row.
 #ifndef STRUCTATTN_KERNELS_SAMPLING_TOKEN_DRAW_CUH_
 #define STRUCTATTN_KERNELS_SAMPLING_TOKEN_DRAW_CUH_
 
@@ -20,7 +20,7 @@
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
-// All threads of a block have one each and call each function in uniform control flow.
+// Each thread of a thread block has one, and all call each function in uniform control flow.
 template <int kThreads, int kWidth>
 class TokenDraw {
  public:
@@ -29,7 +29,8 @@ class TokenDraw {
   static constexpr int kSharedBytes =
       Reduction::kSharedBytes + kMaxListed * 8 + kThreads * 4 + kThreads / kWarpSize * 4;
 
-  // `largest`: of the row's logits. Uses kSharedBytes of shared memory from `offset`.
+  // `largest` is the largest of the row's logits. The draw uses kSharedBytes of shared memory from
+  // `offset`.
   __device__ TokenDraw(const float* logits, int64_t vocabulary, float largest, int offset)
       : logits_(logits),
         vocabulary_(vocabulary),
@@ -63,10 +64,11 @@ class TokenDraw {
  private:
   enum class Order { kId, kLogit, kWeight };
 
-  // Tokens of a weight of at least 2^-7, 2^-14, 2^-21, and above 0.
+  // Band 0 has the tokens of a weight of at least 2^-7, and 1 to 3 those of at least 2^-14, of at
+  // least 2^-21, and above 0.
   static constexpr int kBands = 4;
   struct Bands {
-    int own_counts[kBands];  // Of the tokens that this thread visits.
+    int own_counts[kBands];  // They count the tokens that this thread visits.
     uint64_t counts[kBands];
     uint64_t sums[kBands];
   };
@@ -74,7 +76,7 @@ class TokenDraw {
     return band == 0 ? 0x1p-7f : band == 1 ? 0x1p-14f : band == 2 ? 0x1p-21f : 0x1p-126f;
   }
 
-  // exp((logit - largest) / temperature), 0 below e^-87.
+  // exp((logit - largest) / temperature), or 0 where that is below e^-87.
   __device__ float Weight(float logit) const {
     const float exponent = (logit - largest_) / temperature_;
     return exponent < -87.0f ? 0.0f : expf(exponent);
@@ -82,14 +84,15 @@ class TokenDraw {
   static __device__ uint64_t Integer(float weight) {
     return static_cast<uint64_t>(weight * 0x1p44f);
   }
-  // The least integer that is at least `share` of `total`; at least 1.
+  // The least integer that is at least `share` of `total` and at least 1.
   static __device__ uint64_t ShareOf(uint64_t total, float share) {
     const double exact = static_cast<double>(share) * static_cast<double>(total);
     const auto whole = static_cast<uint64_t>(exact);
     return whole == 0 || static_cast<double>(whole) < exact ? whole + 1 : whole;
   }
 
-  // visit(logit, id) for every token of the row that this thread visits, always the same ones.
+  // Calls visit(logit, id) for the tokens of the row that fall to this thread, which are always the
+  // same ones.
   template <typename Visit>
   __device__ void ForEachOfRow(const Visit& visit) const {
     for (int64_t i = int64_t{ThreadIndex()} * kWidth; i < vocabulary_; i += kThreads * kWidth) {
@@ -128,7 +131,7 @@ class TokenDraw {
     return bands;
   }
 
-  // Lists the first band that has all tokens which the rule can keep, if it fits.
+  // Lists the tokens of the first band that has all tokens which the rule can keep, if they fit.
   __device__ void ListTokens(const Bands& bands, const PickRule& rule, bool top_k) {
     int own_count = bands.own_counts[kBands - 1];
     uint64_t count = bands.counts[kBands - 1];
@@ -157,7 +160,7 @@ class TokenDraw {
     BlockBarrier();
   }
 
-  // Sum of `count` over the threads before this one.
+  // The sum of `count` over the threads before this one.
   __device__ int CountBefore(int count) {
     const int counts = list_ + kMaxListed * 8;
     const int warps = counts + kThreads * 4;
@@ -184,7 +187,7 @@ class TokenDraw {
     return PlaceOf(order == Order::kWeight ? std::bit_cast<uint32_t>(weight) : 0u, id);
   }
 
-  // Of the kept tokens at `least` or before it in the order.
+  // The sum (or with `counted` the number) of the kept tokens at `least` or before it in the order.
   __device__ uint64_t SumFrom(Order order, bool counted, uint64_t least) {
     uint64_t sum = 0;
     ForEach([&](float logit, int32_t id) {
@@ -196,8 +199,8 @@ class TokenDraw {
   }
   __device__ uint64_t Total() { return SumFrom(Order::kId, /*counted=*/false, 0); }
 
-  // The place of the last kept token that it takes for the sum to reach `target`; 0 when all do
-  // not.
+  // The place of the last kept token that it takes for the sum to reach `target`, or 0 when all
+  // kept tokens do not reach it.
   __device__ uint64_t Select(Order order, bool counted, uint64_t target) {
     uint64_t place = 0;
     for (int bit = order == Order::kId ? 30 : 63; bit >= 0; --bit) {
@@ -211,11 +214,11 @@ class TokenDraw {
   const float* logits_;
   const int64_t vocabulary_;
   const float largest_;
-  const int list_;  // Shared: [kMaxListed] of logit and id, 8 bytes each.
+  const int list_;  // Shared memory: [kMaxListed] of logit and id, 8 bytes each.
   Reduction reduction_;
   float temperature_ = 1.0f;
-  int listed_ = -1;  // -1: visit the whole row.
-  // What the filters so far keep.
+  int listed_ = -1;  // -1 stands for the whole row.
+  // The filters so far keep tokens at or above these.
   float least_weight_ = 0.0f;
   uint64_t least_logit_place_ = 0;
   uint64_t least_weight_place_ = 0;

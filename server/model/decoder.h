@@ -1,5 +1,5 @@
-// One step of a decoder-only transformer over a ragged batch: the seam between engine and model.
-// Implemented by server/model/transformer; tests implement it with models that cost nothing.
+// One step of a decoder-only transformer over a ragged batch: the seam between engine and model. It
+// never shows which model or device is behind it, so tests put models there that cost nothing.
 #ifndef STRUCTATTN_SERVER_MODEL_DECODER_H_
 #define STRUCTATTN_SERVER_MODEL_DECODER_H_
 
@@ -13,14 +13,14 @@
 namespace structattn {
 
 // The tokens of one step: chunks of prompts and single decoded tokens of many sequences, one after
-// the other. Built by server/engine/batch_builder; reused from step to step.
+// the other.
 struct StepBatch {
   std::vector<int32_t> token_ids;     // [tokens]
   std::vector<int32_t> positions;     // [tokens], for rotary embedding.
   std::vector<int64_t> slots;         // [tokens]: block id * block_size + offset.
   std::vector<int32_t> block_tables;  // [sequences, block_table_stride]
   int32_t block_table_stride = 0;
-  WorkList work;                    // Rows in batch order, sequences as in block_tables.
+  WorkList work;                    // Its rows and sequences are those of the arrays above.
   std::vector<int32_t> logit_rows;  // Rows whose logits are wanted, ascending.
 
   int64_t tokens() const { return static_cast<int64_t>(token_ids.size()); }
@@ -36,16 +36,17 @@ class Decoder {
   virtual void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                        std::span<float> logits) = 0;
 
-  // The logits of further rows of the batch of the last Forward, [rows, vocabulary_size], with the
-  // bits that Forward would have given: so that many rows never need their logits all at once.
+  // Gives the logits of further rows of the batch of the last Forward, [rows, vocabulary_size],
+  // with the bits that Forward would have given, so that many rows never need their logits all at
+  // once.
   virtual void Logits(std::span<const int32_t> rows, std::span<float> logits) = 0;
 
   virtual int64_t vocabulary_size() const = 0;
 
-  // How it wants the queries of a batch's work-list cut.
+  // How the decoder wants the queries of a batch's work-list to be cut.
   virtual Tiling tiling() const { return {}; }
 
-  // After a Forward that threw: false when no later one can succeed.
+  // Whether a later Forward can succeed after one that threw.
   virtual bool usable() const { return true; }
 };
 

@@ -27,7 +27,7 @@ absl::Status RefuseDevice(const Device& device, absl::string_view reason) {
   return absl::FailedPreconditionError(absl::StrCat("device ", Name(device), ": ", reason));
 }
 
-// The driver makes one of these nodes: Linux, or Windows' Linux subsystem.
+// The driver makes one of these nodes, on Linux or in Windows' Linux subsystem.
 bool HasNvidiaDriver() {
   return access("/dev/nvidiactl", F_OK) == 0 || access("/dev/dxg", F_OK) == 0;
 }

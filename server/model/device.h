@@ -1,6 +1,6 @@
-// Which device a model runs on, and LibTorch's CUDA half brought in only when it is asked for.
-// Used by model.cc and the transformer. Loading libtorch_cuda costs hundreds of megabytes, so a
-// server on CPU never does; the same binary serves both.
+// Which device a model runs on, what that device refuses, and LibTorch's side of it. LibTorch's
+// CUDA half costs hundreds of megabytes, so a server on CPU never loads it, although the binary is
+// the same.
 #ifndef STRUCTATTN_SERVER_MODEL_DEVICE_H_
 #define STRUCTATTN_SERVER_MODEL_DEVICE_H_
 
@@ -36,18 +36,19 @@ absl::Status CheckGpu(const Device& device, const GpuFacts& facts);
 absl::Status CheckShape(const Device& device, const ModelConfig& config, DType dtype);
 
 c10::ScalarType ToScalarType(DType dtype);
-// Of one of those three types.
+// `type` is one of those three.
 DType ToDType(c10::ScalarType type);
 c10::Device ToTorchDevice(const Device& device);
 
-// Of host bytes that the device copies from or to without waiting.
+// For host bytes that the device copies from or to without waiting.
 c10::TensorOptions HostStaging(DeviceKind device);
 
-// Marks the work given so far to the current stream: `event` is made at the first call, and may be
-// waited for. Off CUDA nothing is ever under way and `event` stays empty.
+// Marks the work given so far to the current stream. The first call makes `event`, which may be
+// waited for. Off CUDA nothing is ever under way, and `event` stays empty.
 void RecordOnCurrentStream(DeviceKind device, std::optional<c10::Event>* event);
 
-// A stream for one model alone, since LibTorch's default one cannot be recorded; nothing off CUDA.
+// A stream of the GPU for one model alone, since LibTorch's default one cannot be recorded; nothing
+// off CUDA. A stream guard makes its GPU the thread's current one.
 std::optional<c10::Stream> NewStream(const Device& device);
 
 }  // namespace structattn

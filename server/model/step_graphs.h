@@ -1,6 +1,6 @@
-// Steps of equal shape recorded once and run again, so that the host launches one graph instead of
-// some hundred kernels. Used by the transformer for pure decoding when the operator asked for it.
-// Decides when to record, when to run and when to forget; records nothing itself.
+// Steps of equal shape are recorded once and run again, so that the host launches one graph instead
+// of some hundred kernels. StepGraphs decides when to record, when to run and when to forget, and
+// records nothing itself.
 #ifndef STRUCTATTN_SERVER_MODEL_STEP_GRAPHS_H_
 #define STRUCTATTN_SERVER_MODEL_STEP_GRAPHS_H_
 
@@ -16,11 +16,12 @@ namespace structattn {
 
 class StepGraphs {
  public:
-  // Recorded steps that are kept; one more and all are forgotten.
+  // So many recorded steps are kept. With one more, all are forgotten.
   static constexpr size_t kMost = 64;
 
-  // Runs `step`, which reads and writes the same memory whenever `shape` and `kv` are the same: the
-  // first time as it is, so that libraries set themselves up; from the second time on as recorded.
+  // Runs `step`, which reads and writes the same memory whenever `shape` and `kv` are the same. The
+  // first time it runs as it is, so that libraries set themselves up; from the second time on it is
+  // recorded.
   struct Task {
     StepShape shape;
     const void* kv;
@@ -28,10 +29,10 @@ class StepGraphs {
   };
   void Run(const KernelContext& context, const Task& task);
 
-  // The memory of all steps has moved.
+  // Forgets all steps. Must be called when their memory has moved.
   void Clear() { entries_.clear(); }
 
-  // Steps recorded so far, and runs of recorded steps.
+  // The number of steps recorded so far, and of runs of recorded steps.
   int64_t recorded() const { return recorded_; }
   int64_t replayed() const { return replayed_; }
 

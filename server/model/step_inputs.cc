@@ -15,9 +15,9 @@
 namespace structattn {
 namespace {
 
-constexpr size_t kAlignment = 256;  // Of each array: what cudaMalloc gives.
+constexpr size_t kAlignment = 256;  // Each array has it, as cudaMalloc gives it.
 
-// Of no tile, and beyond every key.
+// A split of no tile, beyond every key.
 constexpr KeySplit kEmptySplit = {.tile_begin = 0, .tile_count = 0, .rank_begin = 1 << 30};
 static_assert(kEmptySplit.rank_begin % kSplitKeys == 0);
 
@@ -25,7 +25,8 @@ int32_t NextPower(int32_t count) {
   return static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(count)));
 }
 
-// Powers of two up to 8, from there four sizes to each doubling: 10, 12, 14, 16, 20, 24, ...
+// `count` or the next larger size. Sizes are powers of two up to 8, and from there four to each
+// doubling: 10, 12, 14, 16, 20, 24, ...
 int32_t PaddedCount(int32_t count) {
   const int32_t power = NextPower(count);
   const int32_t step = power / 8;
@@ -40,7 +41,8 @@ class Packer {
 
   size_t bytes() const { return used_; }
 
-  // `values`, then `padding` up to `capacity` elements; where they will lie on the device.
+  // Puts `values`, then `padding` up to `capacity` elements, and returns where they will lie on the
+  // device.
   template <typename T>
   const T* Put(std::span<const T> values, int64_t capacity, const T& padding) {
     const auto [host, device] = Next<T>(capacity);
@@ -51,7 +53,7 @@ class Packer {
     return device;
   }
 
-  // Rows of `stride` values, in rows of `wide` values.
+  // Puts rows of `stride` values into rows of `wide` values.
   const int32_t* PutRows(std::span<const int32_t> values, int32_t stride, int32_t rows,
                          int32_t wide) {
     const auto [host, device] = Next<int32_t>(int64_t{rows} * wide);
@@ -78,7 +80,8 @@ class Packer {
   size_t used_ = 0;
 };
 
-// Generated tiles that see nothing, for rows that hold nothing: each has a row of its own.
+// The decode tiles, and more that see nothing for the rows that hold nothing. Each of these has a
+// row of its own.
 std::vector<QueryTile> PadGenerated(const StepBatch& batch, const StepShape& shape) {
   std::vector<QueryTile> generated = batch.work.generated;
   for (int32_t row = static_cast<int32_t>(batch.tokens());
@@ -93,7 +96,7 @@ std::vector<QueryTile> PadGenerated(const StepBatch& batch, const StepShape& sha
   return generated;
 }
 
-// The one list of what a step's buffer holds; `half` is head_dim / 2.
+// Packs all that a step's buffer holds, in the only order. `half` is head_dim / 2.
 StepInputs Pack(const StepBatch& batch, const StepShape& shape, int64_t half,
                 std::pair<std::span<const float>, std::span<const float>> angles, Packer* packer) {
   const WorkList& work = batch.work;

@@ -1,6 +1,6 @@
 // The arrays of a step where the kernels can read them: the batch's own on CPU, else one buffer on
-// the device, filled by one copy from one (pinned) host buffer.
-// Used by the transformer once per step. Launches nothing; knows nothing of layers or weights.
+// the device, which one copy from one (pinned) host buffer fills. Nothing here launches a kernel or
+// knows of layers or weights.
 #ifndef STRUCTATTN_SERVER_MODEL_STEP_INPUTS_H_
 #define STRUCTATTN_SERVER_MODEL_STEP_INPUTS_H_
 
@@ -32,19 +32,19 @@ struct StepShape {
   auto operator<=>(const StepShape&) const = default;
 };
 
-// Exactly what the batch holds.
+// The sizes of exactly what the batch holds.
 StepShape ShapeOf(const StepBatch& batch);
 
 // Whether every row is a generated token whose logits are wanted: the shape of pure decoding.
 bool IsDecodeShape(const StepShape& shape);
 
-// A shape that holds `shape` and many others: rows and splits, which cost work, are at most a
-// quarter more (from 9 on), other sizes at most twice as many. For decode shapes.
+// A shape that holds `shape`, which is a decode shape, and many others. Rows and splits, which cost
+// work, are at most a quarter more (from 9 on), other sizes at most twice as many.
 StepShape PaddedShape(const StepShape& shape);
 
-// As StepBatch and WorkList have them; rotary angles as RopeKvWriteParams has them. Entries beyond
+// The arrays of StepBatch and WorkList, and the rotary angles of RopeKvWriteParams. Entries beyond
 // the batch's own have no effect: their rows read token 0, write no key (slot -1), see no key and
-// get logits that nobody reads; their splits have no tiles.
+// get logits that are never read; their splits have no tiles.
 struct StepInputs {
   StepShape shape;
   const int32_t* token_ids = nullptr;
@@ -61,14 +61,15 @@ struct StepInputs {
 
 class StepUploader {
  public:
-  // `inverse_frequencies`: of the rotary embedding, head_dim / 2 of them.
+  // `inverse_frequencies` are the rotary embedding's, head_dim / 2 of them.
   StepUploader(const Device& device, std::vector<float> inverse_frequencies);
 
-  // Makes room for steps of this shape; whether the device's buffer moved.
+  // Makes room for steps of this shape, and returns whether the device's buffer moved.
   bool Reserve(const StepShape& shape);
 
-  // The batch within `shape`, which holds it and has been reserved. The arrays stay until the next
-  // call; on CPU, as long as the batch, and the shape must be the batch's own.
+  // Puts the batch into the arrays of `shape`, which holds it and has been reserved. The arrays
+  // stay until the next call. On CPU they stay as long as the batch, and the shape must be the
+  // batch's own.
   StepInputs Upload(const StepBatch& batch, const StepShape& shape);
 
  private:
@@ -80,9 +81,9 @@ class StepUploader {
   const std::vector<float> inverse_frequencies_;
   std::vector<float> cosine_;  // [rows, head_dim / 2]
   std::vector<float> sine_;
-  at::Tensor staging_;                // Host bytes, pinned for CUDA.
-  at::Tensor buffer_;                 // Device bytes.
-  std::optional<c10::Event> copied_;  // CUDA: staging_ has been read.
+  at::Tensor staging_;                // The host's bytes, pinned for CUDA.
+  at::Tensor buffer_;                 // The device's bytes.
+  std::optional<c10::Event> copied_;  // CUDA: it marks that staging_ has been read.
 };
 
 }  // namespace structattn

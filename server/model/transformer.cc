@@ -1,4 +1,4 @@
-// See transformer.h. Every op is one call on one of the kernels; shapes are in the header.
+// See transformer.h. Every op is one call on one of the kernels, and the header has the shapes.
 #include "server/model/transformer.h"
 
 #include <ATen/ATen.h>
@@ -165,11 +165,11 @@ void Transformer::RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t 
       context_, {.input = w.activated, .output = hidden, .rows = rows, .product = &w.product});
 }
 
-// After the last attention, a row matters to itself alone: the others are left as they are.
+// After the last attention, a row matters to itself alone, so only the rows with logits go on.
 void Transformer::FinishLogitRows(std::span<const int32_t> logit_rows, at::Tensor& logits) {
   const int64_t rows = static_cast<int64_t>(logit_rows.size());
   if (rows == 0) return;
-  Embedding(context_, {.table = workspace_.hidden.const_data_ptr(),  // Gathers rows, as ever.
+  Embedding(context_, {.table = workspace_.hidden.const_data_ptr(),  // It gathers rows here, too.
                        .table_dtype = DType::kFloat32,
                        .ids = logit_rows.data(),
                        .output = workspace_.selected.data_ptr<float>(),

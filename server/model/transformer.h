@@ -1,5 +1,5 @@
-// The one decoder: LLaMA 2/3, Qwen2/2.5 and Qwen3, told apart by ModelConfig's fields only.
-// Built by LoadModel; run by the engine thread through the Decoder interface.
+// The one decoder for LLaMA 2/3, Qwen2/2.5 and Qwen3. ModelConfig's fields alone tell them apart;
+// no code here asks for the architecture.
 #ifndef STRUCTATTN_SERVER_MODEL_TRANSFORMER_H_
 #define STRUCTATTN_SERVER_MODEL_TRANSFORMER_H_
 
@@ -26,23 +26,25 @@
 namespace structattn {
 
 struct LayerWeights {
-  at::Tensor attention_norm;  // [hidden] float; before attention.
-  at::Tensor query_norm;      // [head_dim] float, or undefined.
-  at::Tensor key_norm;        // Likewise.
-  LinearLayer qkv;            // q, k and v stacked.
+  at::Tensor attention_norm;  // [hidden] float, before attention
+  at::Tensor query_norm;      // [head_dim] float, or undefined
+  at::Tensor key_norm;        // [head_dim] float, or undefined
+  LinearLayer qkv;            // q, k and v stacked
   LinearLayer attention_output;
-  at::Tensor mlp_norm;  // [hidden] float; before the MLP.
-  LinearLayer gate_up;  // gate and up stacked.
+  at::Tensor mlp_norm;  // [hidden] float, before the MLP
+  LinearLayer gate_up;  // gate and up stacked
   LinearLayer mlp_down;
 };
 
 struct TransformerWeights {
-  at::Tensor embedding;  // [vocab, hidden] of the model's dtype.
+  at::Tensor embedding;  // [vocab, hidden] in the model's dtype
   std::vector<LayerWeights> layers;
-  at::Tensor final_norm;  // [hidden] float.
-  LinearLayer output;     // [vocab, hidden]; of the embedding when tied.
-  std::string format;     // Of the matrices that are multiplied: "bfloat16", "int8", "Q4_1+Q8_0".
-  int64_t linear_bytes = 0;  // Theirs: what a step with logits reads.
+  at::Tensor final_norm;  // [hidden] float
+  LinearLayer output;     // [vocab, hidden]; the embedding's when tied
+  // The format of the matrices that are multiplied, "bfloat16", "int8" or "Q4_1+Q8_0", and their
+  // bytes, which a step with logits reads.
+  std::string format;
+  int64_t linear_bytes = 0;
 };
 
 // How a model is run.
@@ -50,25 +52,25 @@ struct TransformerOptions {
   DType dtype = DType::kFloat32;
   Quantization quantization = Quantization::kStored;
   Device device;
-  bool step_graphs = false;  // Not on CPU: record decoding steps and run them again (StepGraphs).
+  bool step_graphs = false;  // Records decoding steps and runs them again (StepGraphs), but on CPU.
 };
 
-// Reads every tensor of the checkpoint into the options' dtype and form on the context's device.
-// `progress` hears the share of layers done; may be empty.
+// Reads every tensor of the checkpoint into the options' dtype and form on their device. `progress`
+// is called with the share of layers that are done, and may be empty.
 TransformerWeights LoadWeights(const Checkpoint& checkpoint, const TransformerOptions& options,
                                const KernelContext& context,
                                const std::function<void(double)>& progress);
 
 class Transformer final : public Decoder {
  public:
-  // `pool`: the CPU threads, the caller of Forward included.
+  // `pool` has the CPU threads, with the caller of Forward among them.
   Transformer(const ModelConfig& config, const TransformerOptions& options,
               std::unique_ptr<ThreadPool> pool);
 
-  // Once, before the first Forward.
+  // Loads the weights, once and before the first Forward.
   void Load(const Checkpoint& checkpoint, const std::function<void(double)>& progress);
 
-  // With step graphs, `kv` is the same memory in each call.
+  // With step graphs, `kv` must be the same memory in each call.
   void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
                std::span<float> logits) override;
   void Logits(std::span<const int32_t> rows, std::span<float> logits) override;
@@ -80,7 +82,7 @@ class Transformer final : public Decoder {
   const StepGraphs& graphs() const { return graphs_; }
 
  private:
-  // Intermediate tensors of one step, kept and grown from step to step.
+  // The intermediate tensors of one step, which are kept and grow from step to step.
   struct Workspace {
     int64_t rows = 0;
     int64_t logit_rows = 0;
@@ -100,19 +102,19 @@ class Transformer final : public Decoder {
 
   void Reserve(const StepShape& shape);
   void ReserveRows(int64_t rows);
-  // `logits` [logit rows, vocab] on the device.
+  // Writes the logits [logit rows, vocab] to `logits` on the device.
   void RunStep(const StepInputs& inputs, std::span<const KvLayerView> kv, at::Tensor& logits);
   void RunAttention(const LayerWeights& layer, const KvLayerView& kv, const StepInputs& inputs);
   void RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t rows);
   void Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
                  int64_t rows) const;
-  // `rows` where the kernels can read them.
+  // The kernels can read `rows` where they lie.
   void FinishLogitRows(std::span<const int32_t> rows, at::Tensor& logits);
 
   const ModelConfig config_;
   const TransformerOptions options_;
   const std::unique_ptr<ThreadPool> pool_;
-  const std::optional<c10::Stream> stream_;  // CUDA.
+  const std::optional<c10::Stream> stream_;  // Only on CUDA.
   KernelContext context_;
   TransformerWeights weights_;
   StepUploader uploader_;

@@ -2,9 +2,9 @@
 // and their launches go to the GPU. Written without a GPU at hand; it has never run.
 //
 // Memory that a test registers is mapped for the length of each launch, so kernels read and write
-// the test's own buffers over the bus, at their host addresses. That is slow, and finds no step
-// past a buffer within its page: the emulator finds those. What it shows is that the machine code
-// computes the same as the reference, always the same bits, on real hardware.
+// the test's own buffers over the bus, at their host addresses. That is slow, and finds no access
+// past a buffer within its page: the emulator finds those. It shows that the machine code computes
+// the same as the reference, always with the same bits, on real hardware.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -40,7 +40,7 @@ std::mutex& RegistryMutex() {
   static std::mutex mutex;
   return mutex;
 }
-// Bytes of each registered range, by its begin.
+// The bytes of each registered range, indexed by its begin.
 std::map<uintptr_t, size_t>& Registry() {
   static std::map<uintptr_t, size_t> registry;
   return registry;

@@ -58,8 +58,8 @@ double SecondsOf(const Body& body) {
   return milliseconds / 1e3 / kCalls;
 }
 
-// What the data sheet's formula gives for this GPU: at its highest clock, dense 16-bit products
-// with float sums, and the memory's transfers (two a clock).
+// The peaks that the data sheet's formula gives for this GPU: dense 16-bit products with float sums
+// at its highest clock, and the memory's transfers (two a clock).
 struct Peak {
   double flops;
   double bytes_per_s;

@@ -1,6 +1,6 @@
 // Times every CUDA op on the GPU at hand and prints rate, % of the tensor cores' peak and % of the
-// memory's bandwidth. Run by tests/gpu/run.sh after the tests have shown that the answers are
-// right; it checks none itself. Written without a GPU at hand; it has never run.
+// memory's bandwidth. tests/gpu/run.sh runs it after the tests have shown that the answers are
+// right; it checks none itself. It was written without a GPU at hand, and has never run.
 #include <cstdint>
 #include <cstdio>
 #include <numeric>
@@ -27,7 +27,7 @@ constexpr int kBlockSize = 32;
 
 struct Work {
   double flops = 0.0;
-  double bytes = 0.0;  // That must cross the memory bus at least once.
+  double bytes = 0.0;  // So many must cross the memory bus at least once.
 };
 
 void Print(const std::string& name, double seconds, const Work& work) {
@@ -58,12 +58,12 @@ std::vector<Bfloat16> RandomBfloats(size_t count) {
 struct AttentionCase {
   std::string name;
   RulePreset rule;
-  std::vector<int> groups;  // Of one sequence's tokens.
+  std::vector<int> groups;  // The groups of one sequence's tokens.
   int sequences;
   int kv_heads;
   int ratio;
   int head_dim;
-  bool generated;  // Only the last token of each sequence is queried.
+  bool generated;  // Whether only the last token of each sequence is queried.
 };
 
 // `context` tokens of group 0, then `questions` of `question_tokens` each, then a cue of 16.

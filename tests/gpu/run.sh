@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU: the tests of the emulator on the device, the same under
-# compute-sanitizer, then the benches. Called by hand on a machine with a GPU, which needs a driver and
-# no network: `--build` on another machine leaves all that is needed in build/gpu. Ends with the line
+# compute-sanitizer, then the benches. It runs on a machine with a GPU, which needs a driver and no
+# network: `--build` on another machine leaves all that is needed in build/gpu. It ends with the line
 # `N passed, N failed` (`, N skipped`); without a device everything is skipped, and that is no failure.
 #
-# Written without a GPU at hand: the parts beyond the look for a device have never run.
+# It was written without a GPU at hand: what comes after the look for a device has never run.
 set -Eeuo pipefail
 
 usage() {
@@ -31,7 +31,7 @@ finish() {
   exit
 }
 
-# The C library's own parts come from the machine that runs the programs.
+# The C library itself comes from the machine that runs the programs.
 copy_libraries() {
   local library
   ldd "$1" | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p' | while read -r library; do

@@ -1,5 +1,5 @@
 // AmxTiles in plain C++, as the instruction set's manual defines the instructions, so that the
-// kernels for AMX run on CPUs without it. Used by the tests of attention and linear.
+// kernels for AMX run on CPUs without it. It never executes an instruction of AMX.
 #ifndef STRUCTATTN_TESTS_KERNELS_SOFTWARE_TILES_H_
 #define STRUCTATTN_TESTS_KERNELS_SOFTWARE_TILES_H_
 
@@ -53,8 +53,8 @@ struct SoftwareTiles {
     }
   }
 
-  // Even and odd elements of the pairs are summed apart, then together, then added to the tile;
-  // subnormals count as zero throughout.
+  // Even and odd elements of the pairs are summed separately, then together, then added to the
+  // tile. Subnormals count as zero throughout.
   template <int kSums, int kLeft, int kRight>
   static void MultiplyAdd() {
     STRUCTATTN_CHECK(rows_[kSums] == rows_[kLeft] && rows_[kRight] == kRows);

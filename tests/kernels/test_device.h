@@ -12,11 +12,11 @@
 
 namespace structattn {
 
-// Bytes that an op may touch.
+// Bytes that an op may read.
 struct TestBuffer {
   void* data;
   size_t bytes;
-  bool written;  // It may only be read otherwise.
+  bool written;  // Whether the op may write them, too.
 };
 
 template <typename T>
@@ -36,8 +36,8 @@ inline TestBuffer Written(TypedBuffer& buffer) {
 
 DeviceKind TestDevice();
 
-// Runs `op`, which touches nothing but `buffers`: on the pool, or several times on the emulator,
-// each from the same state and to the same bits.
+// Runs `op`, which touches nothing but `buffers`, on the pool, or several times on the emulator.
+// Each time it starts from the same state and must give the same bits.
 void RunOnTestDevice(ThreadPool& pool, const std::vector<TestBuffer>& buffers,
                      const std::function<void(const KernelContext&)>& op);
 

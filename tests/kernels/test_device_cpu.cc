@@ -1,4 +1,4 @@
-// The tests' device is the CPU. A step outside of a buffer is the address sanitizer's to find.
+// The tests' device is the CPU. The address sanitizer finds accesses outside of a buffer.
 #include "tests/kernels/test_device.h"
 
 namespace structattn {

@@ -29,7 +29,7 @@ TEST_P(ThreadPoolTest, RunsEachItemOnce) {
   ThreadPool pool(GetParam());
   EXPECT_EQ(pool.threads(), GetParam());
   for (const int64_t count : {0, 1, 2, 3, 17, 1000}) {
-    std::vector<int> calls(count, 0);  // Not atomic: the end of a loop must order all writes.
+    std::vector<int> calls(count, 0);  // The end of a loop must order these writes.
     pool.ParallelFor(count, [&](int64_t i) { ++calls[i]; });
     for (int64_t i = 0; i < count; ++i) EXPECT_EQ(calls[i], 1) << i << " of " << count;
   }

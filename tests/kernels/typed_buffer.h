@@ -1,6 +1,5 @@
-// Arrays of float32, bfloat16 or float16 that tests fill from floats and read back as floats.
-// Used by the tests of the CPU ops. Holds exactly its elements, so a sanitizer sees every step past
-// them.
+// Arrays of float32, bfloat16 or float16 that tests fill from floats and read back as floats. A
+// buffer holds exactly its elements, so a sanitizer sees every access past them.
 #ifndef STRUCTATTN_TESTS_KERNELS_TYPED_BUFFER_H_
 #define STRUCTATTN_TESTS_KERNELS_TYPED_BUFFER_H_
 
@@ -14,7 +13,7 @@
 
 namespace structattn {
 
-// Standard normal values of a fixed seed.
+// Standard normal values from a seed.
 inline std::vector<float> RandomNormal(int64_t count, uint32_t seed) {
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal;
@@ -23,8 +22,8 @@ inline std::vector<float> RandomNormal(int64_t count, uint32_t seed) {
   return values;
 }
 
-// The most that one rounding to `dtype` moves a computed value near `value`: half a unit in the
-// last place (8 and 11 bits of precision; float16 has a fixed step of 2^-24 below 2^-14). The
+// The most that one rounding to `dtype` moves a computed value near `value`, which is half a unit
+// in the last place (of 8 and 11 bits of precision, and of 2^-24 for float16 below 2^-14). The
 // factor allows for the computed value lying above the exact one.
 inline double RoundingError(DType dtype, double value) {
   switch (dtype) {

@@ -1,4 +1,4 @@
-// Lanes at one place, for the same time, are one instruction.
+// Lanes that are at one place for the same time are one instruction.
 #include "tests/simt/access_log.h"
 
 #include <algorithm>
@@ -13,13 +13,13 @@ constexpr int kBanks = 32;
 constexpr int kWordBytes = 4;
 constexpr int kSectorBytes = 32;
 
-// Different values among `values`, which it sorts.
+// The number of different values among `values`, which it sorts.
 int CountDistinct(std::span<uint64_t> values) {
   if (!std::is_sorted(values.begin(), values.end())) std::sort(values.begin(), values.end());
   return static_cast<int>(std::unique(values.begin(), values.end()) - values.begin());
 }
 
-// Of lanes that shared memory serves together.
+// The bytes that shared memory serves in one phase.
 int PhaseWavefronts(std::span<const uint64_t> offsets, int size) {
   std::array<uint64_t, kBanks> words;
   size_t count = 0;

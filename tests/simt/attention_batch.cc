@@ -16,9 +16,9 @@ namespace structattn {
 namespace {
 
 constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
-constexpr int kTileKeys = 64;  // Ranks that the tensor core kernel meets at a time.
+constexpr int kTileKeys = 64;  // The key ranks of a key tile of the tensor core kernel.
 
-// Query rows of a warp, all of which it multiplies if it has any.
+// The query rows of a warp, which multiplies all of them if it has any.
 template <int kDims>
 constexpr int kWarpRows = 16 * emulated::FlashAttentionKernel<Bfloat16, kDims, false>::kBands;
 
@@ -77,7 +77,7 @@ class Cache {
 
   // Fills the tables; returns the number of blocks in the cache.
   int PlaceBlocks(std::span<const EmulatedPart> parts, uint64_t seed) {
-    int blocks = 3;  // Blocks that nobody owns.
+    int blocks = 3;  // These have no owner.
     for (size_t s = 0; s < parts.size(); ++s) {
       blocks += Blocks(parts[s], s);
       stride_ = std::max(stride_, Blocks(parts[s], s));
@@ -122,7 +122,7 @@ class Cache {
     }
   }
 
-  // One range for rows in succession.
+  // Registers rows in succession as one range.
   void RegisterSeenRows() {
     const size_t row_bytes = shape_.head_dim * ByteSize(shape_.kv_dtype);
     for (auto row = seen_rows_.begin(); row != seen_rows_.end();) {
@@ -142,7 +142,7 @@ class Cache {
   TypedBuffer value_;
   std::vector<int32_t> tables_;
   int stride_ = 0;
-  std::set<int64_t> seen_rows_;  // Of [blocks, kv_heads, block_size].
+  std::set<int64_t> seen_rows_;  // Rows of [blocks, kv_heads, block_size].
   std::list<simt::Memory> memory_;
 };
 
@@ -271,7 +271,7 @@ TileWork NeededTileWork(const AttentionShape& shape, std::span<const EmulatedPar
       const int tiles = DivideUp(keys, kTileKeys);
       const int warp_rows = WarpRows(shape.head_dim);
       const int bands = DivideUp((end - begin) * shape.ratio, warp_rows) * (warp_rows / 16);
-      // Sixteen rows and a tile of keys: head_dim / 16 x 8 products for scores, 4 x head_dim / 8
+      // Sixteen rows and a key tile take head_dim / 16 x 8 products for scores and 4 x head_dim / 8
       // for values.
       work.multiply_accumulates += int64_t{tiles} * bands * shape.head_dim * shape.kv_heads;
       const int64_t chunks = int64_t{shape.head_dim} / 8 * 2 * shape.kv_heads;

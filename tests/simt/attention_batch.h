@@ -23,34 +23,34 @@ struct EmulatedPart {
   int begin;
   int end;
   bool generated = false;
-  // Generated: its first tokens, as many whole blocks as these fill, are those of the part before
-  // (a branch of the same request); 0 begins a new family.
+  // For a generated token: so many of its sequence's first tokens, rounded down to whole blocks,
+  // are those of the part before (a branch of the same request). 0 begins a new family.
   int shared_tokens = 0;
 };
 
-// No field may change a bit of the result.
+// How the batch is run. No field may change a bit of the result.
 struct EmulatedOptions {
-  // Of the blocks in the cache. Even: every run of equal group begins a block, where no part
-  // shares.
+  // The order of the blocks in the cache. If it is even, every run of equal group begins a block in
+  // batches where no part shares.
   uint64_t placement_seed = 1;
-  uint64_t schedule = 1;  // simt::SetSeed.
+  uint64_t schedule = 1;  // simt::SetSeed takes it.
 };
 
 struct EmulatedResult {
-  std::vector<float> output;  // Rows of all parts, [rows, heads, head_dim], widened.
-  std::string reports;        // Empty if none.
+  std::vector<float> output;  // The rows of all parts, [rows, heads, head_dim], widened.
+  std::string reports;        // Empty if there are none.
   std::vector<simt::LaunchCounts> launches;
 };
 
-// `shape`: output_dtype is ignored, it equals kv_dtype on CUDA.
+// The shape's output_dtype is ignored: it equals kv_dtype on CUDA.
 EmulatedResult RunEmulated(const AttentionShape& shape, std::span<const EmulatedPart> parts,
                            const EmulatedOptions& options);
 
 // What the launch over the prompts' tiles has to do, from the definition of visibility alone.
 struct TileWork {
   int64_t multiply_accumulates = 0;
-  int64_t copies = 0;      // 16 bytes each: keys and values.
-  int64_t zero_fills = 0;  // Likewise, of the ranks that fill up the last tile of keys.
+  int64_t copies = 0;      // Copies of 16 bytes of keys and values.
+  int64_t zero_fills = 0;  // Those for the key ranks that fill up the last key tile.
 };
 TileWork NeededTileWork(const AttentionShape& shape, std::span<const EmulatedPart> parts);
 

@@ -29,7 +29,7 @@ constexpr const char* kRoleNames[] = {"prompt", "chunks", "generated", "mixed", 
 constexpr int kAxes = 7;
 constexpr int kSizes[kAxes] = {6, 5, 3, 5, 4, 3, 5};
 using Indices = std::array<int, kAxes>;
-using Pair = std::array<int, 4>;  // Axis, its value, another axis, its value.
+using Pair = std::array<int, 4>;  // An axis, its value, another axis, its value.
 
 AttentionCase MakeCase(const Indices& index, uint64_t seed) {
   return {.rule = kRules[index[0]],
@@ -81,7 +81,7 @@ Indices RandomIndices(Random& random) {
   return index;
 }
 
-// With a pair that is still missing; the rest random.
+// A case with a pair that is still missing. Its other axes are random.
 Indices RandomIndicesWith(Random& random, const Pair& pair) {
   Indices index = RandomIndices(random);
   index[pair[0]] = pair[1];
@@ -179,7 +179,7 @@ void AddGenerated(Random& random, const AttentionCase& c, AttentionBatch* batch)
 void AddBranches(Random& random, const AttentionCase& c, AttentionBatch* batch) {
   const Structure trunk = MakeStructure(random, c.rule, c.length);
   const SequenceTensors common = RandomSequence(random, batch->shape, trunk);
-  const int branches = Uniform(random, 2, 12);  // More than one block takes, at a ratio of 7 or 8.
+  const int branches = Uniform(random, 2, 12);  // At a ratio of 8, a thread block takes only 8.
   for (int b = 0; b < branches; ++b) {
     Structure structure = trunk;
     const int own = Uniform(random, 1, 40);
@@ -231,8 +231,8 @@ double Roundoff(DType dtype) {
   return dtype == DType::kBfloat16 ? 0x1p-8 : 0x1p-11;
 }
 
-// What a kernel may be off in one element, before its result is rounded. Query, keys and values are
-// exact in the storage type T (the reference gets the rounded query), sums are float with unit
+// How far off a kernel may be in one element, before its result is rounded. Query, keys and values
+// are exact in the storage type T (the reference gets the rounded query), sums are float with unit
 // roundoff u, n is the number of keys, D head_dim, M the largest sum of |scale q k| of a key.
 //
 // - A score sums D exact products: D u M, twice that on tensor cores, which truncate. Scale x
@@ -241,9 +241,9 @@ double Roundoff(DType dtype) {
 //   weight. 2^x itself is within 2 units in the last place: 4 u.
 // - Each time that the largest score grows, what was summed so far is scaled by a power of two,
 // with
-//   2^x's 4 u and one rounding; the differences of the largest scores add up to at most 2 M: 5 u a
-//   step, 2 u M in all. Steps: one a key at most in the float32 kernel, one a tile of 64 otherwise,
-//   and one a split when splits are merged.
+//   2^x's 4 u and one rounding. The differences of the largest scores add up to at most 2 M, which
+//   makes 5 u each time, and 2 u M in all. It grows at most once a key in the float32 kernel, once
+//   a key tile of 64 otherwise, and once a split when splits are merged.
 // - The denominator carries this, too, so it counts twice. Both sums have n terms: n u each, twice
 //   that on tensor cores; reciprocal and product 2 u, the sums of lanes 2 u.
 // - The weights are rounded to T before they meet the values: Roundoff(T) of the weighted sum; in
@@ -260,7 +260,7 @@ double KernelError(const AttentionShape& shape, const ReferenceRow& row, int dim
   return 1.01 * (relative * row.weighted[dim] + absolute * row.absolute[dim]);
 }
 
-// The rounding of a result near `value`, in which float16 has a smallest step.
+// The rounding of a result near `value`, where float16 has a smallest unit.
 double OutputError(DType dtype, double value) {
   return 1.01 * Roundoff(dtype) * value + (dtype == DType::kFloat16 ? 0x1p-25 : 0x1p-149);
 }

@@ -1,5 +1,5 @@
 // Which cases attention is run with on the emulator, and how far a right kernel may be from the
-// double-precision reference. Used by the tests of attention on the emulator.
+// double-precision reference. Runs nothing itself.
 #ifndef STRUCTATTN_TESTS_SIMT_ATTENTION_CASES_H_
 #define STRUCTATTN_TESTS_SIMT_ATTENTION_CASES_H_
 
@@ -26,15 +26,15 @@ struct AttentionCase {
   int head_dim;
   DType dtype;
   Roles roles;
-  uint64_t seed;  // Of everything else.
+  uint64_t seed;  // It decides everything else.
 };
 
 std::string Describe(const AttentionCase& attention_case);
 
-// Cases such that each pair of values of two axes is in one of them.
+// Cases such that each pair of values of two axes is in at least one.
 std::vector<AttentionCase> PairwiseCases(uint64_t seed);
 
-// Number of pairs of values that no case has.
+// The number of pairs of values that no case has.
 int CountMissingPairs(std::span<const AttentionCase> cases);
 
 AttentionCase RandomCase(uint64_t seed);
@@ -53,8 +53,8 @@ Structure MakeStructure(Random& random, Rule rule, int length);
 
 // ---- The reference.
 
-// Elements of `output` that are NaN or further from the reference than the derived tolerance, among
-// all rows of the parts or, of many, a random choice that includes first and last.
+// The number of elements of `output` that are NaN or further from the reference than the derived
+// tolerance. All rows of the parts are looked at, or, of many, a random choice with first and last.
 int CountWrong(const AttentionShape& shape, std::span<const EmulatedPart> parts,
                std::span<const float> output);
 

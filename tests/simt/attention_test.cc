@@ -23,9 +23,9 @@ const simt::LaunchCounts* FindLaunch(const EmulatedResult& result, const std::st
   return nullptr;
 }
 
-// Tiles visited = tiles needed, exactly.
+// Expects that exactly the key tiles are visited that are needed.
 void ExpectNeededWork(const AttentionBatch& batch, const EmulatedResult& result) {
-  if (batch.shape.kv_dtype == DType::kFloat32) return;  // Keys one by one: visible ones only.
+  if (batch.shape.kv_dtype == DType::kFloat32) return;  // It meets visible keys one by one.
   if (!simt::CountsWork()) return;
   const TileWork needed = NeededTileWork(batch.shape, batch.parts);
   const simt::LaunchCounts* launch = FindLaunch(result, "attention (tile)");
@@ -102,7 +102,7 @@ TEST_P(SimtAttentionResidueTest, EqualsReference) {
 
 INSTANTIATE_TEST_SUITE_P(OfEight, SimtAttentionResidueTest, testing::Range(0, 8));
 
-// Few batches, small and quick, that meet every path of the kernels; what faults_test.py runs.
+// Few batches, small and quick, that meet every path of the kernels. faults_test.py runs these.
 class SimtAttentionEdgeTest : public testing::Test {
  protected:
   AttentionBatch Batch(DType dtype, int ratio, int head_dim) {
@@ -257,8 +257,8 @@ TEST_P(SimtAttentionInvarianceTest, PlacementAndBlockSizeDoNotMatter) {
   }
 }
 
-// Branches that share the blocks of a long prompt, together and with copies of their own; more of
-// them than one block takes.
+// Branches that share the blocks of a long prompt, together and with copies of their own. There are
+// more of them than one thread block takes.
 TEST_P(SimtAttentionInvarianceTest, SharedPrefixesEqualUnshared) {
   const Structure trunk = MakeStructure(random_, static_cast<Rule>(Uniform(random_, 0, 5)), 530);
   const SequenceTensors common = RandomSequence(random_, shape_, trunk);

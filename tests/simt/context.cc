@@ -1,4 +1,4 @@
-// Reports: how they are written and gathered.
+// How reports are written and gathered. What is a fault is decided elsewhere.
 #include "tests/simt/context.h"
 
 #include <algorithm>

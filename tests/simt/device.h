@@ -1,7 +1,7 @@
 // The host's version of kernels/cuda/device.cuh, with the same contracts: compile a kernel's source
 // with `-x c++ -DSTRUCTATTN_DEVICE_HEADER='"tests/simt/device.h"'` and every call below is carried
-// out, checked and counted by Machine. Each takes its caller's place, for the reports. For kernels'
-// sources only; what tests call is in simt.h.
+// out, checked and counted by Machine. Each takes its caller's place, for the reports. It is meant
+// for the sources of kernels alone; what tests call is in simt.h.
 #ifndef STRUCTATTN_TESTS_SIMT_DEVICE_H_
 #define STRUCTATTN_TESTS_SIMT_DEVICE_H_
 
@@ -62,7 +62,7 @@ requires std::is_arithmetic_v<A> && std::is_arithmetic_v<B>
 constexpr std::common_type_t<A, B> max(A a, B b) { return a > b ? a : b; }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
-// ---- Who am I.
+// ---- Indices.
 inline int ThreadIndex() { return simt::Machine::Get().thread(); }
 inline int LaneIndex() { return ThreadIndex() % kWarpSize; }
 inline int WarpIndex() { return ThreadIndex() / kWarpSize; }
@@ -80,7 +80,7 @@ void StoreGlobal(V* to, std::type_identity_t<V> value, Place place = Place::curr
   simt::Machine::Get().StoreGlobal(to, value, place);
 }
 
-// ---- Shared memory, by byte offset.
+// ---- Shared memory, addressed by byte offset.
 template <typename V>
 V LoadShared(int offset, Place place = Place::current()) {
   return simt::Machine::Get().LoadShared<V>(offset, place);
@@ -95,9 +95,9 @@ inline void CopyAsync16(int offset, const void* from, bool valid, Place place = 
   simt::Machine::Get().CopyAsync16(offset, from, valid, place);
 }
 inline void CommitCopies() { simt::Machine::Get().CommitCopies(); }
-template <int kGroups>
+template <int kCommits>
 void WaitCopies() {
-  simt::Machine::Get().WaitCopies(kGroups);
+  simt::Machine::Get().WaitCopies(kCommits);
 }
 
 inline void BlockBarrier(Place place = Place::current()) { simt::Machine::Get().Barrier(place); }
@@ -124,7 +124,7 @@ void MultiplyAccumulate(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint
 // ---- Arithmetic.
 inline float Exp2(float x) {
   const float y = std::exp2(x);
-  return y < std::numeric_limits<float>::min() ? 0.0f : y;  // NaN stays.
+  return y < std::numeric_limits<float>::min() ? 0.0f : y;  // NaN stays NaN.
 }
 inline float Widen(float value) { return value; }
 inline float Widen(Bfloat16 value) { return ToFloat(value); }

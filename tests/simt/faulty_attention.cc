@@ -1,5 +1,6 @@
-// The attention kernels that faults_test.py spoils, as a shared library for simt_faults: only those
-// that its tests launch, so that each fault is built quickly. Never part of a CMake target.
+// The attention kernels that faults_test.py spoils, as a shared library for simt_faults. It has
+// only those that the tests launch, so that each fault is built quickly, and is never part of a
+// CMake target.
 #include "kernels/attention/flash_attention.cuh"
 #include "kernels/attention/merge_splits.cuh"
 #include "kernels/cuda/ops.cuh"
@@ -26,7 +27,7 @@ void FaultyAttention(const KernelContext& context, const AttentionParams& p) {
   if (kv.dtype == DType::kBfloat16 && kv.head_dim == 128)
     return LaunchFlash<Bfloat16, 128>(context, p);
   if (kv.dtype == DType::kFloat16 && kv.head_dim == 80) return LaunchFlash<Float16, 80>(context, p);
-  emulated::Attention(context, p);  // The program's own.
+  emulated::Attention(context, p);  // The program's own kernel.
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The int8_linear kernels that faults_test.py spoils, as a shared library for simt_faults: one type
-// each, so that each fault is built quickly. Never part of a CMake target.
+// The int8_linear kernels that faults_test.py spoils, as a shared library for simt_faults. Each has
+// one type, so that each fault is built quickly, and the library is never part of a CMake target.
 #include "kernels/cuda/ops.cuh"
 #include "kernels/linear/int8_linear.cuh"
 
@@ -19,7 +19,7 @@ void FaultyInt8Linear(const KernelContext& context, const Int8LinearParams& p) {
     return LaunchFor<Int8LinearKernel<Bfloat16, 16>>(context, p);
   if (p.input_dtype == DType::kBfloat16 && p.rows > 64)
     return LaunchFor<Int8LinearKernel<Bfloat16, 96>>(context, p);
-  emulated::Int8Linear(context, p);  // The program's own.
+  emulated::Int8Linear(context, p);  // The program's own kernel.
 }
 
 }  // namespace

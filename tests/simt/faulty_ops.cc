@@ -1,5 +1,6 @@
-// EmulatedCudaOps of simt_faults: as ever, but for the ops that the shared library named by
-// STRUCTATTN_FAULTY_KERNELS has. faults_test.py builds such libraries.
+// The EmulatedCudaOps of simt_faults. It takes the ops that the shared library named by
+// STRUCTATTN_FAULTY_KERNELS has from there, and the others from the program. faults_test.py builds
+// such libraries.
 #include <dlfcn.h>
 
 #include <cstdio>

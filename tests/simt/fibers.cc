@@ -1,4 +1,4 @@
-// Fibers on stacks with a guard page each.
+// See fibers.h. Each fiber has a stack with a guard page.
 #include "tests/simt/fibers.h"
 
 #include <algorithm>
@@ -8,14 +8,15 @@
 namespace structattn::simt {
 namespace {
 
-// Of a thread's local arrays, unoptimised builds included; only touched pages take memory.
+// A stack has room for a thread's local arrays, in unoptimised builds, too. Only touched pages take
+// memory.
 constexpr size_t kStackBytes = 256 * 1024;
 
 boost::context::protected_fixedsize_stack StackAllocator() {
   return boost::context::protected_fixedsize_stack(kStackBytes);
 }
 
-// A fiber gives back a stack that stays ours.
+// Lends a stack to a fiber, whose end does not free it.
 struct KeepStack {
   void deallocate(boost::context::stack_context&) noexcept {}
 };

@@ -1,4 +1,4 @@
-// Fragments to matrices and back.
+// See fragments.h: fragments become matrices, and matrices fragments.
 #include "tests/simt/fragments.h"
 
 namespace structattn::simt {

@@ -1,4 +1,4 @@
-// Global memory's checks. Each access reports at most once, for its first bad byte.
+// The checks of global memory. Each access reports at most once, for its first bad byte.
 #include "tests/simt/global_memory.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// The registry of memory that kernels may touch, with a shadow of every writable byte.
-// Registration is for everybody (simt.h); the accesses are Machine's.
+// The registry of memory that kernels may touch, with a shadow of every writable byte. simt.h
+// offers the registration; the accesses are Machine's alone.
 #ifndef STRUCTATTN_TESTS_SIMT_GLOBAL_MEMORY_H_
 #define STRUCTATTN_TESTS_SIMT_GLOBAL_MEMORY_H_
 
@@ -21,11 +21,11 @@ class GlobalMemory {
   void Register(const void* begin, size_t bytes, Access access);
   void Unregister(const void* begin);
 
-  // Held for the whole of a launch: ranges neither come nor go under a kernel.
+  // A launch holds it from begin to end, so that ranges neither come nor go under a kernel.
   [[nodiscard]] std::unique_lock<std::mutex> Lock() { return std::unique_lock(mutex_); }
 
-  // Accesses of the running thread, checked and reported, under the lock. One that is not allowed
-  // reads poison or writes nothing.
+  // Accesses of the running thread, which holds the lock. They are checked and reported, and one
+  // that is not allowed reads poison or writes nothing.
   void Read(const void* from, int size, Place place, void* to) {
     if (NoteRead(from, size, place)) [[likely]] {
       std::memcpy(to, from, size);
@@ -48,13 +48,13 @@ class GlobalMemory {
     uintptr_t begin = 0;
     uintptr_t end = 0;
     Access access = Access::kReadOnly;
-    // One a byte, of a writable range that a kernel has touched. From calloc: the system gives zero
-    // pages only where bytes are touched.
+    // One for each byte of a writable range that a kernel has touched. They come from calloc,
+    // because the system then gives zero pages only where bytes are touched.
     std::unique_ptr<ShadowByte[], Freed> shadow;
   };
 
   bool NoteWrite(void* to, int size, Place place);
-  // The range that holds the access; null after a report.
+  // The range that holds the access, or null after a report.
   Range* Find(const void* at, int size, Place place);
   Range* Search(uintptr_t address, int size);
   ShadowByte* Shadow(Range& range, const void* at);
@@ -64,9 +64,9 @@ class GlobalMemory {
 
   Context& context_;
   std::mutex mutex_;
-  std::map<uintptr_t, Range> ranges_;  // By first byte; disjoint.
+  std::map<uintptr_t, Range> ranges_;  // Disjoint, indexed by first byte.
   static constexpr int kRecent = 64;
-  Range* recent_[kRecent] = {};  // Where an address of this hash was found last.
+  Range* recent_[kRecent] = {};  // The range that an address of this hash was last found in.
 };
 
 }  // namespace structattn::simt

@@ -1,4 +1,4 @@
-// Launches, blocks, warps and barriers.
+// See machine.h: launches, thread blocks, warps and barriers.
 #include "tests/simt/machine.h"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ bool Same(Place a, Place b) {
   return a.line() == b.line() && a.column() == b.column() && a.file_name() == b.file_name();
 }
 
-// What cudaLaunchKernel and cudaFuncSetAttribute refuse.
+// Throws for what cudaLaunchKernel and cudaFuncSetAttribute refuse.
 void RefuseImpossible(const Launch& launch) {
   const LaunchShape& shape = launch.shape;
   const auto refuse = [&](const std::string& what) {
@@ -130,10 +130,12 @@ void Machine::CopyAsync16(int offset, const void* from, bool valid, Place place)
   Log({reinterpret_cast<uintptr_t>(from), place, AccessKind::kGlobalLoad, kCopyBytes});
 }
 
-void Machine::WaitCopies(int groups) {
+void Machine::WaitCopies(int commits) {
   constexpr unsigned char kZeros[kCopyBytes] = {};
   Thread& thread = own();
-  const auto under_way = [&](const Copy& copy) { return copy.group + groups >= thread.committed; };
+  const auto under_way = [&](const Copy& copy) {
+    return copy.commits + commits >= thread.committed;
+  };
   const auto left = std::find_if(thread.copies.begin(), thread.copies.end(), under_way);
   for (auto copy = thread.copies.begin(); copy != left; ++copy) {
     const bool readable =
@@ -249,7 +251,7 @@ void Machine::ReportDeadlock() {
       parties.push_back({i, place});
     }
   }
-  context_.reports_left = Context::kMostReports;  // No thread is running that could be ended.
+  context_.reports_left = Context::kMostReports;  // No thread runs that could be ended.
   context_.Add(ReportKind::kDeadlock, parties, WhereThreadsWait(0, block_threads_));
 }
 
@@ -261,7 +263,7 @@ void Machine::LoadMatrices(int offset, bool transposed, Place place, uint32_t (&
     const int me = thread();
     std::array<Row, kLanes> rows;
     for (int lane = 0; lane < kLanes; ++lane) {
-      context_.thread = me / kLanes * kLanes + lane;  // A bad address is that lane's.
+      context_.thread = me / kLanes * kLanes + lane;  // A bad address belongs to that lane.
       shared_.Read(lanes[lane]->offset, sizeof(Row), place, &rows[lane], kSeveralThreads);
     }
     context_.thread = me;

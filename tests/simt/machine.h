@@ -1,5 +1,5 @@
-// The emulated multiprocessor: runs a launch block by block, each thread a fiber, and carries out
-// what device.h asks for. device.h is its only caller; tests use simt.h.
+// The emulated multiprocessor. It runs a launch one thread block after another with a fiber for
+// each thread, and carries out what device.h asks for. Tests never see it; they have simt.h.
 #ifndef STRUCTATTN_TESTS_SIMT_MACHINE_H_
 #define STRUCTATTN_TESTS_SIMT_MACHINE_H_
 
@@ -20,7 +20,7 @@ namespace structattn::simt {
 
 struct Launch {
   const char* kernel;
-  int threads;  // Of a block, a multiple of 32.
+  int threads;  // Threads of a thread block, a multiple of 32.
   int max_shared_bytes;
   LaunchShape shape;
   void (*run)(const void* params);  // The kernel's body, for the running thread.
@@ -33,7 +33,7 @@ class Machine {
  public:
   static Machine& Get();
 
-  // Runs all blocks; throws std::runtime_error when a device would refuse.
+  // Runs all thread blocks. Throws std::runtime_error when a device would refuse the launch.
   void Run(const Launch& launch);
 
   // ---- For the running thread.
@@ -75,18 +75,18 @@ class Machine {
 
   void CopyAsync16(int offset, const void* from, bool valid, Place place);
   void CommitCopies() { ++own().committed; }
-  // Lands the copies of all but the newest `groups` committed groups.
-  void WaitCopies(int groups);
+  // Ends the copies of all but the newest `commits` commits.
+  void WaitCopies(int commits);
 
   void Barrier(Place place);
 
-  // Every lane of a warp gives a `Lane`; the last to arrive calls execute(lanes), and then each
-  // goes on with what was left in its own.
+  // Every lane of a warp gives a `Lane`. The last to arrive calls execute(lanes), and then each
+  // lane continues with what was left in its own.
   template <typename Lane, typename Execute>
   void Collect(Collective kind, Place place, Lane* mine, const Execute& execute) {
     Warp& warp = warps_[thread() / kLanes];
     warp.lanes[thread() % kLanes] = mine;
-    if (!Arrive(warp, kind, place)) return;  // Others waited for, and the last has executed.
+    if (!Arrive(warp, kind, place)) return;  // The last lane has executed.
     std::array<Lane*, kLanes> lanes;
     for (int i = 0; i < kLanes; ++i) lanes[i] = static_cast<Lane*>(warp.lanes[i]);
     execute(lanes);
@@ -108,7 +108,7 @@ class Machine {
       V result;
     } mine = {value, mask, value};
     Collect(Collective::kShuffle, place, &mine, [&](const auto& lanes) {
-      for (int i = 0; i < kLanes; ++i) {  // A lane outside the warp leaves the own value.
+      for (int i = 0; i < kLanes; ++i) {  // A lane outside the warp keeps its value.
         const int from = i ^ lanes[i]->mask;
         if (from >= 0 && from < kLanes) lanes[i]->result = lanes[from]->value;
       }
@@ -126,20 +126,20 @@ class Machine {
  private:
   struct Copy {
     int offset;
-    const void* from;  // Null: zeros.
-    int64_t group;     // Commits of the thread before it.
+    const void* from;  // Null stands for zeros.
+    int64_t commits;   // The thread's commits before it.
     Place place;
   };
   enum class State : uint8_t { kRunnable, kAtCollective, kAtBarrier, kExited };
   struct Thread {
     State state = State::kRunnable;
-    Place place;  // Where it waits.
+    Place place;  // The thread waits here.
     int64_t committed = 0;
-    std::vector<Copy> copies;  // Under way, oldest first.
+    std::vector<Copy> copies;  // The copies under way, oldest first.
   };
   struct Warp {
     std::array<void*, kLanes> lanes;
-    int waiting = 0;  // Lanes at the collective below.
+    int waiting = 0;  // So many lanes wait at the collective below.
     Collective kind;
     Place place;
     int exited = 0;
@@ -155,9 +155,12 @@ class Machine {
 
   void BeginLaunch(const Launch& launch);
   void BeginBlock(const Launch& launch, uint32_t block);
-  bool RunBlock(const Launch& launch);  // False after a report that ends the launch.
-  void Exit();                          // The running thread is done.
-  // True for the last lane to arrive; for others once they may go on.
+  // Runs one thread block. Returns false after a report that ends the launch.
+  bool RunBlock(const Launch& launch);
+  // Ends the running thread.
+  void Exit();
+  // Returns true for the last lane to arrive, at once, and false for others, when they may
+  // continue.
   bool Arrive(Warp& warp, Collective kind, Place place);
   void Release(Warp& warp);
   void Wait(State state, Place place);

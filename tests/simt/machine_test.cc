@@ -200,7 +200,7 @@ struct CountedParams {
   float* output;       // [64]
 };
 
-// Everything that is counted, each a known number of times.
+// A kernel that does everything that is counted a known number of times.
 struct CountedKernel {
   using Params = CountedParams;
   static constexpr const char* kName = "counted";
@@ -293,7 +293,7 @@ TEST(SimtCopyTest, CopiesZerosAndPoison) {
 
 // ---- Launches.
 struct OrderParams {
-  std::vector<int>* order;  // The host's; no kernel could.
+  std::vector<int>* order;  // It is in the host's memory, where no real kernel could write.
 };
 struct OrderKernel : OneWarp {
   using Params = OrderParams;
@@ -329,7 +329,7 @@ TEST(SimtLaunchTest, RefusesWhatADeviceRefuses) {
   EXPECT_THROW(launch({.grid_z = 65536}), std::runtime_error);
   EXPECT_THROW(launch({.shared_bytes = 2049}), std::runtime_error);
   EXPECT_TRUE(order.empty());
-  launch({.grid_x = 0, .grid_y = 65536});  // Empty: nothing to refuse.
+  launch({.grid_x = 0, .grid_y = 65536});  // It is empty, so nothing is refused.
   EXPECT_TRUE(order.empty());
   launch({.shared_bytes = 2048});
   EXPECT_EQ(order.size(), 32u);

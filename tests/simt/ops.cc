@@ -1,4 +1,4 @@
-// The table of the kernels built for the host emulator, for every program that links it.
+// The table of the kernels that are built for the host emulator, for every program that links it.
 #include "kernels/cuda/ops.cuh"
 
 namespace structattn {

@@ -34,7 +34,7 @@ struct Tiny {
   static constexpr int kMaxSharedBytes = kTinyBytes;
 
   static int Index() { return BlockX() * kThreads + ThreadIndex(); }
-  static int Other() { return ThreadIndex() ^ 33; }  // In the other warp.
+  static int Other() { return ThreadIndex() ^ 33; }  // A thread in the other warp.
   static void FillShared() {
     StoreShared(ThreadIndex() * 16, float4{});
     BlockBarrier();
@@ -64,7 +64,7 @@ struct OverwriteWithoutBarrier : Tiny {
     StoreShared(ThreadIndex() * 4, value + 1.0f);
   }
 };
-struct LockstepForBarrier : Tiny {  // Within one warp, and only a shuffle between.
+struct LockstepForBarrier : Tiny {  // Only a shuffle is between two accesses in one warp.
   static void Run(const Params& p) {
     StoreShared(ThreadIndex() * 4, 1.0f);
     ShuffleXor(0, 1);
@@ -113,7 +113,7 @@ struct StoredByTwoBlocks : Tiny {
     StoreGlobal(p.output + (p.faulty ? ThreadIndex() : Index()), 1.0f);
   }
 };
-struct ReadOfOtherBlock : Tiny {  // Ordered by a barrier in the block, by nothing between blocks.
+struct ReadOfOtherBlock : Tiny {  // A barrier orders a thread block, and nothing orders two.
   static void Run(const Params& p) {
     StoreGlobal(p.output + Index(), 1.0f);
     BlockBarrier();
@@ -150,7 +150,7 @@ struct WriteToInput : Tiny {
   }
 };
 
-// ---- Copies: each thread 16 bytes.
+// ---- Copies. Each thread copies 16 bytes.
 struct WaitedForTooFew : Tiny {
   static void Run(const Params& p) {
     CopyAsync16(ThreadIndex() * 16, p.input, true);
@@ -199,7 +199,7 @@ struct CopyOverReaders : Tiny {
     FillShared();
     if (ThreadIndex() < 32) LoadShared<float>(0);
     if (!p.faulty) BlockBarrier();
-    // Thread 63 copies last or first: either order is a report.
+    // Thread 63 copies last or first, and either order is a report.
     if (ThreadIndex() == 63) CopyAsync16(0, p.input, true);
     CommitCopies();
     WaitCopies<0>();
@@ -228,7 +228,7 @@ struct ExitWithoutWait : Tiny {
   static void Run(const Params& p) {
     CopyAsync16(ThreadIndex() * 16, p.input, true);
     CommitCopies();
-    CommitCopies();  // An empty group needs no wait.
+    CommitCopies();  // An empty commit needs no wait.
     if (p.faulty) {
       WaitCopies<2>();
     } else {
@@ -236,7 +236,7 @@ struct ExitWithoutWait : Tiny {
     }
   }
 };
-struct CopyFromPastEnd : Tiny {  // Of a copy that is not valid, nothing is read.
+struct CopyFromPastEnd : Tiny {  // A copy that is not valid reads nothing.
   static void Run(const Params& p) {
     CopyAsync16(ThreadIndex() * 16, p.input + kElements, p.faulty);
     CommitCopies();
@@ -281,7 +281,7 @@ struct ExitBeforeBarrier : Tiny {
     BlockBarrier();
   }
 };
-struct BarrierAndShuffle : Tiny {  // Half a warp waits here, the rest there.
+struct BarrierAndShuffle : Tiny {  // Half a warp waits here, the other half there.
   static void Run(const Params& p) {
     if (p.faulty && LaneIndex() < 16) {
       BlockBarrier();
@@ -297,7 +297,7 @@ struct Fault {
   const char* name;
   void (*launch)(const TinyParams&);
   ReportKind kind;
-  ReportKind also = kind;  // What some orders show it as.
+  ReportKind also = kind;  // Some orders show it as this kind.
 };
 
 template <typename Kernel>
@@ -384,7 +384,7 @@ TEST_P(SimtReportsTest, TheFaultIsReportedAndItsTwinIsNot) {
 INSTANTIATE_TEST_SUITE_P(Faults, SimtReportsTest, testing::ValuesIn(kFaults),
                          [](const auto& info) { return std::string(info.param.name); });
 
-struct Runaway : Tiny {  // Ends only when it reads a 1.
+struct Runaway : Tiny {  // It ends only when it reads a 1.
   static void Run(const Params& p) {
     for (const float* from = p.input; LoadGlobal(from) != 1.0f; ++from) {
     }

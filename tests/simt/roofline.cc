@@ -1,7 +1,7 @@
 // What binds attention and int8_linear on each GPU, as a MODEL: exact counts of the emulator
 // (tensor-core instructions, shared-memory wavefronts, exponentials, bytes) divided by what a
-// multiprocessor can do a clock. No figure here was measured on a device. Run by hand: roofline
-// [SLOTS_PER_HMMA], the issue slots per HMMA of the full-tile loop, from
+// multiprocessor can do a clock. No figure here was measured on a device. Usage: roofline
+// [SLOTS_PER_HMMA], with the issue slots per HMMA of the full-tile loop from
 // tests/static/kernel_report.py.
 #include <algorithm>
 #include <cstdio>
@@ -35,7 +35,7 @@ constexpr Gpu kGpus[] = {{"A100 SXM", 108, 1.41, 312, 2039},
                          {"H100 SXM", 132, 1.83, 989, 3350},
                          {"RTX 5090", 170, 2.41, 209.5, 1792},
                          {"B200", 148, 1.85, 2250, 8000}};
-constexpr double kSharedBytesPerClock = 128;  // = one wavefront.
+constexpr double kSharedBytesPerClock = 128;  // This is one wavefront.
 constexpr double kIssuesPerClock = 4;
 
 struct RooflineCase {
@@ -44,7 +44,7 @@ struct RooflineCase {
   std::vector<int> groups;
   int head_dim;
   int ratio;
-  bool generated;  // Only the last token is queried.
+  bool generated;  // Whether only the last token is queried.
 };
 
 std::vector<int> Groups(int context, int questions, int question_tokens, int cue) {
@@ -60,8 +60,8 @@ Structure MakeStructure(const RooflineCase& roofline_case) {
   return structure;
 }
 
-// Clocks of all multiprocessors together that one resource is busy, if nothing else were in the
-// way.
+// The clocks for which one resource of all multiprocessors together is busy, if nothing else were
+// in the way.
 struct Busy {
   const char* resource;
   double clocks;

@@ -1,4 +1,4 @@
-// Shared memory's checks. Each access reports at most once, for its first bad byte.
+// The checks of shared memory. Each access reports at most once, for its first bad byte.
 #include "tests/simt/shared_memory.h"
 
 #include <algorithm>
@@ -67,7 +67,7 @@ bool SharedMemory::BeginCopy(int offset, Place place) {
   if (!Allowed(offset, kCopyBytes, place)) return false;
   Pending& pending = pending_[offset / kCopyBytes];
   NoteWrite(offset, kCopyBytes, place, ReportKind::kCopyRace);
-  if (pending.active) return false;  // Reported: the earlier copy keeps the bytes.
+  if (pending.active) return false;  // It is reported, and the earlier copy keeps the bytes.
   pending = {place, context_.thread, true};
   std::memset(bytes_.data() + offset, 0xff, kCopyBytes);
   return true;

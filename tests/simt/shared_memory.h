@@ -1,5 +1,5 @@
-// One block's shared memory with a shadow of every byte: who wrote and read it last, and whether a
-// copy into it is under way. Used by Machine; knows no fibers and no global memory.
+// The shared memory of one thread block, with a shadow of every byte: which threads wrote and read
+// it last, and whether a copy into it is under way. It never touches global memory.
 #ifndef STRUCTATTN_TESTS_SIMT_SHARED_MEMORY_H_
 #define STRUCTATTN_TESTS_SIMT_SHARED_MEMORY_H_
 
@@ -11,7 +11,7 @@
 
 namespace structattn::simt {
 
-inline constexpr int kMaxSharedBytes = 99 * 1024;  // Of a block, on every supported architecture.
+inline constexpr int kMaxSharedBytes = 99 * 1024;  // For a thread block, on every architecture.
 inline constexpr int kCopyBytes = 16;
 
 class SharedMemory {
@@ -22,7 +22,7 @@ class SharedMemory {
         shadow_(kMaxSharedBytes),
         pending_(kMaxSharedBytes / kCopyBytes) {}
 
-  // A new block with `size` bytes, all poisoned: 0xFF is NaN in every storage type.
+  // Begins a thread block with `size` bytes. All are poisoned: 0xFF is NaN in every storage type.
   void Begin(int size);
 
   // Each access is checked and reported; one that is out of bounds or misaligned then reads poison
@@ -42,9 +42,10 @@ class SharedMemory {
     std::memcpy(bytes_.data() + offset, from, size);
   }
 
-  // A copy into 16 bytes begins; false if it cannot. Until it ends, the bytes are nobody's.
+  // Begins a copy into 16 bytes, and returns false if it cannot. Until it ends, no thread may touch
+  // them.
   bool BeginCopy(int offset, Place place);
-  // ... and ends with these bytes, written by the running thread.
+  // Ends a copy with these bytes, which the running thread writes.
   void EndCopy(int offset, Place place, const void* from);
 
  private:

@@ -1,4 +1,4 @@
-// The tests' device is the emulator: every schedule gives the same bits, and nothing is reported.
+// The tests' device is the emulator. Every schedule must give the same bits, and no report.
 #include "tests/kernels/test_device.h"
 
 #include <gtest/gtest.h>

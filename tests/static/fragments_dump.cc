@@ -1,7 +1,8 @@
 // Prints what the emulator's matrix instructions do with numbered elements, for layout_test.py.
-//   load plain|transposed: for each lane, register and half: which element it gets, row * 8 +
-//   column. multiply: for each element of a (lane, register, half) set to 1, the others 0, and b
-//   numbered by lane * 4 + register * 2 + half: c of every lane.
+//   load plain|transposed: the element, as row * 8 + column, that each lane, register and half
+//   gets. multiply: the c of every lane, for each element of a (by lane, register and half) that is
+//   1 while the others are 0, with b numbered by lane * 4 + register * 2 + half.
+// It judges nothing itself.
 #include <array>
 #include <cstdio>
 #include <vector>

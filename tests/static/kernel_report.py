@@ -1,5 +1,5 @@
 """One table of what the compiler made of every kernel on every architecture, and its check against
-budgets.txt. Called by kernel_report_test.py, and by hand:
+budgets.txt. As a program it prints the table:
 
     python tests/static/kernel_report.py [PART OF A KERNEL'S NAME]
 
@@ -22,7 +22,7 @@ import sass
 import toolchain
 
 BUDGETS = pathlib.Path(__file__).with_name("budgets.txt")
-# Of dynamic shared memory; sm_86, sm_89 and sm_120 have no more for a block.
+# Bytes of dynamic shared memory. sm_86, sm_89 and sm_120 have no more for a thread block.
 MAX_SHARED_BYTES = 99 * 1024
 # No budget may allow more, but for kernels that expand each code they read for 16 rows only: these are
 # bound by memory, and tensor cores wait in any case.
@@ -54,8 +54,8 @@ class Kernel:
     spilled_bytes: int = 0
     local_accesses: int = 0  # LDL and STL.
     blocks: int = 0
-    hmma: int = 0  # Of the hottest loop, a turn.
-    slots: int = 0  # Likewise.
+    hmma: int = 0  # HMMA instructions of one turn of the hottest loop.
+    slots: int = 0  # Issue slots of one turn of it.
     mix: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property

@@ -1,16 +1,16 @@
-// How many blocks of a kernel fit a multiprocessor, by the arithmetic of the CUDA toolkit's own
-// cuda_occupancy.h, which needs no device. Compiled and run by kernel_report.py.
+// How many thread blocks of a kernel fit a multiprocessor, by the arithmetic of the CUDA toolkit's
+// own cuda_occupancy.h, which never asks a device.
 //
-// Reads lines `arch registers threads static_shared dynamic_shared`, arch as 80, 86, ..; writes a
-// line with the number of blocks for each, in order.
+// The program reads lines `arch registers threads static_shared dynamic_shared`, where arch is
+// 80 or 86 and so on, and writes a line with the number of thread blocks for each, in order.
 #include <cuda_occupancy.h>
 
 #include <cstdio>
 
 namespace {
 
-// CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; shared memory in
-// bytes. The runtime keeps 1024 bytes of every block for itself.
+// Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". Shared
+// memory is in bytes, and the runtime keeps 1024 of every thread block for itself.
 struct Multiprocessor {
   int arch;
   int threads;

@@ -1,5 +1,5 @@
 """Asks PyPI sentryward, a static verifier of PTX, whether small launches of the kernels are free of
-races in every schedule. Called by race_test.py, and by hand to see its diagnostics:
+races in every schedule. As a program it prints the verifier's diagnostics:
 
     python tests/static/race.py [PART OF A KERNEL'S NAME]
 

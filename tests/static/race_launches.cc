@@ -1,7 +1,7 @@
 // Prints, for race_test.py, one small launch of each kernel: a line
 //   KERNEL source grid_x grid_y shared_bytes {offset:type:value}
-// with the scalars among the kernel's parameters, by their offset. Pointers are not given: distinct
-// arrays; `null` ones are.
+// with the scalars among the kernel's parameters, by their offset. Pointers are not printed, and
+// stand for distinct arrays; only null ones are, as `null`.
 #include <cstddef>
 #include <cstdio>
 #include <initializer_list>
@@ -36,7 +36,7 @@ std::string S32(size_t offset, int32_t value) {
   return Scalar(offset, "s32", std::to_string(value));
 }
 std::string Null(size_t offset) { return Scalar(offset, "null", "0"); }
-// For a pointer that the verifier cannot tell from an integer by itself.
+// Marks a pointer that the verifier cannot tell from an integer by itself.
 std::string Pointer(size_t offset) { return Scalar(offset, "pointer", "0"); }
 
 void Print(const Launch& launch, std::initializer_list<std::string> scalars) {

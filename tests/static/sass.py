@@ -1,6 +1,6 @@
 """Reads SASS as nvdisasm prints it: functions, basic blocks, loops, and what one turn of a loop costs.
 
-Used by kernel_report.py. Knows the machine's control flow only, no kernel by name.
+It knows the machine's control flow only, and no kernel by name.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Where nvcc and the binary tools are, and compiled kernels: each source alone, for each
 architecture, kept below build/static-evidence by the content of what went into it.
 
-Used by the tests of this folder and by kernel_report.py. Installs nothing: deploy/setup.sh does, where
+Nothing is installed here: deploy/setup.sh does that, where
 there is an nvcc. A tool that is missing raises Missing, which the tests turn into a skip.
 """
 
@@ -17,7 +17,7 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
-JOBS = min(4, os.cpu_count() or 1)  # Of nvcc at once.
+JOBS = min(4, os.cpu_count() or 1)  # nvcc runs so many times at once.
 # A source compiles alone with these; a spill or an array in local memory ends the compilation.
 FLAGS = ["-std=c++20", "-O3", "--expt-relaxed-constexpr", "--extended-lambda", "-I.",
          "-Ibuild/release"]
@@ -38,7 +38,7 @@ class Compiled:
     source: str  # "kernels/norm/rms_norm_cuda.cu"
     arch: int
     path: pathlib.Path
-    log: str  # Of ptxas -v.
+    log: str  # What ptxas -v printed.
 
 
 @functools.cache

@@ -1,5 +1,5 @@
 // What must not change one bit of a row: the batch around it, how its prompt was cut into chunks,
-// where its blocks lie, tile size, threads, and whatever it does not see.
+// where its blocks lie, tile size, threads, and everything that it does not see.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -29,7 +29,7 @@ AttentionShape ShapeFor(Random& random) {
           .head_dim = kHeadDims[Uniform(random, 0, 3)]};
 }
 
-// Seed, and what runs: 0 whatever Attention takes for any type, n > 0 one kernel for bfloat16.
+// A seed, and what runs: 0 is what Attention takes for any type, n > 0 is one kernel for bfloat16.
 class AttentionInvarianceTest : public testing::TestWithParam<std::tuple<int, int>> {
  protected:
   AttentionInvarianceTest() : random_(std::get<0>(GetParam())), shape_(ShapeFor(random_)) {
@@ -128,7 +128,7 @@ TEST_P(AttentionInvarianceTest, PermutedInvisibleGroupsDoNotMatter) {
   SequenceTensors permuted = original;
   permuted.structure = build(orders[1]);
 
-  // Where group g begins under each order; the context stays.
+  // Where group g begins under each order. The context is the same.
   const auto begin_of = [&](const std::vector<int>& order, int group) {
     int begin = context;
     for (const int g : order) {

@@ -61,7 +61,7 @@ class Prefill {
     params_.block_table_stride = static_cast<int32_t>(blocks_.size());
   }
 
-  // Heap bytes kept by a prefill under `preset`.
+  // The heap bytes that a prefill under `preset` keeps.
   size_t Measure(RulePreset preset) {
     const size_t before = HeapBytes();
     Structure structure(RuleTable::Preset(preset), PositionPolicy::kAligned);
@@ -103,10 +103,10 @@ TEST(AttentionMemoryTest, StructuredPrefillOf32kTokensKeepsLessThanAMegabyte) {
          {RulePreset::kAnchored, RulePreset::kShared, RulePreset::kIsolated}) {
       Prefill prefill(dtype, 2);
       size_t bytes = 0;
-      // A caller of its own as well, so that the scratch of both threads is new.
+      // The caller is a new thread, too, so that the scratch of both threads is new.
       std::thread([&] { bytes = prefill.Measure(preset); }).join();
       EXPECT_LT(bytes, kAllowedBytes) << Name(dtype) << ", preset " << static_cast<int>(preset);
-      EXPECT_GT(bytes, size_t{kTokens});  // The structure alone: the measure is not blind.
+      EXPECT_GT(bytes, size_t{kTokens});  // The measure sees at least the structure.
     }
   }
 }

@@ -1,5 +1,5 @@
 // The CPU kernel against the double-precision reference, within a bound derived from norms and
-// lengths; and the tests of these tests.
+// lengths, and the tests of these tests.
 #include "kernels/attention/attention.h"
 
 #include <gtest/gtest.h>
@@ -34,7 +34,8 @@ double OutputRounding(DType dtype, double value) {
   }
 }
 
-// Number of elements of `output` outside the tolerance or NaN, looking at up to `rows` tokens.
+// The number of elements of `output` that are NaN or outside the tolerance, among up to `rows`
+// tokens.
 int CountWrong(const AttentionShape& shape, const Part& part, std::span<const float> output,
                int rows = 64) {
   Random random(99);
@@ -141,7 +142,7 @@ TEST(AttentionTest, MixedBatchesEqualReference) {
   }
 }
 
-// Scores far apart: all weight on a few keys, exp near zero for the rest.
+// Scores lie far apart, so all weight is on a few keys, and exp is near zero for the others.
 TEST(AttentionTest, LargeScoresStayExactEnough) {
   Random random(5);
   const AttentionShape shape = {.ratio = 3};
@@ -152,7 +153,7 @@ TEST(AttentionTest, LargeScoresStayExactEnough) {
   ExpectReference(shape, {{{&sequence, 0, 90}}}, {});
 }
 
-// A rule table that the server would refuse: still no NaN, and nothing read.
+// A rule table that the server would refuse gives no NaN either, and reads nothing.
 TEST(AttentionTest, RowsThatSeeNothingAreZero) {
   RuleTable table = RuleTable::Preset(RulePreset::kIsolated);
   table.visible[2] = 0;
@@ -163,8 +164,8 @@ TEST(AttentionTest, RowsThatSeeNothingAreZero) {
   ExpectReference(shape, {{{&sequence, 0, 8}}}, {});
 }
 
-// The test of the tests: one visibility bit off in the work-list is found. Whatever the first tile
-// of a later group no longer sees, or sees in addition, changes numbers or hits poison.
+// The test of the tests: one visibility bit off in the work-list is found. What the first tile of a
+// later group no longer sees, or sees in addition, changes numbers or hits poison.
 TEST(AttentionTest, OneWrongVisibilityBitIsFound) {
   Random random(8);
   const AttentionShape shape = {.head_dim = 64};

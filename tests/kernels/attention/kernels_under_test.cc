@@ -1,19 +1,13 @@
 // Compiles the kernel for AMX once more, on tiles in software.
 #include "tests/kernels/attention/kernels_under_test.h"
 
-#include "hwy/base.h"
-
 #if defined(__x86_64__)
 
-#include "kernels/attention/attention_bf16_includes.h"
-
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c,prfchw")
-
-#include "kernels/attention/attention_bf16-inl.h"
-// After attention_bf16-inl.h.
 #include "kernels/attention/attention_amx-inl.h"
-#include "tests/kernels/software_tiles.h"
 
+// Within the attributes, std::fma is one instruction.
+HWY_PUSH_ATTRIBUTES(STRUCTATTN_BF16_ATTRIBUTES)
+#include "tests/kernels/software_tiles.h"
 HWY_POP_ATTRIBUTES
 
 namespace structattn {

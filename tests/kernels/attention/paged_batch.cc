@@ -37,7 +37,7 @@ class Cache {
  public:
   Cache(const AttentionShape& shape, std::span<const Part> parts, uint64_t placement_seed)
       : shape_(shape), placement_seed_(placement_seed) {
-    int blocks = 3;  // Blocks that nobody owns.
+    int blocks = 3;  // These have no owner.
     for (const Part& part : parts) {
       const int owned = Blocks(part);
       blocks += owned;

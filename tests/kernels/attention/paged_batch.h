@@ -1,6 +1,6 @@
 // Runs the CPU kernel as the server would: sequences cut into blocks in random places of a cache,
 // parts of them queried in one batch. Everything that must not be read or must be written holds NaN
-// first: blocks nobody owns, slots of keys that no query of the batch sees, the output.
+// first: blocks without an owner, slots of keys that no query of the batch sees, the output.
 #ifndef STRUCTATTN_TESTS_KERNELS_ATTENTION_PAGED_BATCH_H_
 #define STRUCTATTN_TESTS_KERNELS_ATTENTION_PAGED_BATCH_H_
 
@@ -21,7 +21,7 @@ struct AttentionShape {
   DType output_dtype = DType::kFloat32;
   int block_size = 32;
   int kv_heads = 2;
-  int ratio = 2;  // Query heads of one KV head.
+  int ratio = 2;  // The number of query heads of one KV head.
   int head_dim = 64;
 
   int heads() const { return kv_heads * ratio; }
@@ -38,17 +38,17 @@ struct Part {
   int end;
 };
 
-// How the batch is run; no field but the kernel may change a bit of the result.
+// How the batch is run. No field but the kernel may change a bit of the result.
 struct RunOptions {
-  // Of the blocks in the cache. Even: every run of equal group begins a block.
+  // The order of the blocks in the cache. If it is even, every run of equal group begins a block.
   uint64_t placement_seed = 1;
   int threads = 1;
   int tile_rows = kCpuTileRows;
-  std::optional<const AttentionKernel*> kernel = std::nullopt;  // Not the best of this CPU.
-  std::function<void(WorkList*)> tamper = nullptr;              // For tests of the tests.
+  std::optional<const AttentionKernel*> kernel = std::nullopt;  // Absent: the CPU's best.
+  std::function<void(WorkList*)> tamper = nullptr;              // Spoils the list first.
 };
 
-// Output rows of all parts, [rows, heads, head_dim], widened to float.
+// The output rows of all parts, [rows, heads, head_dim], widened to float.
 std::vector<float> RunBatch(const AttentionShape& shape, std::span<const Part> parts,
                             const RunOptions& options);
 

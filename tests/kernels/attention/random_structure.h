@@ -13,7 +13,7 @@ namespace structattn {
 
 using Random = std::mt19937_64;
 
-// Uniform in [low, high].
+// A number that is uniform in [low, high].
 inline int Uniform(Random& random, int low, int high) {
   return std::uniform_int_distribution<int>(low, high)(random);
 }
@@ -21,7 +21,8 @@ inline int Uniform(Random& random, int low, int high) {
 inline constexpr RulePreset kPresets[] = {RulePreset::kAnchored, RulePreset::kShared,
                                           RulePreset::kIsolated, RulePreset::kCausal};
 
-// Every group sees itself and each other group with a probability drawn per table.
+// A table in which every group sees itself, and each other group with a probability drawn per
+// table.
 inline RuleTable RandomTable(Random& random) {
   RuleTable table;
   table.rows = kMaxGroups;
@@ -34,13 +35,13 @@ inline RuleTable RandomTable(Random& random) {
   return table;
 }
 
-// A preset or a random table, evenly.
+// A preset or a random table, each half of the time.
 inline RuleTable RandomRule(Random& random) {
   const int choice = Uniform(random, 0, 7);
   return choice < 4 ? RuleTable::Preset(kPresets[choice]) : RandomTable(random);
 }
 
-// `length` tokens in `groups` groups, in runs of 1 to a random longest length; runs of length 1
+// `length` tokens in `groups` groups, in runs of 1 to a random longest length. Runs of length 1
 // interleave token by token.
 inline std::vector<int> RandomGroups(Random& random, int length, int groups) {
   const int longest = Uniform(random, 0, 2) == 0 ? 1 : Uniform(random, 1, std::max(1, length / 3));

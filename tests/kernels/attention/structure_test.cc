@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kSeeds = 200;
 
-// The presets as a table of words: which key groups a query of group `g` sees.
+// The presets as a table of words, which say the groups that group `g` sees.
 bool PresetSees(RulePreset preset, int g, int h) {
   if (g == 0 || preset == RulePreset::kCausal) return true;
   const bool own = g == h;
@@ -27,7 +27,7 @@ bool PresetSees(RulePreset preset, int g, int h) {
   }
 }
 
-// The mask of the founding document, for groups 0..6.
+// The mask of the specification, for groups 0..6.
 bool SeedAllows(int query_group, int key_group) {
   if (query_group == 1) return key_group == 1;
   if (query_group >= 2 && query_group <= 6) return key_group == query_group || key_group == 1;

@@ -19,8 +19,8 @@ constexpr int kSeeds = 300;
 
 using Pair = std::pair<int, int>;  // Query index, key index.
 
-// The first pair of the tile's rows on which the listed intervals and MaySee differ; (query, size)
-// when only the number of keys does.
+// The first pair of the tile's rows on which the listed intervals and MaySee differ, or (query,
+// size) when only the number of keys differs.
 std::optional<Pair> FirstDisagreement(const Structure& structure, const WorkList& work,
                                       const QueryTile& tile) {
   for (int query = tile.query_begin; query < tile.query_begin + tile.query_count; ++query) {
@@ -50,7 +50,7 @@ class ChunkedPrompt {
     for (int i = 0; i < appended; ++i) structure_.Append(groups_[structure_.size()]);
     visible_.Extend(structure_);
     WorkList work;
-    work.intervals.push_back({-7, -3});  // Of another sequence: must be left alone.
+    work.intervals.push_back({-7, -3});  // Another sequence's, to be left alone.
     AppendTiles({.structure = &structure_,
                  .intervals = &visible_,
                  .sequence = 5,
@@ -152,7 +152,7 @@ TEST(WorkListTest, TokenByTokenEqualsMaySee) {
   }
 }
 
-// The check itself: one key more or less in one interval is found.
+// The test of the check: one key more or less in one interval is found.
 TEST(WorkListTest, OneWrongBoundIsFound) {
   const Structure structure =
       MakeStructure(RuleTable::Preset(RulePreset::kIsolated), {0, 0, 1, 1, 2, 2, 1, 1, 0});
@@ -187,7 +187,7 @@ TEST(WorkListTest, OneWrongBoundIsFound) {
   }
 }
 
-// Branches of one prompt: each rank of each branch lies in exactly one split, splits within the
+// Branches of one prompt: each key rank of each branch lies in exactly one split, splits within the
 // shared keys hold several branches, and partial results do not overlap.
 TEST(WorkListTest, GeneratedTokensAreSplitAtFixedRanks) {
   for (int seed = 0; seed < kSeeds; ++seed) {
@@ -211,7 +211,7 @@ TEST(WorkListTest, GeneratedTokensAreSplitAtFixedRanks) {
                          .query_end = trunk.size() + 1});
     }
     WorkList work;
-    work.partials = 3;  // Of other sequences.
+    work.partials = 3;  // Other sequences have these.
     AppendGenerated({queries, Uniform(random, 0, trunk.size())}, together, &work);
     ASSERT_EQ(work.generated.size(), static_cast<size_t>(branches));
     EXPECT_TRUE(work.tiles.empty());
@@ -251,7 +251,7 @@ TEST(WorkListTest, SharedKeysAreReadOnceInWholeSplits) {
   }
   WorkList work;
   AppendGenerated({queries, kTrunk}, 16, &work);
-  EXPECT_EQ(work.splits.size(), 3u + 4u);  // Three shared, then one each.
+  EXPECT_EQ(work.splits.size(), 3u + 4u);  // Three are shared, then each has one.
   WorkList alone;
   AppendGenerated({queries, 0}, 16, &alone);
   EXPECT_EQ(alone.splits.size(), 16u);
@@ -298,7 +298,7 @@ TEST(WorkListTest, InterleavedGroupsStayLinear) {
 }
 
 TEST(WorkListTest, CopiedIntervalsGrowOnTheirOwn) {
-  // Branches copy a sequence's structure and lists and go on alone.
+  // Branches copy a sequence's structure and lists, and then grow independently.
   Structure trunk = MakeStructure(RuleTable::Preset(RulePreset::kShared), {0, 0, 1, 1});
   VisibleIntervals trunk_visible;
   trunk_visible.Extend(trunk);

@@ -184,7 +184,7 @@ TEST_P(RopeKvWriteTest, WritesValuesRoundedAndNothingElse) {
   const Geometry shape = {4, 2, 80, 55, true};
   ThreadPool pool(2);
   Call call(shape, GetParam(), 700);
-  if (TestDevice() != DeviceKind::kCpu) call.slots[7] = -1;  // Goes nowhere.
+  if (TestDevice() != DeviceKind::kCpu) call.slots[7] = -1;  // This token goes nowhere.
   call.Run(pool);
   std::vector<bool> key_written(call.key.size());
   std::vector<bool> value_written(call.value.size());
@@ -208,7 +208,7 @@ TEST_P(RopeKvWriteTest, WritesValuesRoundedAndNothingElse) {
   }
 }
 
-// A token alone gives the bits that it gives among others, whatever the threads.
+// A token alone gives the bits that it gives among others, with any number of threads.
 TEST_P(RopeKvWriteTest, BitsDependOnTheTokenAlone) {
   const Geometry shape = {14, 2, 64, 150, true};
   ThreadPool three(3);
