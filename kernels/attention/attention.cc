@@ -20,21 +20,21 @@ bool HasFlashKernel(int64_t head_dim) {
 
 }  // namespace
 
-std::string AttentionRefusal(DeviceKind device, const AttentionShape& shape) {
-  const auto head_dim = [&shape] { return "head_dim " + std::to_string(shape.head_dim); };
-  if (shape.head_dim <= 0 || shape.head_dim % 16 != 0 || shape.head_dim > kLargestHeadDim) {
+std::string AttentionRefusal(DeviceKind device, const AttentionHeads& asked) {
+  const auto head_dim = [&asked] { return "head_dim " + std::to_string(asked.head_dim); };
+  if (asked.head_dim <= 0 || asked.head_dim % 16 != 0 || asked.head_dim > kLargestHeadDim) {
     return head_dim() + ": supported are multiples of 16 up to " + std::to_string(kLargestHeadDim);
   }
-  if (shape.kv_heads <= 0 || shape.heads % shape.kv_heads != 0) {
-    return std::to_string(shape.heads) + " query heads: must be a multiple of the " +
-           std::to_string(shape.kv_heads) + " KV heads";
+  if (asked.kv_heads <= 0 || asked.heads % asked.kv_heads != 0) {
+    return std::to_string(asked.heads) + " query heads: must be a multiple of the " +
+           std::to_string(asked.kv_heads) + " KV heads";
   }
   if (device == DeviceKind::kCpu) return "";
-  if (shape.dtype != DType::kFloat32 && !HasFlashKernel(shape.head_dim)) {
+  if (asked.dtype != DType::kFloat32 && !HasFlashKernel(asked.head_dim)) {
     return head_dim() + ": supported on CUDA are 64, 80, 96, 128";
   }
-  if (shape.heads / shape.kv_heads > kCudaTileRows) {
-    return std::to_string(shape.heads / shape.kv_heads) +
+  if (asked.heads / asked.kv_heads > kCudaTileRows) {
+    return std::to_string(asked.heads / asked.kv_heads) +
            " query heads of one KV head: supported on CUDA are up to " +
            std::to_string(kCudaTileRows);
   }

@@ -33,21 +33,6 @@ struct KvLayerView {
   int32_t head_dim = 0;  // A multiple of 16; AttentionRefusal says which a device takes.
 };
 
-// Where the CPU's layout has one dim of a key. `slot` is block id * block_size + place in the
-// block.
-inline int64_t CpuKeyIndex(const KvLayerView& kv, int64_t slot, int64_t head, int64_t dim) {
-  const int64_t begin = (slot / kv.block_size * kv.kv_heads + head) * kv.head_dim * kv.block_size;
-  const int64_t offset = slot % kv.block_size;
-  if (kv.dtype != DType::kBfloat16) return begin + dim * kv.block_size + offset;
-  return begin + (dim / 2 * kv.block_size + offset) * 2 + dim % 2;
-}
-
-// Where the CPU's layout has one dim of a value.
-inline int64_t CpuValueIndex(const KvLayerView& kv, int64_t slot, int64_t head, int64_t dim) {
-  const int64_t block = slot / kv.block_size;
-  return ((block * kv.kv_heads + head) * kv.block_size + slot % kv.block_size) * kv.head_dim + dim;
-}
-
 // With bfloat16 KV the query is rounded to bfloat16 first, and the softmax's weights may be.
 struct AttentionParams {
   const float* query = nullptr;  // [tokens, heads, head_dim]
@@ -94,19 +79,19 @@ constexpr int64_t PartialFloats(int32_t partials, int32_t heads, int32_t head_di
   return int64_t{partials} * heads * (head_dim + 2);
 }
 
-// What a model asks of Attention.
-struct AttentionShape {
+// The heads that a model has.
+struct AttentionHeads {
   DType dtype = DType::kFloat32;  // The storage type of KV and output.
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
 };
 
-// Why Attention cannot run the shape on that device, "head_dim 112: supported on CUDA are 64, 80,
+// Why Attention cannot run such heads on that device, "head_dim 112: supported on CUDA are 64, 80,
 // 96, 128"; empty when it can.
-std::string AttentionRefusal(DeviceKind device, const AttentionShape& shape);
+std::string AttentionRefusal(DeviceKind device, const AttentionHeads& asked);
 
-// The shape is one that AttentionRefusal lets pass.
+// The heads are such that AttentionRefusal lets them pass.
 void Attention(const KernelContext& context, const AttentionParams& params);
 
 // The kernel and instruction set that Attention takes on the device, as in "cpu/AVX3+AVX512_BF16".

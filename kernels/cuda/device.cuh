@@ -262,16 +262,9 @@ struct alignas(8) FloatPair {
   float y;
 };
 
-// The sum (or the largest) over the warp, in every lane and always in the same order. All lanes
-// call it.
+// The sum over the warp, in every lane and always in the same order. All lanes call it.
 __device__ inline float WarpSum(float value) {
   for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) value += ShuffleXor(value, lanes);
-  return value;
-}
-__device__ inline float WarpMax(float value) {
-  for (int lanes = kWarpSize / 2; lanes > 0; lanes /= 2) {
-    value = fmaxf(value, ShuffleXor(value, lanes));
-  }
   return value;
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/attention/attention_cpu.h"
 #include "kernels/attention/key_tiles.h"
 #include "kernels/check.h"
+#include "tests/kernels/cpu_kv_layout.h"
 
 namespace structattn {
 namespace {

@@ -36,7 +36,7 @@ struct Tiny {
   static int Index() { return BlockX() * kThreads + ThreadIndex(); }
   static int Other() { return ThreadIndex() ^ 33; }  // A thread in the other warp.
   static void FillShared() {
-    StoreShared(ThreadIndex() * 16, float4{});
+    StoreShared(ThreadIndex() * 16, uint4{});
     BlockBarrier();
   }
 };
@@ -74,7 +74,7 @@ struct LockstepForBarrier : Tiny {  // Only a shuffle is between two accesses in
 };
 struct OverlappingBytes : Tiny {  // One byte in common is enough.
   static void Run(const Params& p) {
-    if (ThreadIndex() == 0) StoreShared(0, float4{});
+    if (ThreadIndex() == 0) StoreShared(0, uint4{});
     if (ThreadIndex() == 40) StoreShared<uint8_t>(p.faulty ? 15 : 16, 0);
   }
 };
@@ -97,7 +97,7 @@ struct SharedBeforeBegin : Tiny {
 };
 struct SharedOdd : Tiny {
   static void Run(const Params& p) {
-    if (ThreadIndex() == 0) StoreShared(p.faulty ? 8 : 16, float4{});
+    if (ThreadIndex() == 0) StoreShared(p.faulty ? 8 : 16, uint4{});
   }
 };
 
@@ -133,7 +133,7 @@ struct GlobalPastEnd : Tiny {
 struct GlobalAcrossEnd : Tiny {
   static void Run(const Params& p) {
     if (Index() != 0) return;
-    LoadGlobal(reinterpret_cast<const float4*>(p.input + kElements - (p.faulty ? 2 : 4)));
+    LoadGlobal(reinterpret_cast<const uint4*>(p.input + kElements - (p.faulty ? 2 : 4)));
   }
 };
 struct NullPointer : Tiny {
@@ -141,7 +141,7 @@ struct NullPointer : Tiny {
 };
 struct GlobalOdd : Tiny {
   static void Run(const Params& p) {
-    LoadGlobal(reinterpret_cast<const float4*>(p.input + (p.faulty ? 2 : 4)));
+    LoadGlobal(reinterpret_cast<const uint4*>(p.input + (p.faulty ? 2 : 4)));
   }
 };
 struct WriteToInput : Tiny {
@@ -160,7 +160,7 @@ struct WaitedForTooFew : Tiny {
     } else {
       WaitCopies<0>();
     }
-    LoadShared<float4>(ThreadIndex() * 16);
+    LoadShared<uint4>(ThreadIndex() * 16);
     WaitCopies<0>();
   }
 };
@@ -169,7 +169,7 @@ struct NotCommitted : Tiny {
     CopyAsync16(ThreadIndex() * 16, p.input, true);
     if (!p.faulty) CommitCopies();
     WaitCopies<0>();
-    LoadShared<float4>(ThreadIndex() * 16);
+    LoadShared<uint4>(ThreadIndex() * 16);
     CommitCopies();
     WaitCopies<0>();
   }
@@ -181,7 +181,7 @@ struct WaitWithoutBarrier : Tiny {  // The own copies are there, those of others
     CommitCopies();
     WaitCopies<0>();
     if (!p.faulty) BlockBarrier();
-    LoadShared<float4>(Other() * 16);
+    LoadShared<uint4>(Other() * 16);
   }
 };
 struct BarrierWithoutWait : Tiny {
@@ -190,7 +190,7 @@ struct BarrierWithoutWait : Tiny {
     CommitCopies();
     if (!p.faulty) WaitCopies<0>();
     BlockBarrier();
-    LoadShared<float4>(Other() * 16);
+    LoadShared<uint4>(Other() * 16);
     WaitCopies<0>();
   }
 };

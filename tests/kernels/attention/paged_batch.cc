@@ -7,6 +7,8 @@
 #include <limits>
 #include <numeric>
 
+#include "tests/kernels/cpu_kv_layout.h"
+
 namespace structattn {
 namespace {
 
