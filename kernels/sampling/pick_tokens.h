@@ -1,7 +1,7 @@
 // The next token of each row of logits, and its log-probability, without moving the logits: a row
-// of 150,000 becomes eight bytes. For server/model/transformer on a device that is not the CPU; on
-// the CPU, server/engine/sampling/sampler reads the logits where they are, and is the definition of
-// every rule here. Knows no penalties, biases or lists of best tokens: such rows are sampled on the
+// of 150,000 becomes eight bytes. It runs on devices other than the CPU. On the CPU,
+// server/engine/sampling/sampler reads the logits where they are, and is the definition of every
+// rule here. There are no penalties, biases or lists of best tokens: such rows are sampled on the
 // host.
 #ifndef STRUCTATTN_KERNELS_SAMPLING_PICK_TOKENS_H_
 #define STRUCTATTN_KERNELS_SAMPLING_PICK_TOKENS_H_

@@ -1,6 +1,5 @@
 // What softmax and the greedy choice need to know of a row of logits on the CPU, in three passes at
-// memory speed. Called by server/engine/sampling/sampler for each row that is sampled; knows no
-// rules.
+// memory speed. No rule of sampling is applied here.
 #ifndef STRUCTATTN_KERNELS_SAMPLING_SUMMARIZE_LOGITS_H_
 #define STRUCTATTN_KERNELS_SAMPLING_SUMMARIZE_LOGITS_H_
 
