@@ -51,7 +51,7 @@ struct TransformerWeights {
 struct TransformerOptions {
   DType dtype = DType::kFloat32;
   Quantization quantization = Quantization::kStored;
-  Device device;
+  Device device = {};
   bool step_graphs = false;  // Records decoding steps and runs them again (StepGraphs), but on CPU.
 };
 

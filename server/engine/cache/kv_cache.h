@@ -30,7 +30,7 @@ struct KvCacheParams {
   int64_t head_dim = 0;
   int32_t block_size = 0;
   DType dtype = DType::kFloat32;
-  Device device;
+  Device device = {};
   int64_t memory_bytes = 0;  // Upper bound; as many whole blocks as fit are made.
 };
 
