@@ -1,8 +1,11 @@
-// Vocabulary and merges of a BPE model, checked; and a word's way to tokens. Called by the
-// tokenizer. Never guesses: an inconsistent model is refused with the JSON path of the culprit.
+// Vocabulary and merges of a BPE model, checked; and a word's way to tokens. Never guesses: an
+// inconsistent model is refused with the JSON path of the culprit.
 #include "server/model/tokenizer/bpe.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -10,7 +13,6 @@
 #include "absl/strings/str_format.h"
 #include "kernels/check.h"
 #include "server/model/status_macros.h"
-#include "server/model/tokenizer/bpe_merge.h"
 #include "server/model/tokenizer/byte_alphabet.h"
 #include "server/model/tokenizer/utf8.h"
 
@@ -19,6 +21,52 @@ namespace {
 
 // Longer ones cannot be told from an attack; the longest published ones have a few hundred bytes.
 constexpr size_t kMaxTokenBytes = 1 << 16;
+
+// The merger's memory for so many symbols fills most of a first-level cache.
+constexpr size_t kFirstWindowBytes = 1024;
+
+// Shorter words are merged as quickly as they are looked up.
+constexpr size_t kShortestLookUp = 2;
+
+// For short texts; of long ones only the ends count.
+uint64_t HashWord(std::string_view word) {
+  const auto load = [](const char* from, auto value) -> uint64_t {
+    std::memcpy(&value, from, sizeof(value));
+    return value;
+  };
+  const char* begin = word.data();
+  const char* end = begin + word.size();
+  uint64_t first = 0, last = 0;
+  if (word.size() >= 8) {
+    first = load(begin, uint64_t{});
+    last = load(end - 8, uint64_t{});
+  } else if (word.size() >= 4) {
+    first = load(begin, uint32_t{});
+    last = load(end - 4, uint32_t{});
+  } else if (!word.empty()) {
+    first = load(begin, uint8_t{}) << 8 | load(begin + word.size() / 2, uint8_t{});
+    last = load(end - 1, uint8_t{});
+  }
+  const uint64_t hash = (first ^ std::rotl(last, 29) ^ word.size()) * 0x9E3779B97F4A7C15u;
+  return (hash ^ hash >> 32) * 0xD6E8FEB86659FD93u;
+}
+
+// The end of the character that has a byte before `position`.
+size_t CharacterEnd(std::string_view text, size_t position) {
+  while (position < text.size() && (static_cast<uint8_t>(text[position]) & 0xC0) == 0x80) {
+    ++position;
+  }
+  return std::min(position, text.size());
+}
+
+// The token with which the window after one of `size` bytes begins, or 0 if there is none: followed
+// by enough to be right, and right behind the token before it (unknown characters may not be).
+size_t NextWindow(const std::vector<BpeSymbol>& tokens, size_t size) {
+  for (size_t i = 1; i + 1 < tokens.size(); ++i) {
+    if (tokens[i].begin >= size - size / 8 && tokens[i].begin == tokens[i - 1].end) return i;
+  }
+  return 0;
+}
 
 }  // namespace
 
@@ -133,26 +181,69 @@ void Bpe::SetWholeWords() {
     }
     if (word.empty()) continue;
     if (!ignore_merges_) {
-      SplitIntoSymbols(word, &scratch);
-      MergeSymbols(merges_, &scratch);
+      SplitIntoSymbols(word, &scratch.symbols);
+      scratch.merger.MergeSymbols(merges_, &scratch.symbols);
       if (scratch.symbols.size() != 1 || scratch.symbols[0].id != id) continue;
     }
     words.emplace(word, id);
     longest_word_ = std::max(longest_word_, word.size());
   }
   words_ = std::move(words);
+  word_filter_ = HashFilter(words_.size());
+  for (const auto& [word, id] : words_) word_filter_.Add(HashWord(word));
 }
 
-void Bpe::EncodeWord(std::string_view word, BpeScratch* scratch) const {
+void Bpe::EncodeWord(std::string_view word, StopPoll* stop, BpeScratch* scratch) const {
   STRUCTATTN_CHECK(word.size() <= INT32_MAX);
-  if (word.size() <= longest_word_) {
+  const bool look_up = word.size() > kShortestLookUp || ignore_merges_;
+  if (look_up && word.size() <= longest_word_ && word_filter_.MayHave(HashWord(word))) {
     if (const auto found = words_.find(word); found != words_.end()) {
       scratch->symbols.assign(1, {found->second, 0, static_cast<uint32_t>(word.size())});
       return;
     }
   }
-  SplitIntoSymbols(word, scratch);
-  MergeSymbols(merges_, scratch);
+  if (word.size() > kFirstWindowBytes) return EncodeLongWord(word, stop, scratch);
+  SplitIntoSymbols(word, &scratch->symbols);
+  scratch->merger.MergeSymbols(merges_, &scratch->symbols);
+}
+
+void Bpe::EncodeLongWord(std::string_view word, StopPoll* stop, BpeScratch* scratch) const {
+  std::vector<BpeSymbol>& result = scratch->symbols;
+  std::vector<BpeSymbol>& tokens = scratch->window;
+  std::vector<BpeWindow>& windows = scratch->windows;
+  size_t window_size = kFirstWindowBytes;
+  result.clear();
+  result.reserve(word.size());
+  windows.assign(1, {.begin = 0, .symbols = 0});
+  while (!windows.empty()) {
+    const BpeWindow window = windows.back();
+    const size_t end = CharacterEnd(word, window.begin + window_size);
+    if (stop->Stopped(end - window.begin)) return;
+    SplitIntoSymbols(word.substr(window.begin, end - window.begin), &tokens);
+    scratch->merger.MergeSymbols(merges_, &tokens);
+    result.resize(window.symbols);
+    if (window.begin > 0 &&
+        (tokens.empty() || tokens[0].id != window.first_id || tokens[0].end != window.first_size)) {
+      windows.pop_back();
+      window_size *= 2;
+      continue;
+    }
+    const bool last = end == word.size();
+    const size_t next = last ? tokens.size() : NextWindow(tokens, end - window.begin);
+    if (next == 0 && !last) {
+      window_size *= 2;
+      continue;
+    }
+    const auto offset = static_cast<uint32_t>(window.begin);
+    for (const BpeSymbol& token : std::span(tokens).first(next)) {
+      result.push_back({token.id, token.begin + offset, token.end + offset});
+    }
+    if (last) return;
+    windows.push_back({.begin = window.begin + tokens[next].begin,
+                       .symbols = result.size(),
+                       .first_id = tokens[next].id,
+                       .first_size = tokens[next].end - tokens[next].begin});
+  }
 }
 
 // Unknown characters wait until the next known one: they may be joined to one token.
@@ -166,9 +257,8 @@ struct Bpe::PendingUnknown {
   }
 };
 
-void Bpe::SplitIntoSymbols(std::string_view word, BpeScratch* scratch) const {
-  std::vector<BpeSymbol>& symbols = scratch->symbols;
-  symbols.clear();
+void Bpe::SplitIntoSymbols(std::string_view word, std::vector<BpeSymbol>* symbols) const {
+  symbols->clear();
   PendingUnknown unknown;
   for (size_t i = 0; i < word.size();) {
     const size_t size = byte_level_ ? 1 : CharAt(word, i).size;
@@ -177,20 +267,20 @@ void Bpe::SplitIntoSymbols(std::string_view word, BpeScratch* scratch) const {
     const std::string_view character = word.substr(i, size);
     i += size;
     if (const int32_t id = SymbolId(character); id >= 0) {
-      unknown.Flush(&symbols);
-      symbols.push_back({id, begin, end});
+      unknown.Flush(symbols);
+      symbols->push_back({id, begin, end});
       continue;
     }
     // As in the oracle, an unknown that waits stays behind the bytes.
-    if (AppendByteFallback(character, begin, &symbols) || unk_id_ < 0) continue;
+    if (AppendByteFallback(character, begin, symbols) || unk_id_ < 0) continue;
     if (unknown.waits && fuse_unk_) {
       unknown.symbol.end = end;
       continue;
     }
-    unknown.Flush(&symbols);
+    unknown.Flush(symbols);
     unknown = {true, {unk_id_, begin, end}};
   }
-  unknown.Flush(&symbols);
+  unknown.Flush(symbols);
 }
 
 int32_t Bpe::SymbolId(std::string_view character) const {

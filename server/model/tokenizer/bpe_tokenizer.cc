@@ -166,7 +166,7 @@ void BpeTokenizer::EncodeWords(const OwnedText& text, TextPart part, Call* call)
   size_t begin = 0;
   for (const size_t end : call->word_ends) {
     if (call->stop.Stopped(end - begin)) return;
-    bpe_->EncodeWord(view.substr(begin, end - begin), &call->scratch);
+    bpe_->EncodeWord(view.substr(begin, end - begin), &call->stop, &call->scratch);
     const size_t offset = part.begin + begin;
     for (const BpeSymbol& symbol : call->scratch.symbols) {
       call->tokens.push_back(

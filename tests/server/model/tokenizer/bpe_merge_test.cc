@@ -1,9 +1,11 @@
-// The two merge loops against the definition of BPE, on random merges and words.
+// The merge loop against the definition of BPE, on random merges and words.
 #include "server/model/tokenizer/bpe_merge.h"
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <random>
+#include <utility>
 #include <vector>
 
 namespace structattn {
@@ -27,8 +29,9 @@ std::vector<int32_t> MergeNaively(const MergeTable& table, std::vector<int32_t> 
   }
 }
 
-TEST(BpeMerge, BothLoopsFollowTheDefinition) {
+TEST(BpeMerge, FollowsTheDefinition) {
   std::mt19937 random(7);
+  BpeMerger merger;
   for (int round = 0; round < 400; ++round) {
     const auto letters = static_cast<int32_t>(2 + random() % 4);
     const auto merge_count = static_cast<int32_t>(random() % 60);
@@ -39,17 +42,17 @@ TEST(BpeMerge, BothLoopsFollowTheDefinition) {
       table.Set(static_cast<int32_t>(random() % known), static_cast<int32_t>(random() % known),
                 {static_cast<uint32_t>(rank), letters + rank});
     }
-    for (const size_t size : {0u, 1u, 2u, 17u, 48u, 49u, 300u}) {
-      BpeScratch scratch;
+    for (const size_t size : {0u, 1u, 2u, 3u, 17u, 64u, 300u}) {
+      std::vector<BpeSymbol> symbols;
       std::vector<int32_t> ids;
       for (uint32_t i = 0; i < size; ++i) {
         ids.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(letters)));
-        scratch.symbols.push_back({ids.back(), i, i + 1});
+        symbols.push_back({ids.back(), i, i + 1});
       }
-      MergeSymbols(table, &scratch);
+      merger.MergeSymbols(table, &symbols);
       std::vector<int32_t> merged;
       uint32_t position = 0;
-      for (const BpeSymbol& symbol : scratch.symbols) {
+      for (const BpeSymbol& symbol : symbols) {
         merged.push_back(symbol.id);
         ASSERT_EQ(symbol.begin, position);
         position = symbol.end;
@@ -68,6 +71,32 @@ TEST(MergeTable, TheLatestMergeOfAPairCounts) {
   table.Set(1, 2, {5, 10});
   EXPECT_EQ(table.Find(1, 2).rank, 5u);
   EXPECT_EQ(table.Find(2, 1).rank, Merge::kNoRank);
+}
+
+TEST(MergeTable, FindsWhatWasSetAndNothingElse) {
+  std::mt19937 random(9);
+  for (const uint32_t ids : {30u, 700u, 100'000u}) {
+    MergeTable table;
+    std::map<std::pair<int32_t, int32_t>, uint32_t> expected;
+    const auto pair = [&] {
+      return std::pair(static_cast<int32_t>(random() % ids), static_cast<int32_t>(random() % ids));
+    };
+    constexpr uint32_t kMerges = 5000;
+    table.Reserve(kMerges);
+    for (uint32_t rank = 0; rank < kMerges; ++rank) {
+      const auto [left, right] = pair();
+      table.Set(left, right, {rank, static_cast<int32_t>(rank) + 7});
+      expected[{left, right}] = rank;
+    }
+    for (const auto& [key, rank] : expected) {
+      EXPECT_EQ(table.Find(key.first, key.second).rank, rank);
+      EXPECT_EQ(table.Find(key.first, key.second).id, static_cast<int32_t>(rank) + 7);
+    }
+    for (int i = 0; i < 50'000; ++i) {
+      const auto key = pair();
+      EXPECT_EQ(table.Find(key.first, key.second).rank != Merge::kNoRank, expected.contains(key));
+    }
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
-"""Compares the server's tokenizer with PyPI `tokenizers` on generated texts.
+r"""Compares the server's tokenizer with PyPI `tokenizers` on generated texts.
 
-    python oracle.py --tool build/release/bin/tokenizer_tool --family qwen2 --count 20000 --seed 1
+    python oracle.py --tool build/release/bin/tokenizer_tool --family qwen2 --count 20000 \\
+        --hostile 100 --seed 1
 
 Ids of a whole text, the segment of every token, and decoded text must be equal; exits 1 at the
 first batch with a difference. Families are the fixtures under tests/golden/tokenizers, variants of
@@ -190,8 +191,8 @@ class Comparison:
         if self.counts["different"] <= 10:
             print("DIFFERENT", what, *[ascii(detail) for detail in details], sep="\n  ")
 
-    def batch(self, count, parse_special):
-        cases = [self.generator.segments() for _ in range(count)]
+    def batch(self, count, parse_special, hostile=False):
+        cases = [self.generator.segments(hostile) for _ in range(count)]
         self.tokenizer.encode_special_tokens = not parse_special
         encodings = self.tokenizer.encode_batch_fast(["".join(case) for case in cases],
                                                      add_special_tokens=False)
@@ -243,6 +244,9 @@ def compare_family(arguments, family):
             comparison.batch(count * 4 // 5, parse_special=False)
             comparison.batch(count - count * 4 // 5, parse_special=True)
             done += count
+        if arguments.hostile and comparison.counts["different"] == 0:
+            comparison.batch(arguments.hostile, parse_special=False, hostile=True)
+            comparison.batch(arguments.hostile, parse_special=True, hostile=True)
     figures = ", ".join(f"{value} {name}" for name, value in comparison.counts.items())
     print(f"{family}: seed {arguments.seed}, {figures}", flush=True)
     return comparison.counts["different"] == 0
@@ -254,6 +258,8 @@ def main():
     parser.add_argument("--family", action="append",
                         help="may be given several times; default: all but the real ones")
     parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--hostile", type=int, default=0,
+                        help="so many texts of 4 to 64 KiB more, in each way of parsing specials")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--models", help="folder that tests/models/fetch.sh filled")
     arguments = parser.parse_args()

@@ -130,9 +130,29 @@ class TextGenerator:
         count = self.random.choice((0, 1, 1, 2, 3, 4, 6, 8, 12, 20))
         return "".join(self._chunk() for _ in range(count))
 
-    def segments(self):
+    def hostile_text(self):
+        """4 to 64 KiB made to be dear: long words, long runs, and repeated units."""
+        r = self.random
+        alphabets = ["abcdefghijklmnopqrstuvwxyz", "abAB", "aeiou\u0301\u0308\u0323", " \t\n\r",
+                     "0123456789", "!?.,;:-=<>|'\"", "\u200d\ufe0f👨👩👧", "\u0301\u0323\u0344\u1dfa",
+                     "".join(chr(c) for c in range(*r.choice(RANGES)) if not 0xD800 <= c < 0xE000)]
+        units = WORDS + SPACES + EMOJI + COMBINING + DIGITS + SPECIAL_LOOKALIKES + ["<|im_start|"]
+        units += self.added_tokens
+        size = int(2 ** r.uniform(12, 16))
+        pieces = []
+        while size > 0:
+            alphabet = r.choice(alphabets)
+            unit = r.choice((r.choice(alphabet), r.choice(units), None, None))
+            wanted = r.choice((size, size, size // 2 + 1, 300))
+            piece = ("".join(r.choices(alphabet, k=wanted)) if unit is None else
+                     unit * (wanted // len(unit) + 1))
+            pieces.append(piece[:wanted])
+            size -= len(pieces[-1].encode())
+        return "".join(pieces)
+
+    def segments(self, hostile=False):
         """One text, cut anywhere, also inside what looks like one character."""
-        text = self.text()
+        text = self.hostile_text() if hostile else self.text()
         cuts = self.random.choice((0, 0, 1, 1, 2, 3, 6))
         borders = sorted(self.random.randint(0, len(text)) for _ in range(cuts))
         return [text[a:b] for a, b in zip([0] + borders, borders + [len(text)])]
