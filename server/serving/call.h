@@ -58,13 +58,20 @@ class Call : public std::enable_shared_from_this<Call> {
  protected:
   Call(Options options, const RequestHeader& header, int64_t bytes);
 
-  // Checks and tokenizes; called once, on a thread of the pool. The call may have ended meanwhile.
-  virtual absl::Status Prepare(const engine::ServedModel& served, const Limits& limits,
-                               const std::stop_token& stop) = 0;
-  // Gives the prepared work to the engine; may be called again where the queue was full. A call
-  // without work for an engine answers here and returns nothing.
-  virtual absl::StatusOr<std::optional<engine::Engine::Ticket>> Submit(
-      const engine::ServedModel& served) = 0;
+  // What Prepare works with.
+  struct Context {
+    const engine::ServedModel& served;
+    const Limits& limits;
+    std::stop_token stop;
+  };
+  // The engine's name for the work; nothing for a call that has answered without an engine.
+  using MaybeTicket = std::optional<engine::Engine::Ticket>;
+
+  // Checks and tokenizes; runs once, on a thread of the pool. The call may have ended meanwhile.
+  virtual absl::Status Prepare(const Context& context) = 0;
+  // Gives the prepared work to the engine; runs again where the queue was full. A call without work
+  // for an engine answers here.
+  virtual absl::StatusOr<MaybeTicket> Submit(const engine::ServedModel& served) = 0;
   // Record the end and tell it to the sink. Called by whoever has claimed it, so once at most.
   virtual void EmitError(const absl::Status& status) = 0;
   virtual void EmitStopped(engine::FinishReason reason) = 0;

@@ -88,7 +88,7 @@ void FrontDoor::Run(const std::shared_ptr<Call>& call) {
   const bool is_cheap = pool_.IsCheap(call->bytes_);
   if (!is_cheap && call->StopIfDue(absl::Now())) return;
   const std::stop_token stop = is_cheap ? std::stop_token() : call->stop_.get_token();
-  const absl::Status prepared = call->Prepare(*lease, limits_, stop);
+  const absl::Status prepared = call->Prepare({*lease, limits_, stop});
   if (!prepared.ok() && !stop.stop_requested()) return call->Refuse(prepared);
   if (call->StopIfDue(absl::Now())) return;
   if (!Submit(call)) Wait(call);
@@ -97,7 +97,7 @@ void FrontDoor::Run(const std::shared_ptr<Call>& call) {
 bool FrontDoor::Submit(const std::shared_ptr<Call>& call) {
   const std::shared_ptr<engine::ServedModel> lease = call->lease();
   if (lease == nullptr || !call->BeginSubmitting()) return true;  // It has ended meanwhile.
-  const absl::StatusOr<std::optional<engine::Engine::Ticket>> ticket = call->Submit(*lease);
+  const absl::StatusOr<Call::MaybeTicket> ticket = call->Submit(*lease);
   if (call->options().waits_for_room && IsQueueFull(ticket.status())) {
     call->WaitForRoom();
     return false;

@@ -36,20 +36,18 @@ CallUsage UsageOf(const engine::FinishEvent& event) {
 
 }  // namespace
 
-absl::Status GenerateCall::Prepare(const engine::ServedModel& served, const Limits& limits,
-                                   const std::stop_token& stop) {
+absl::Status GenerateCall::Prepare(const Context& context) {
   absl::StatusOr<engine::GenerateRequest> prepared =
-      PrepareGenerate(request_, *served.model, limits, stop);
+      PrepareGenerate(request_, *context.served.model, context.limits, context.stop);
   if (!prepared.ok()) return prepared.status();
   prepared->arrival = arrival();
   prepared->deadline = deadline();
-  started_ = MakeStarted(served, *prepared, request_.echo);
+  started_ = MakeStarted(context.served, *prepared, request_.echo);
   prepared_ = *std::move(prepared);
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<engine::Engine::Ticket>> GenerateCall::Submit(
-    const engine::ServedModel& served) {
+absl::StatusOr<Call::MaybeTicket> GenerateCall::Submit(const engine::ServedModel& served) {
   if (started_.has_value()) sink_->OnStarted(*std::exchange(started_, std::nullopt));
   // Kept from here: an engine that takes the work may end it, and let the sink go, at once.
   const std::shared_ptr<GenerateSink> sink = sink_;

@@ -45,10 +45,8 @@ class GenerateCall final : public Call, public engine::EventSink {
         sink_(std::move(sink)) {}
 
  protected:
-  absl::Status Prepare(const engine::ServedModel& served, const Limits& limits,
-                       const std::stop_token& stop) override;
-  absl::StatusOr<std::optional<engine::Engine::Ticket>> Submit(
-      const engine::ServedModel& served) override;
+  absl::Status Prepare(const Context& context) override;
+  absl::StatusOr<MaybeTicket> Submit(const engine::ServedModel& served) override;
   void EmitError(const absl::Status& status) override;
   void EmitStopped(engine::FinishReason reason) override;
 

@@ -99,8 +99,9 @@ absl::StatusOr<EncodedQuestion> EncodeQuestion(const GenerateRequest& request, c
   const Tokenizer& tokenizer = *model.tokenizer;
   if (request.fusion.has_value() &&
       request.fusion->source == FusionRequest::Source::kPerParaphrasePrompts) {
-    STRUCTATTN_ASSIGN_OR_RETURN(engine::PerParaphrasePrompts packed,
-                                engine::EncodePerParaphrasePrompts(request.prompt, tokenizer, prompt_limits));
+    STRUCTATTN_ASSIGN_OR_RETURN(
+        engine::PerParaphrasePrompts packed,
+        engine::EncodePerParaphrasePrompts(request.prompt, tokenizer, prompt_limits));
     return EncodedQuestion{.prompt = std::move(packed.prompt),
                            .branches = std::move(packed.members)};
   }

@@ -96,8 +96,8 @@ absl::Status AddPromptReads(const ScoreRequest& request, engine::ScoredPrompt* s
         scored->prompt_logprobs_begin,
         PromptLogprobsBegin(*request.prompt_logprobs_start, prompt.structure.size()));
     answer->prompt_logprobs_start = *scored->prompt_logprobs_begin;
-    answer->prompt.emplace().token_ids.assign(prompt.token_ids.begin() + *scored->prompt_logprobs_begin,
-                                              prompt.token_ids.end());
+    answer->prompt.emplace().token_ids.assign(
+        prompt.token_ids.begin() + *scored->prompt_logprobs_begin, prompt.token_ids.end());
   }
   if (!request.read_outs.has_value()) return absl::OkStatus();
   STRUCTATTN_ASSIGN_OR_RETURN(scored->read_outs, FindPlaces(*request.read_outs, prompt.structure));
@@ -110,7 +110,8 @@ absl::Status AddPromptReads(const ScoreRequest& request, engine::ScoredPrompt* s
 // A prompt from which nothing is read is not computed.
 void DropUnread(engine::EncodedContinuations* encoded) {
   const engine::ScoredPrompt& first = encoded->prompts.front();
-  if (!first.continuations.empty() || first.prompt_logprobs_begin.has_value() || !first.read_outs.empty()) {
+  if (!first.continuations.empty() || first.prompt_logprobs_begin.has_value() ||
+      !first.read_outs.empty()) {
     return;
   }
   encoded->prompts.erase(encoded->prompts.begin());

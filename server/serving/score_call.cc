@@ -18,13 +18,12 @@ CallUsage UsageOf(const engine::ScoreEvent& event) {
 
 }  // namespace
 
-absl::Status ScoreCall::Prepare(const engine::ServedModel& served, const Limits& limits,
-                                const std::stop_token& stop) {
+absl::Status ScoreCall::Prepare(const Context& context) {
   const auto* score = std::get_if<ScoreRequest>(&request_);
   absl::StatusOr<PreparedScore> prepared =
-      score != nullptr
-          ? PrepareScore(*score, served, limits, stop)
-          : PrepareScoreRolling(std::get<ScoreRollingRequest>(request_), served, limits, stop);
+      score != nullptr ? PrepareScore(*score, context.served, context.limits, context.stop)
+                       : PrepareScoreRolling(std::get<ScoreRollingRequest>(request_),
+                                             context.served, context.limits, context.stop);
   if (!prepared.ok()) return prepared.status();
   prepared->request.arrival = arrival();
   prepared->request.deadline = deadline();
@@ -32,8 +31,7 @@ absl::Status ScoreCall::Prepare(const engine::ServedModel& served, const Limits&
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<engine::Engine::Ticket>> ScoreCall::Submit(
-    const engine::ServedModel& served) {
+absl::StatusOr<Call::MaybeTicket> ScoreCall::Submit(const engine::ServedModel& served) {
   // A call that may have to come again gives a copy.
   engine::ScoreRequest request =
       options().waits_for_room ? prepared_->request : std::move(prepared_->request);
@@ -60,18 +58,16 @@ void ScoreCall::OnError(const absl::Status& status) {
   if (ClaimEnd()) EmitError(status);
 }
 
-absl::Status InspectCall::Prepare(const engine::ServedModel& served, const Limits& limits,
-                                  const std::stop_token& stop) {
+absl::Status InspectCall::Prepare(const Context& context) {
   absl::StatusOr<engine::EncodedPrompt> prompt =
-      PrepareInspect(request_, *served.model, limits, stop);
+      PrepareInspect(request_, *context.served.model, context.limits, context.stop);
   if (!prompt.ok()) return prompt.status();
   prompt_ = *std::move(prompt);
   return absl::OkStatus();
 }
 
 // There is nothing to run: the prompt is the answer.
-absl::StatusOr<std::optional<engine::Engine::Ticket>> InspectCall::Submit(
-    const engine::ServedModel& served) {
+absl::StatusOr<Call::MaybeTicket> InspectCall::Submit(const engine::ServedModel& served) {
   if (!ClaimEnd()) return std::nullopt;
   Record(absl::OkStatus(), CallUsage{.prompt_tokens = prompt_->structure.size()});
   std::exchange(sink_, nullptr)->OnInspected(*prompt_, *served.model->tokenizer);

@@ -35,10 +35,8 @@ class ScoreCall final : public Call, public engine::ScoreSink {
         sink_(std::move(sink)) {}
 
  protected:
-  absl::Status Prepare(const engine::ServedModel& served, const Limits& limits,
-                       const std::stop_token& stop) override;
-  absl::StatusOr<std::optional<engine::Engine::Ticket>> Submit(
-      const engine::ServedModel& served) override;
+  absl::Status Prepare(const Context& context) override;
+  absl::StatusOr<MaybeTicket> Submit(const engine::ServedModel& served) override;
   void EmitError(const absl::Status& status) override;
   void EmitStopped(engine::FinishReason reason) override;
 
@@ -68,10 +66,8 @@ class InspectCall final : public Call {
         sink_(std::move(sink)) {}
 
  protected:
-  absl::Status Prepare(const engine::ServedModel& served, const Limits& limits,
-                       const std::stop_token& stop) override;
-  absl::StatusOr<std::optional<engine::Engine::Ticket>> Submit(
-      const engine::ServedModel& served) override;
+  absl::Status Prepare(const Context& context) override;
+  absl::StatusOr<MaybeTicket> Submit(const engine::ServedModel& served) override;
   void EmitError(const absl::Status& status) override;
   void EmitStopped(engine::FinishReason reason) override;
 

@@ -19,7 +19,7 @@
 
 #include "tests/server/rpc/in_process_server.h"
 
-namespace structattn {
+namespace structattn::rpc {
 namespace {
 
 struct Case {
@@ -127,6 +127,6 @@ int Main(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::rpc
 
-int main(int argc, char** argv) { return structattn::Main(argc, argv); }
+int main(int argc, char** argv) { return structattn::rpc::Main(argc, argv); }

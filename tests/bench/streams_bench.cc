@@ -21,7 +21,7 @@
 #include "absl/time/time.h"
 #include "tests/server/rpc/in_process_server.h"
 
-namespace structattn {
+namespace structattn::rpc {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -153,6 +153,6 @@ int Main(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::rpc
 
-int main(int argc, char** argv) { return structattn::Main(argc, argv); }
+int main(int argc, char** argv) { return structattn::rpc::Main(argc, argv); }
