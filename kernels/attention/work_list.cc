@@ -148,7 +148,7 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
   }
 }
 
-void AppendGenerated(const BranchFamily& family, int split_kv_branches, WorkList* work) {
+void AppendDecodeTiles(const BranchFamily& family, int split_kv_branches, WorkList* work) {
   STRUCTATTN_CHECK(split_kv_branches > 0);
   const int32_t first = static_cast<int32_t>(work->generated.size());
   const int32_t count = static_cast<int32_t>(family.branches.size());

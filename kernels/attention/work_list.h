@@ -137,7 +137,7 @@ struct BranchFamily {
 // Appends one decode tile per branch and the splits of their keys to `work`. A split that lies
 // within the shared keys is there once for up to `split_kv_branches` branches, any other once for
 // each branch.
-void AppendGenerated(const BranchFamily& family, int split_kv_branches, WorkList* work);
+void AppendDecodeTiles(const BranchFamily& family, int split_kv_branches, WorkList* work);
 
 }  // namespace structattn
 

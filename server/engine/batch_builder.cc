@@ -55,7 +55,7 @@ void AppendWork(const SequenceQueries& queries, int32_t prompt_tokens, const Til
     generated.row_begin += index - queries.query_begin;
     generated.query_begin = index;
     generated.query_end = index + 1;
-    AppendGenerated({.branches = {&generated, 1}}, tiling.split_kv_branches, work);
+    AppendDecodeTiles({.branches = {&generated, 1}}, tiling.split_kv_branches, work);
   }
 }
 

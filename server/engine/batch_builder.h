@@ -20,7 +20,7 @@ struct SequenceChunk {
 
 // Replaces the contents of `batch`, keeping its memory. Logits are asked for the rows of the tokens
 // that LogitTokens names, in the order of the chunks. The work-list is cut as
-// `tiling` says: where generated tokens are split over keys, they go to its generated tiles, each a
+// `tiling` says: where generated tokens are split over keys, they go to its decode tiles, each a
 // family of its own, and the tiles of the prompts begin with those that see most keys.
 void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, StepBatch* batch);
 

@@ -93,7 +93,7 @@ WorkList MakeWork(const AttentionCase& one, const Structure& structure,
                                      .query_begin = one.generated ? length - 1 : 0,
                                      .query_end = length};
     if (one.generated) {
-      AppendGenerated({.branches = {&queries, 1}}, tiling.split_kv_branches, &work);
+      AppendDecodeTiles({.branches = {&queries, 1}}, tiling.split_kv_branches, &work);
     } else {
       AppendTiles(queries, tiling.tile_tokens, &work);
     }

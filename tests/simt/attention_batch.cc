@@ -195,8 +195,8 @@ WorkList MakeWorkList(const AttentionShape& shape, std::span<const EmulatedPart>
         shared = std::min(shared, parts[end].shared_tokens);
       }
       shared = end - s == 1 ? 0 : shared / shape.block_size * shape.block_size;
-      AppendGenerated({queries.Parts(s, end), CountVisible(parts[s], shared)},
-                      tiling.split_kv_branches, &work);
+      AppendDecodeTiles({queries.Parts(s, end), CountVisible(parts[s], shared)},
+                        tiling.split_kv_branches, &work);
     }
     s = end;
   }

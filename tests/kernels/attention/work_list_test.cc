@@ -212,7 +212,7 @@ TEST(WorkListTest, GeneratedTokensAreSplitAtFixedRanks) {
     }
     WorkList work;
     work.partials = 3;  // Other sequences have these.
-    AppendGenerated({queries, Uniform(random, 0, trunk.size())}, together, &work);
+    AppendDecodeTiles({queries, Uniform(random, 0, trunk.size())}, together, &work);
     ASSERT_EQ(work.generated.size(), static_cast<size_t>(branches));
     EXPECT_TRUE(work.tiles.empty());
     std::set<int> partials;
@@ -250,10 +250,10 @@ TEST(WorkListTest, SharedKeysAreReadOnceInWholeSplits) {
     queries.push_back({&structures[b], &visible[b], b, b, kTrunk, kTrunk + 1});
   }
   WorkList work;
-  AppendGenerated({queries, kTrunk}, 16, &work);
+  AppendDecodeTiles({queries, kTrunk}, 16, &work);
   EXPECT_EQ(work.splits.size(), 3u + 4u);  // Three are shared, then each has one.
   WorkList alone;
-  AppendGenerated({queries, 0}, 16, &alone);
+  AppendDecodeTiles({queries, 0}, 16, &alone);
   EXPECT_EQ(alone.splits.size(), 16u);
 }
 
