@@ -1,7 +1,6 @@
 // A model's files, opened and checked: a Hugging Face directory or a GGUF file behind one face.
-// Used by server/model/model while loading. Every size is checked before a byte of tensor data is
-// touched; errors name file, tensor and reason. Runs no code from a file, follows no path out of
-// the directory.
+// Every size is checked before a byte of tensor data is touched; errors name file, tensor and
+// reason. Runs no code from a file, follows no path out of the directory.
 #ifndef STRUCTATTN_SERVER_MODEL_CHECKPOINT_H_
 #define STRUCTATTN_SERVER_MODEL_CHECKPOINT_H_
 

@@ -1,6 +1,6 @@
 // The GGUF container, versions 2 and 3: metadata and the table of tensors, checked against the
-// file's size before anything is allocated or any tensor data is touched.
-// Used by gguf_config and gguf_checkpoint. Interprets no key but general.alignment.
+// file's size before anything is allocated or any tensor data is touched. Interprets no key but
+// general.alignment.
 #ifndef STRUCTATTN_SERVER_MODEL_GGUF_H_
 #define STRUCTATTN_SERVER_MODEL_GGUF_H_
 

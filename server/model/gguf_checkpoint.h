@@ -1,4 +1,4 @@
-// A GGUF file as a Checkpoint. Called by Checkpoint::Open only.
+// A GGUF file as a Checkpoint. Knows nothing of other formats: Checkpoint::Open chooses.
 #ifndef STRUCTATTN_SERVER_MODEL_GGUF_CHECKPOINT_H_
 #define STRUCTATTN_SERVER_MODEL_GGUF_CHECKPOINT_H_
 

@@ -1,5 +1,5 @@
-// What a GGUF file's metadata say about model and vocabulary, in our own terms.
-// Used by server/model/gguf_checkpoint. Reads metadata and the tensors' shapes, never their data.
+// What a GGUF file's metadata say about model and vocabulary, in our own terms. Reads metadata and
+// the tensors' shapes, never their data.
 #ifndef STRUCTATTN_SERVER_MODEL_GGUF_CONFIG_H_
 #define STRUCTATTN_SERVER_MODEL_GGUF_CONFIG_H_
 

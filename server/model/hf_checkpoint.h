@@ -1,6 +1,5 @@
-// A Hugging Face model directory as a Checkpoint. Called by Checkpoint::Open only.
-// Follows symbolic links of files (the Hugging Face cache is made of them), never a name with a
-// path in it.
+// A Hugging Face model directory as a Checkpoint. Follows symbolic links of files (the Hugging Face
+// cache is made of them), never a name with a path in it.
 #ifndef STRUCTATTN_SERVER_MODEL_HF_CHECKPOINT_H_
 #define STRUCTATTN_SERVER_MODEL_HF_CHECKPOINT_H_
 

@@ -1,6 +1,6 @@
 // config.json and generation_config.json -> ModelConfig, as transformers reads them, in the style
-// of version 5 and of older ones. Called by server/model/hf_checkpoint. Refuses by name whatever
-// would change the computation and is not supported; ignores the rest.
+// of version 5 and of older ones. Refuses by name whatever would change the computation and is not
+// supported; ignores the rest.
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <span>

@@ -1,5 +1,5 @@
-// A file mapped read-only, and the reading of small files: see mapped_file.h.
-// Called by the checkpoint readers; keeps no descriptor open.
+// A file mapped read-only, and the reading of small files: see mapped_file.h. Keeps no descriptor
+// open.
 #include "server/model/mapped_file.h"
 
 #include <fcntl.h>

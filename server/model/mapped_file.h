@@ -1,6 +1,6 @@
-// A file mapped read-only, and the reading of small files into memory, with limits.
-// Used by the checkpoint readers only. Opens regular files only, so that a pipe or a device under a
-// model's name cannot block or misread; never writes.
+// A file mapped read-only, and the reading of small files into memory, with limits. Opens regular
+// files only, so that a pipe or a device under a model's name cannot block or misread; never
+// writes.
 #ifndef STRUCTATTN_SERVER_MODEL_MAPPED_FILE_H_
 #define STRUCTATTN_SERVER_MODEL_MAPPED_FILE_H_
 

@@ -1,5 +1,5 @@
-// A loaded model: config, tokenizer, decoder and the facts that every reply names.
-// Made by LoadModel for server/engine/model_registry; immutable but for the decoder's workspace.
+// A loaded model: config, tokenizer, decoder and the facts that every reply names. Immutable but
+// for the decoder's workspace.
 #ifndef STRUCTATTN_SERVER_MODEL_MODEL_H_
 #define STRUCTATTN_SERVER_MODEL_MODEL_H_
 

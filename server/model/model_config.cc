@@ -1,5 +1,4 @@
-// The checks that every model config passes, and the rotary frequencies it implies.
-// Called by both readers (config.json, GGUF metadata) and by the transformer. Reads no file.
+// The checks that every model config passes, and the rotary frequencies it implies. Reads no file.
 #include "server/model/model_config.h"
 
 #include <cmath>

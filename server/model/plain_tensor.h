@@ -1,5 +1,4 @@
-// Tensors that are stored as plain numbers: shape check and view. Used by both checkpoint kinds;
-// converts nothing.
+// Tensors that are stored as plain numbers: shape check and view. Converts nothing.
 #ifndef STRUCTATTN_SERVER_MODEL_PLAIN_TENSOR_H_
 #define STRUCTATTN_SERVER_MODEL_PLAIN_TENSOR_H_
 

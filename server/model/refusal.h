@@ -1,5 +1,5 @@
 // How a checkpoint's defect is said: status code, prefix, and untrusted text made safe to print.
-// Used by the checkpoint readers; decides nothing.
+// Decides nothing.
 #ifndef STRUCTATTN_SERVER_MODEL_REFUSAL_H_
 #define STRUCTATTN_SERVER_MODEL_REFUSAL_H_
 

@@ -1,5 +1,5 @@
 // One safetensors file, its header checked against the file's size before any data is touched.
-// Used by server/model/hf_checkpoint. Knows nothing of models: names, types, shapes and bytes only.
+// Knows nothing of models: names, types, shapes and bytes only.
 #ifndef STRUCTATTN_SERVER_MODEL_SAFETENSORS_H_
 #define STRUCTATTN_SERVER_MODEL_SAFETENSORS_H_
 

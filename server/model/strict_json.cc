@@ -59,7 +59,7 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text) {
 std::string JsonErrorMessage(const nlohmann::json::exception& error) {
   constexpr size_t kLongest = 300;
   const std::string_view message = error.what();
-  // The bracketed prefix names the library's exception, which helps nobody.
+  // The bracketed prefix names the library's exception, which helps no reader.
   const size_t begin = message.find("] ") == std::string_view::npos ? 0 : message.find("] ") + 2;
   return Concat("not valid JSON: ", Escaped(message.substr(begin, kLongest)));
 }

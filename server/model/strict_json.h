@@ -1,5 +1,5 @@
-// JSON as a model's files hold it, parsed without mercy: no duplicate keys, no deep nesting, no
-// NaN. Used by the Hugging Face reader; the safetensors header, which can be large, has its own.
+// JSON as a model's files hold it, parsed strictly: no duplicate keys, no deep nesting, no NaN. Not
+// for a safetensors header, which can be large and has a parser of its own.
 #ifndef STRUCTATTN_SERVER_MODEL_STRICT_JSON_H_
 #define STRUCTATTN_SERVER_MODEL_STRICT_JSON_H_
 

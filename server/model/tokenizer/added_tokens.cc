@@ -1,5 +1,5 @@
-// The trie of added tokens and their flags. Called by the tokenizer once per text, and once per
-// normalised piece if any token matches there. Never changes the text.
+// The trie of added tokens and their flags. A text is searched once as it came, and each normalised
+// piece once more if any token matches there. Never changes the text.
 #include "server/model/tokenizer/added_tokens.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Finds added tokens in text, before it is normalised or after. Used by the tokenizer; knows
-// nothing of segments: whether a special token may match at a place is the caller's decision.
+// Finds added tokens in text, before it is normalised or after. Knows nothing of segments: whether
+// a special token may match at a place is the caller's decision.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_ADDED_TOKENS_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_ADDED_TOKENS_H_
 

@@ -1,6 +1,6 @@
 // The way of a text through the tokenizer, in the oracle's order: added tokens of the raw text,
-// normaliser, added tokens of the normalised text, pre-tokeniser, BPE; every token then goes to
-// the segment of most of its bytes. Called through Tokenizer by the engine; keeps no state.
+// normaliser, added tokens of the normalised text, pre-tokeniser, BPE; every token then goes to the
+// segment of most of its bytes. Keeps no state between texts.
 #include "server/model/tokenizer/bpe_tokenizer.h"
 
 #include <algorithm>

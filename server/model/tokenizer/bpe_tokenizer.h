@@ -1,5 +1,5 @@
 // The one implementation of Tokenizer: added tokens, normaliser, pre-tokeniser, BPE and decoder put
-// together. Built by BuildTokenizer only; used through tokenizer.h.
+// together. BuildTokenizer makes it and hides it behind tokenizer.h.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_BPE_TOKENIZER_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_BPE_TOKENIZER_H_
 
@@ -29,7 +29,7 @@ class BpeTokenizer : public Tokenizer {
  public:
   BpeTokenizer(const TokenizerConfig& config, std::unique_ptr<Bpe> bpe);
 
-  // Called once, after the constructor.
+  // Once, after the constructor.
   absl::Status AddTokens(const std::vector<AddedToken>& tokens);
 
   absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment> segments,

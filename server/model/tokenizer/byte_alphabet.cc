@@ -1,5 +1,5 @@
 // The byte alphabet: bytes that print as themselves keep their place in Latin-1, the others follow
-// from U+0100 in order. Called by vocabulary and decoder; has no state but its constant tables.
+// from U+0100 in order. Has no state but its constant tables.
 #include "server/model/tokenizer/byte_alphabet.h"
 
 #include <array>

@@ -1,5 +1,5 @@
 // GPT-2's alphabet: one printable character for each byte, in which byte-level vocabularies are
-// written. Used by the vocabulary and the decoder; never by text on its way to tokens.
+// written. Text on its way to tokens never is.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_BYTE_ALPHABET_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_BYTE_ALPHABET_H_
 

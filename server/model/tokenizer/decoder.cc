@@ -1,6 +1,6 @@
 // The three decoders: ByteLevel (all bytes, then lossy UTF-8), SentencePiece's sequence of Replace,
-// ByteFallback, Fuse and Strip, and Metaspace. Called by the tokenizer; a stream holds back bytes
-// only while what follows could still change them.
+// ByteFallback, Fuse and Strip, and Metaspace. A stream holds back bytes only while what follows
+// could still change them.
 #include "server/model/tokenizer/decoder.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Ids back to text, token by token, exactly as the oracle decodes the whole list. Used by the
-// tokenizer for StreamDecoder and TokenBytes; never emits part of a character.
+// Ids back to text, token by token, exactly as the oracle decodes the whole list. Never emits part
+// of a character.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_DECODER_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_DECODER_H_
 

@@ -1,6 +1,6 @@
 // Tokenizer::FromGguf: a GGUF vocabulary into the TokenizerConfig of the tokenizer.json that its
-// family publishes. Called when a GGUF file is loaded. Never guesses a family: an unknown
-// tokenizer.ggml.model or tokenizer.ggml.pre is refused by name.
+// family publishes. Never guesses a family: a tokenizer.ggml.model or tokenizer.ggml.pre that it
+// does not know is refused by name.
 #include <algorithm>
 #include <array>
 #include <cmath>

@@ -1,5 +1,4 @@
-// The vocabulary part of a GGUF file's metadata, as plain data.
-// Filled by server/model/gguf; read by the tokenizer only.
+// The vocabulary part of a GGUF file's metadata, as plain data. Checks nothing.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_GGUF_VOCABULARY_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_GGUF_VOCABULARY_H_
 

@@ -1,5 +1,5 @@
-// normalizer, pre_tokenizer, post_processor and decoder of a tokenizer.json. Called by json_loader.
-// Never skips what it does not know.
+// normalizer, pre_tokenizer, post_processor and decoder of a tokenizer.json. Never skips what it
+// does not know.
 #include "server/model/tokenizer/json_components.h"
 
 #include <string>

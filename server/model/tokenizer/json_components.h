@@ -1,5 +1,5 @@
-// The components of a tokenizer.json around its model. Called by json_loader; every component or
-// setting that the project does not implement is refused with its path and the allowed ones.
+// The components of a tokenizer.json around its model. Every component or setting that the project
+// does not implement is refused with its path and the allowed ones.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_JSON_COMPONENTS_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_JSON_COMPONENTS_H_
 

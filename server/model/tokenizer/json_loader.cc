@@ -1,5 +1,5 @@
 // Tokenizer::FromJson: a tokenizer.json as PyPI `tokenizers` writes it, into a TokenizerConfig.
-// Called when a Hugging Face directory is loaded. Reads no file; trusts nothing in the text.
+// Reads no file; trusts nothing in the text.
 #include <optional>
 #include <string>
 #include <utility>

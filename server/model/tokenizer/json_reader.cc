@@ -1,4 +1,4 @@
-// Checked access to a JSON document. Called by json_loader and json_components; knows no tokenizer.
+// Checked access to a JSON document. Knows no tokenizer.
 #include "server/model/tokenizer/json_reader.h"
 
 #include <utility>

@@ -1,5 +1,5 @@
-// Reads typed fields of a JSON object; a missing or mistyped one is refused with its path.
-// Used by the tokenizer.json loader only.
+// Reads typed fields of a JSON object; a missing or mistyped one is refused with its path. Knows no
+// tokenizer.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_JSON_READER_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_JSON_READER_H_
 

@@ -1,5 +1,5 @@
 // NFC by regions: only the characters around an unsafe one are decomposed, put in canonical order
-// and composed again (Unicode Standard Annex 15). Called by the normaliser; keeps no state.
+// and composed again (Unicode Standard Annex 15). Keeps no state.
 #include "server/model/tokenizer/nfc.h"
 
 #include <algorithm>

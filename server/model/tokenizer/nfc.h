@@ -1,5 +1,5 @@
-// Unicode's Normalization Form C with owners, as the oracle's NFC computes it.
-// Used by the normaliser; never touches text that is in the form already.
+// Unicode's Normalization Form C with owners, as the oracle's NFC computes it. Never touches text
+// that is in the form already.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_NFC_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_NFC_H_
 

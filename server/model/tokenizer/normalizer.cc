@@ -1,5 +1,5 @@
-// Runs the normalizer's steps with owners. Called by the tokenizer for each piece between added
-// tokens, and once per added token at load. Never sees a regular expression: patterns are literal.
+// Runs the normalizer's steps with owners: on each piece between added tokens, and on each added
+// token at load. Never sees a regular expression: patterns are literal.
 #include "server/model/tokenizer/normalizer.h"
 
 #include <cstddef>

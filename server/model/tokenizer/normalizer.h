@@ -1,5 +1,5 @@
 // The normalizer of tokenizer.json: a list of steps over a piece of text between added tokens.
-// Used by the tokenizer; knows nothing of words and tokens.
+// Knows nothing of words and tokens.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_NORMALIZER_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_NORMALIZER_H_
 

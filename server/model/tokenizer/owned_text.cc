@@ -1,5 +1,4 @@
-// Runs of owners: appending, seeking and the majority rule. Called by normaliser and tokenizer;
-// knows nothing of tokens or Unicode.
+// Runs of owners: appending, seeking and the majority rule. Knows nothing of tokens or Unicode.
 #include "server/model/tokenizer/owned_text.h"
 
 #include <algorithm>

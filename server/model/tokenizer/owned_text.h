@@ -1,5 +1,5 @@
-// A text whose bytes know the segment that they came from. Made by Tokenizer::Encode from the
-// segments, rewritten by the normaliser, read when tokens are given to segments.
+// A text whose bytes know the segment that they came from: put together from the segments,
+// rewritten by the normaliser, read when tokens are given to segments.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_OWNED_TEXT_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_OWNED_TEXT_H_
 
@@ -38,7 +38,7 @@ class OwnerCursor {
   // The smallest segment that owns a byte of [begin, end), or kNoSegment.
   int32_t FirstOwner(size_t begin, size_t end);
   // The segment that owns most bytes of the token [begin, end); on a tie the smaller one. A token
-  // that nobody owns goes to the owner of the next owned byte, else of the last one before it.
+  // that no segment owns goes to the owner of the next owned byte, else of the last one before it.
   int32_t MajorityOwner(size_t begin, size_t end);
   // Calls f(end, segment) for each run that overlaps [begin, end), with its end cut to `end`.
   template <typename F>

@@ -1,5 +1,4 @@
-// Splits a piece of text into words. Called by the tokenizer for every piece between added tokens;
-// keeps no state between calls.
+// Splits a piece of text between added tokens into words. Keeps no state between pieces.
 #include "server/model/tokenizer/pre_tokenizer.h"
 
 #include "server/model/tokenizer/unicode.h"

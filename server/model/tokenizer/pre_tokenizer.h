@@ -1,6 +1,6 @@
-// Cuts normalised text into the words that BPE sees, as the known split patterns do it.
-// Hand-written scanners in place of a regex engine: linear in the text whatever it holds.
-// Used by the tokenizer; never changes the text.
+// Cuts normalised text into the words that BPE sees, as the known split patterns do it, with hand-
+// written scanners in place of a regex engine: linear in the text whatever it holds. Never changes
+// the text.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_PRE_TOKENIZER_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_PRE_TOKENIZER_H_
 

@@ -1,6 +1,6 @@
-// Text to token ids and back, exactly as the model's tokenizer.json does it.
-// Built once per model by server/model/model; shared by all requests; immutable, thread-safe.
-// Knows nothing of groups: it only says which segment a token belongs to.
+// Text to token ids and back, exactly as the model's tokenizer.json does it. A model has one, which
+// all requests share: immutable, thread-safe. Knows nothing of groups: it only says which segment a
+// token belongs to.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_TOKENIZER_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_TOKENIZER_H_
 

@@ -1,5 +1,4 @@
-// Unpacks the generated Unicode tables, once per process. Called by pre-tokenisers and normaliser;
-// knows no text, only code points.
+// Unpacks the generated Unicode tables, once per process. Knows no text, only code points.
 #include "server/model/tokenizer/unicode.h"
 
 #include <algorithm>

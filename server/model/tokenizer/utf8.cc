@@ -1,5 +1,5 @@
-// Checked UTF-8: appending and validating. Called by the decoders and the loaders.
-// Never repairs anything itself: the caller decides what an invalid byte becomes.
+// Checked UTF-8: appending and validating. Never repairs anything itself: the caller decides what
+// an invalid byte becomes.
 #include "server/model/tokenizer/utf8.h"
 
 namespace structattn {

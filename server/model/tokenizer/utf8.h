@@ -1,5 +1,5 @@
-// UTF-8 characters one at a time. Used by everything in this folder; never allocates but to append.
-// Reads stay inside the text even when it is not valid UTF-8; the code point is then U+FFFD.
+// UTF-8 characters one at a time. Reads stay inside the text even when it is not valid UTF-8; the
+// code point is then U+FFFD. Never allocates but to append.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_UTF8_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_UTF8_H_
 

@@ -1,5 +1,5 @@
-// The alternatives of the split patterns, tried in the order of the pattern. Called by the
-// pre-tokeniser once per word; looks at most one run of characters ahead.
+// The alternatives of the split patterns, tried in the order of the pattern. Looks at most one run
+// of characters ahead.
 #include "server/model/tokenizer/word_scanner.h"
 
 namespace structattn {

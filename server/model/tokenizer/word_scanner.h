@@ -1,5 +1,5 @@
-// One word at a time by the split patterns of GPT-2, Llama-3 and Qwen2. Used by the pre-tokeniser.
-// Each scanner is total: at every position of a non-empty text it finds a word.
+// One word at a time by the split patterns of GPT-2, Llama-3 and Qwen2. Each scanner is total: at
+// every position of a non-empty text it finds a word.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_WORD_SCANNER_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_WORD_SCANNER_H_
 

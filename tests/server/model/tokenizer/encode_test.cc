@@ -65,7 +65,7 @@ TEST(Encode, PartsOfACharacterCountByBytes) {
   EXPECT_THAT(Segments(*tokenizer, {"", "\U0002FFFF", "x"}), ElementsAre(1, 1, 1, 1, 1, 2));
 }
 
-TEST(Encode, TheDummyPrefixCountsForNobody) {
+TEST(Encode, TheDummyPrefixCountsForNoSegment) {
   const auto tokenizer = Load("llama2");
   ASSERT_THAT(Pieces(*tokenizer, "the"), ElementsAre(" the"));
   EXPECT_THAT(Segments(*tokenizer, {"t", "he"}), ElementsAre(1));

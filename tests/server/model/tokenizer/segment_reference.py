@@ -142,7 +142,7 @@ class Reference:
                     if whole or byte not in self.lost:
                         kept.append(len(owners))
                     owners.append(owner)
-            # A dummy prefix counts for nobody; alone it goes to what follows it.
+            # A dummy prefix counts for no segment; alone it goes to what follows it.
             if owned[0][1] == NO_SEGMENT:
                 follower = next((o for o in owners[size:] if o != NO_SEGMENT), 0)
                 owners[size:size + 3] = [(NO_SEGMENT, follower)] * 3
