@@ -56,8 +56,7 @@ class Checkpoint {
 
   // SHA-256 (hex) over config, tokenizer, tensor headers and file sizes.
   virtual const std::string& digest() const = 0;
-  virtual int64_t parameters() const = 0;    // Elements over all expected tensors.
-  virtual int64_t tensor_bytes() const = 0;  // Their stored bytes, for progress.
+  virtual int64_t parameters() const = 0;  // Elements over all expected tensors.
 
  private:
   virtual LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const = 0;

@@ -53,7 +53,6 @@ class GgufCheckpoint final : public Checkpoint {
   std::optional<QuantMatrix> ReadQuantized(std::string_view name) const override;
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return parameters_; }
-  int64_t tensor_bytes() const override { return tensor_bytes_; }
 
  private:
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override;
@@ -72,7 +71,6 @@ class GgufCheckpoint final : public Checkpoint {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string digest_;
   int64_t parameters_ = 0;
-  int64_t tensor_bytes_ = 0;
 };
 
 absl::Status GgufCheckpoint::Locate() {
@@ -89,7 +87,6 @@ absl::Status GgufCheckpoint::Locate() {
                     ": supported for vectors are F32, F16, BF16");
     }
     parameters_ += spec.rows * spec.columns;
-    tensor_bytes_ += static_cast<int64_t>(stored->end - stored->begin);
     std::string name = spec.name;
     const bool permuted = IsPermuted(name);
     located_.emplace(std::move(name), LocatedTensor{std::move(spec), stored, permuted});

@@ -60,7 +60,6 @@ class HfCheckpoint final : public Checkpoint {
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return std::move(tokenizer_); }
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return parameters_; }
-  int64_t tensor_bytes() const override { return tensor_bytes_; }
 
  private:
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override;
@@ -72,7 +71,6 @@ class HfCheckpoint final : public Checkpoint {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string digest_;
   int64_t parameters_ = 0;
-  int64_t tensor_bytes_ = 0;
 };
 
 absl::StatusOr<const Shard*> HfCheckpoint::FindShard(const std::string& name) const {
@@ -103,7 +101,6 @@ absl::Status HfCheckpoint::Locate() {
     }
     if (!std::exchange(config_.dtype_named, true)) config_.dtype = *dtype;
     parameters_ += spec.rows * spec.columns;
-    tensor_bytes_ += static_cast<int64_t>(stored.end - stored.begin);
     std::string name = spec.name;
     located_.emplace(std::move(name), LocatedTensor{std::move(spec), shard, &stored});
   }

@@ -29,7 +29,6 @@ class RandomCheckpoint : public Checkpoint {
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return nullptr; }
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return 0; }
-  int64_t tensor_bytes() const override { return 0; }
 
  protected:
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool*) const override {
