@@ -10,7 +10,7 @@
 //       sixth bits  [P] words, likewise
 //       nibbles     [16][P] bytes: row t has input 2t low and input 2t + 1 high; or, of 8 bits,
 //       codes       [32][P] bytes: row k is input k's
-// For kernels that multiply four inputs of an output at once (linear_quads-inl.h), in the same
+// For kernels that multiply four inputs of an output at once (quantized_dot-inl.h), in the same
 // places:
 //       fifth, sixth bits: bit 8 (k % 4) + k / 4 is input k's
 //       nibbles     [4][P][4] bytes: row t has inputs 8t to 8t + 3 low, 8t + 4 to 8t + 7 high; or

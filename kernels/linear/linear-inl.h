@@ -415,7 +415,7 @@ void RunStored(const LinearItem& item) {
 }
 
 // `FloatEngine` has the same inputs and panels, and cells of floats. Blocks and bfloat16 inputs are
-// for the kernels of linear_quads-inl.h.
+// for the kernels of quantized_dot-inl.h.
 template <class Engine, class FloatEngine = Engine>
 constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
   using Format = typename Engine::Format;
@@ -423,7 +423,7 @@ constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
                          .dtype = dtype,
                          .panel_outputs = kPanelOutputs<Format>,
                          .inputs_per_step = Format::kInputsPerStep,
-                         .quads = false,
+                         .dot_order = false,
                          .steps_multiple = 1,
                          .item_rows = kItemRows,
                          .run = RunStored<Engine, FloatEngine>,

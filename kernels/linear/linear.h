@@ -2,7 +2,7 @@
 // LibTorch, or int8_linear. Called by server/model/linear_layer. The bits of one output row depend
 // only on that row's input and the weight: not on the number of rows, their order, or the number of
 // threads (every output element is one fixed chain of multiply-adds over k; see linear-inl.h, and
-// linear_quads-inl.h for few-bit weights).
+// quantized_dot-inl.h for few-bit weights).
 #ifndef STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 #define STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 
@@ -42,7 +42,7 @@ class PackedWeight {
 
   // Likewise for matrices in blocks, all of one format, which stay in as few bits: the target's
   // dtype is that of the inputs. The kernel multiplies by the values that the format means: with
-  // bfloat16 inputs as linear_quads-inl.h says, with others as floats.
+  // bfloat16 inputs as quantized_dot-inl.h says, with others as floats.
   static PackedWeight PackBlocks(std::span<const QuantMatrixView> views, const PackTarget& target);
   static PackedWeight PackBlocksFor(const LinearKernel& kernel,
                                     std::span<const QuantMatrixView> views,

@@ -249,7 +249,7 @@ constexpr LinearKernel TileKernel(std::string_view name) {
           .dtype = DType::kBfloat16,
           .panel_outputs = kPanelOutputs<Bfloat16Pairs>,
           .inputs_per_step = Bfloat16Pairs::kInputsPerStep,
-          .quads = false,
+          .dot_order = false,
           .steps_multiple = kTileRows,
           .item_rows = kTileItemRows,
           .run = RunTileItem<Tiles>,

@@ -1,5 +1,5 @@
 // The linear kernels of CPUs with AVX2, FMA and F16C: float32, and 16-bit weights and inputs
-// widened to float. Reached through kLinearKernelSets and kQuadKernelSets; asks the CPU before it
+// widened to float. Reached through kLinearKernelSets and kDotKernelSets; asks the CPU before it
 // offers anything.
 #include <cstring>
 #include <type_traits>
@@ -18,7 +18,7 @@ HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
 // After block_chunks-inl.h.
 #include "kernels/linear/linear_blocks-inl.h"
 // After block_chunks-inl.h.
-#include "kernels/linear/linear_quads-inl.h"
+#include "kernels/linear/quantized_dot-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
@@ -63,7 +63,7 @@ struct FloatSums {
   }
 };
 
-// The Engine of linear_quads-inl.h: words of 16 bits, multiplied and added in pairs. A quad's
+// The Engine of quantized_dot-inl.h: words of 16 bits, multiplied and added in pairs. The four
 // inputs are in the order 0, 2, 1, 3, as its even and odd bytes lie when they become words.
 struct WordsEngine {
   using Lanes = Avx2Lanes;
@@ -78,9 +78,9 @@ struct WordsEngine {
   using Sums = __m256i;
 
   static void Split(const int32_t (&n)[kChunkInputs], Inputs& to) {
-    constexpr int kOrder[kQuadInputs] = {0, 2, 1, 3};
+    constexpr int kOrder[kDotInputs] = {0, 2, 1, 3};
     for (int i = 0; i < kChunkInputs; ++i) {
-      const int from = i / kQuadInputs * kQuadInputs + kOrder[i % kQuadInputs];
+      const int from = i / kDotInputs * kDotInputs + kOrder[i % kDotInputs];
       to.n[i] = static_cast<int16_t>(n[from]);
     }
   }
@@ -89,8 +89,8 @@ struct WordsEngine {
     return {(__m256i)(codes & 0x00ff00ffu), (__m256i)((codes >> 8) & 0x00ff00ffu)};
   }
   static Sums Begin(int32_t sum) { return _mm256_set1_epi32(sum); }
-  static void MultiplyAdd(const Inputs& inputs, int quad, const Codes& codes, Sums& sum) {
-    const int16_t* const n = inputs.n + quad * kQuadInputs;
+  static void MultiplyAdd(const Inputs& inputs, int dot, const Codes& codes, Sums& sum) {
+    const int16_t* const n = inputs.n + dot * kDotInputs;
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(codes.even, Two(n)));
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(codes.odd, Two(n + 2)));
   }
@@ -163,8 +163,8 @@ std::span<const LinearKernel> Avx2LinearKernels() {
   return supported ? std::span<const LinearKernel>(kKernels) : std::span<const LinearKernel>();
 }
 
-std::span<const LinearKernel> Avx2QuadKernels() {
-  static constexpr LinearKernel kKernels[] = {QuadKernelOf<WordsEngine>("avx2")};
+std::span<const LinearKernel> Avx2DotKernels() {
+  static constexpr LinearKernel kKernels[] = {DotKernelOf<WordsEngine>("avx2")};
   return Avx2LinearKernels().empty() ? std::span<const LinearKernel>()
                                      : std::span<const LinearKernel>(kKernels);
 }
@@ -175,7 +175,7 @@ std::span<const LinearKernel> Avx2QuadKernels() {
 
 namespace structattn {
 std::span<const LinearKernel> Avx2LinearKernels() { return {}; }
-std::span<const LinearKernel> Avx2QuadKernels() { return {}; }
+std::span<const LinearKernel> Avx2DotKernels() { return {}; }
 }  // namespace structattn
 
 #endif

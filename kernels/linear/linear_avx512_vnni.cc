@@ -1,5 +1,5 @@
 // The kernel of weights in blocks for CPUs with AVX512_VNNI: four products of bytes and their sum
-// in one instruction. Reached through kQuadKernelSets; asks the CPU before it offers anything.
+// in one instruction. Reached through kDotKernelSets; asks the CPU before it offers anything.
 #include <cstring>
 
 #include "hwy/base.h"
@@ -15,7 +15,7 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c
 #include "kernels/linear/block_chunks-inl.h"
 #include "kernels/linear/block_lanes_avx512-inl.h"
 // After block_chunks-inl.h.
-#include "kernels/linear/linear_quads-inl.h"
+#include "kernels/linear/quantized_dot-inl.h"
 
 namespace structattn {
 namespace {
@@ -44,9 +44,9 @@ struct VnniEngine {
   static __m512i Load(WordLanes<Lanes>::Words codes) { return (__m512i)codes; }
 
   static Sums Begin(int32_t sum) { return {_mm512_setzero_si512(), _mm512_set1_epi32(sum)}; }
-  static void MultiplyAdd(const Inputs& inputs, int quad, __m512i codes, Sums& sums) {
-    sums.high = _mm512_dpbusd_epi32(sums.high, codes, Four(inputs.high + quad * kQuadInputs));
-    sums.low = _mm512_dpbusd_epi32(sums.low, codes, Four(inputs.low + quad * kQuadInputs));
+  static void MultiplyAdd(const Inputs& inputs, int dot, __m512i codes, Sums& sums) {
+    sums.high = _mm512_dpbusd_epi32(sums.high, codes, Four(inputs.high + dot * kDotInputs));
+    sums.low = _mm512_dpbusd_epi32(sums.low, codes, Four(inputs.low + dot * kDotInputs));
   }
   static Lanes::Ints Total(const Sums& sums) {
     return ((Lanes::Ints)sums.high << 8) + (Lanes::Ints)sums.low;
@@ -70,8 +70,8 @@ HWY_POP_ATTRIBUTES
 
 namespace structattn {
 
-std::span<const LinearKernel> Avx512VnniQuadKernels() {
-  static constexpr LinearKernel kKernels[] = {QuadKernelOf<VnniEngine>("avx512_vnni")};
+std::span<const LinearKernel> Avx512VnniDotKernels() {
+  static constexpr LinearKernel kKernels[] = {DotKernelOf<VnniEngine>("avx512_vnni")};
   static const bool supported =
       __builtin_cpu_supports("avx512vnni") && !Avx512LinearKernels().empty();
   return supported ? std::span<const LinearKernel>(kKernels) : std::span<const LinearKernel>();
@@ -82,7 +82,7 @@ std::span<const LinearKernel> Avx512VnniQuadKernels() {
 #else  // Not x86-64.
 
 namespace structattn {
-std::span<const LinearKernel> Avx512VnniQuadKernels() { return {}; }
+std::span<const LinearKernel> Avx512VnniDotKernels() { return {}; }
 }  // namespace structattn
 
 #endif

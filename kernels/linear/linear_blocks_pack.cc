@@ -28,7 +28,7 @@ class BlockWriter {
       : block_(QuantLayoutOf(format)),
         at_(PanelLayoutOf(format, kernel.panel_outputs)),
         outputs_(kernel.panel_outputs),
-        quads_(kernel.quads) {}
+        dot_order_(kernel.dot_order) {}
 
   int64_t quant_block_bytes() const { return at_.quant_block_bytes; }
 
@@ -56,14 +56,14 @@ class BlockWriter {
   void PutPlane(const uint8_t* codes, int bit, uint8_t* row, int64_t output) const {
     uint32_t word = 0;
     for (int i = 0; i < kChunkInputs; ++i) {
-      const int place = quads_ ? i % 4 * 8 + i / 4 : i;
+      const int place = dot_order_ ? i % 4 * 8 + i / 4 : i;
       word |= static_cast<uint32_t>((codes[i] >> bit) & 1) << place;
     }
     std::memcpy(row + 4 * output, &word, sizeof(word));
   }
 
   void WriteCodes(const uint8_t* codes, int64_t output, uint8_t* chunk) const {
-    if (quads_) return WriteQuads(codes, output, chunk);
+    if (dot_order_) return WriteDots(codes, output, chunk);
     uint8_t* const to = chunk + at_.codes + output;
     if (block_.code_bits == 8) {
       for (int i = 0; i < kChunkInputs; ++i) to[i * outputs_] = codes[i];
@@ -75,7 +75,7 @@ class BlockWriter {
     WritePlanes(codes, output, chunk);
   }
 
-  void WriteQuads(const uint8_t* codes, int64_t output, uint8_t* chunk) const {
+  void WriteDots(const uint8_t* codes, int64_t output, uint8_t* chunk) const {
     uint8_t* const to = chunk + at_.codes + 4 * output;
     const auto place = [&](int row, int i) -> uint8_t& { return to[4 * row * outputs_ + i % 4]; };
     if (block_.code_bits == 8) {
@@ -102,7 +102,7 @@ class BlockWriter {
   const QuantBlockLayout block_;
   const BlockPanelLayout at_;
   const int64_t outputs_;
-  const bool quads_;
+  const bool dot_order_;
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // LinearCpu: the choice of a kernel for this CPU, and the cut of a product into items.
 // Called by server/model/linear_layer. Multiplies nothing itself; see linear-inl.h
-// and linear_quads-inl.h.
+// and quantized_dot-inl.h.
 #include <algorithm>
 
 #include "kernels/check.h"
@@ -95,7 +95,7 @@ const LinearKernel& BestLinearKernel(DType dtype) {
 
 const LinearKernel& BestBlockKernel(DType dtype) {
   if (dtype != DType::kBfloat16) return BestLinearKernel(dtype);
-  for (const auto set : kQuadKernelSets) {
+  for (const auto set : kDotKernelSets) {
     if (!set().empty()) return set()[0];
   }
   STRUCTATTN_CHECK(false && "there is a portable kernel");

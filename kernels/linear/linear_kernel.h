@@ -61,7 +61,7 @@ struct LinearKernel {
   DType dtype;            // Of inputs, and of weights that are not in blocks.
   int panel_outputs;      // Outputs that lie side by side in a panel.
   int inputs_per_step;    // Inputs of one output that lie side by side.
-  bool quads;             // Blocks are packed for linear_quads-inl.h.
+  bool dot_order;         // Blocks are packed for quantized_dot-inl.h.
   int steps_multiple;     // Panels are padded with zeros to a multiple of so many steps.
   int item_rows;          // Of one item, at most; a multiple of 32.
   void (*run)(const LinearItem& item);                    // Of panels of numbers, or null.
@@ -82,13 +82,13 @@ inline constexpr std::span<const LinearKernel> (*kLinearKernelSets[])() = {
     AmxLinearKernels, Avx512Bf16LinearKernels, Avx512LinearKernels, Avx2LinearKernels,
     PortableLinearKernels};
 
-// The kernels of bfloat16 inputs and weights in blocks: linear_quads-inl.h says what they compute.
+// The kernels of bfloat16 inputs and weights in blocks: quantized_dot-inl.h says what they compute.
 // Those above are for blocks and inputs of other types.
-std::span<const LinearKernel> Avx512VnniQuadKernels();
-std::span<const LinearKernel> Avx2QuadKernels();
-std::span<const LinearKernel> PortableQuadKernels();
-inline constexpr std::span<const LinearKernel> (*kQuadKernelSets[])() = {
-    Avx512VnniQuadKernels, Avx2QuadKernels, PortableQuadKernels};
+std::span<const LinearKernel> Avx512VnniDotKernels();
+std::span<const LinearKernel> Avx2DotKernels();
+std::span<const LinearKernel> PortableDotKernels();
+inline constexpr std::span<const LinearKernel> (*kDotKernelSets[])() = {
+    Avx512VnniDotKernels, Avx2DotKernels, PortableDotKernels};
 
 }  // namespace structattn
 

@@ -1,6 +1,6 @@
 // The linear kernels of any CPU: vectors of four floats as GCC and Clang know them everywhere, a
 // multiplication and an addition where others have one instruction.
-// Reached through kLinearKernelSets and kQuadKernelSets as the last choice.
+// Reached through kLinearKernelSets and kDotKernelSets as the last choice.
 #include <cmath>
 #include <cstring>
 #include <type_traits>
@@ -12,7 +12,7 @@
 // After block_chunks-inl.h.
 #include "kernels/linear/linear_blocks-inl.h"
 // After block_chunks-inl.h.
-#include "kernels/linear/linear_quads-inl.h"
+#include "kernels/linear/quantized_dot-inl.h"
 // After linear_blocks-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
@@ -36,7 +36,7 @@ struct PortableLanes {
   }
 };
 
-// The Engine of linear_quads-inl.h.
+// The Engine of quantized_dot-inl.h.
 struct PortableEngine {
   using Lanes = PortableLanes;
   static constexpr int kMaxRows = 2;
@@ -51,11 +51,10 @@ struct PortableEngine {
 
   static WordLanes<Lanes>::Words Load(WordLanes<Lanes>::Words codes) { return codes; }
   static Sums Begin(int32_t sum) { return Sums{sum, sum, sum, sum}; }
-  static void MultiplyAdd(const Inputs& inputs, int quad, WordLanes<Lanes>::Words codes,
-                          Sums& sum) {
-    for (int i = 0; i < kQuadInputs; ++i) {
+  static void MultiplyAdd(const Inputs& inputs, int dot, WordLanes<Lanes>::Words codes, Sums& sum) {
+    for (int i = 0; i < kDotInputs; ++i) {
       const auto code = BitCastLanes<Sums>((codes >> (8 * i)) & 0xffu);
-      sum += code * int32_t{inputs.n[quad * kQuadInputs + i]};
+      sum += code * int32_t{inputs.n[dot * kDotInputs + i]};
     }
   }
   static Lanes::Ints Total(Sums sum) { return sum; }
@@ -106,8 +105,8 @@ std::span<const LinearKernel> PortableLinearKernels() {
   return kKernels;
 }
 
-std::span<const LinearKernel> PortableQuadKernels() {
-  static constexpr LinearKernel kKernels[] = {QuadKernelOf<PortableEngine>("portable")};
+std::span<const LinearKernel> PortableDotKernels() {
+  static constexpr LinearKernel kKernels[] = {DotKernelOf<PortableEngine>("portable")};
   return kKernels;
 }
 

@@ -134,7 +134,7 @@ void CheckSamples(ThreadPool& pool, const Matrix& matrix, const TypedBuffer& inp
       sum += term;
       magnitude += std::abs(term);
     }
-    // Inputs of blocks may lose 2^-14 of the largest of 32 (linear_quads-inl.h): here, where they
+    // Inputs of blocks may lose 2^-14 of the largest of 32 (quantized_dot-inl.h): here, where they
     // are normal, some 2^-11 of a usual one.
     const double unit = matrix.weight.format().has_value() ? 0x1p-11 : 0.0;
     if (!(std::abs(output[n] - sum) <= (2.0 * inputs * 0x1p-24 + unit) * magnitude)) {
@@ -285,8 +285,8 @@ using KernelSet = std::span<const structattn::LinearKernel> (*)();
 std::vector<KernelSet> Sets() {
   std::vector<KernelSet> sets(std::begin(structattn::kLinearKernelSets),
                               std::end(structattn::kLinearKernelSets));
-  sets.insert(sets.end(), std::begin(structattn::kQuadKernelSets),
-              std::end(structattn::kQuadKernelSets));
+  sets.insert(sets.end(), std::begin(structattn::kDotKernelSets),
+              std::end(structattn::kDotKernelSets));
   return sets;
 }
 

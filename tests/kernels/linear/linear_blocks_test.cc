@@ -1,8 +1,8 @@
 // LinearCpu over weights in blocks, every kernel that this CPU supports and every format, bit for
-// bit. Inputs of bfloat16: what linear_quads-inl.h defines, computed naively here, which in turn is
-// held against double precision. Others: what the same kernel gives over the values that the format
-// means; linear_test holds that against double precision. dequantize_test holds the values against
-// the formats' reference.
+// bit. Inputs of bfloat16: what quantized_dot-inl.h defines, computed naively here, which in turn
+// is held against double precision. Others: what the same kernel gives over the values that the
+// format means; linear_test holds that against double precision. dequantize_test holds the values
+// against the formats' reference.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -59,7 +59,7 @@ std::string NameOf(const testing::TestParamInfo<Case>& info) {
          std::string(Name(format));
 }
 
-// 32 inputs of a row, by the definition in linear_quads-inl.h; absent ones are 0.
+// 32 inputs of a row, by the definition in quantized_dot-inl.h; absent ones are 0.
 struct FixedInputs {
   int64_t n[kChunkInputs] = {};
   float unit = 0.0f;

@@ -72,7 +72,7 @@ bool SoftwareTilesAreReleased() {
 
 std::vector<const LinearKernel*> IntegerKernelsUnderTest() {
   std::vector<const LinearKernel*> kernels;
-  for (const auto set : kQuadKernelSets) {
+  for (const auto set : kDotKernelSets) {
     for (const LinearKernel& kernel : set()) kernels.push_back(&kernel);
   }
   return kernels;

@@ -22,13 +22,13 @@ namespace structattn {
 namespace {
 
 // An Engine has: Lanes, of block_chunks-inl.h; Inputs, the n of a chunk as it multiplies them, and
-// Split(n, inputs), which makes them; Load(words), a quad of codes of each lane as it multiplies
-// them; Sums, an integer a lane: Begin(of all lanes), MultiplyAdd(inputs, quad, codes, sums), and
+// Split(n, inputs), which makes them; Load(words), the four codes of each lane as it multiplies
+// them; Sums, an integer a lane: Begin(of all lanes), MultiplyAdd(inputs, dot, codes, sums), and
 // Total(sums); FusedMultiplyAdd(a, b, sum) of Floats; and kMaxRows, of a tile: 2
 // or 4.
 
-inline constexpr int kQuadInputs = 4;
-inline constexpr int kQuads = kChunkInputs / kQuadInputs;
+inline constexpr int kDotInputs = 4;
+inline constexpr int kDots = kChunkInputs / kDotInputs;
 inline constexpr int64_t kStagedChunks = 32;  // Of a row at a time.
 
 template <class Engine>
@@ -70,7 +70,7 @@ void StageChunk(const Bfloat16* inputs, int64_t count, FixedChunk<Engine>& to) {
 
 // Rows of one panel of a format.
 template <QuantFormat kFormat, class Engine, int kRows>
-class QuadRows : BlockChunks<kFormat, typename Engine::Lanes> {
+class QuantizedDotRows : BlockChunks<kFormat, typename Engine::Lanes> {
   using Base = BlockChunks<kFormat, typename Engine::Lanes>;
   using Floats = typename Base::Floats;
   using Words = typename Base::Words;
@@ -110,15 +110,15 @@ class QuadRows : BlockChunks<kFormat, typename Engine::Lanes> {
         integers[row][0] = integers[row][1] = Engine::Begin(-kZero * inputs);
       }
 #pragma GCC unroll 8
-      for (int i = 0; i < kQuads / kGroups; ++i) {
-        const int quad = group * (kQuads / kGroups) + i;
-        Base::Prefetch(chunk, quad, kQuads);
+      for (int i = 0; i < kDots / kGroups; ++i) {
+        const int dot = group * (kDots / kGroups) + i;
+        Base::Prefetch(chunk, dot, kDots);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
-          const auto codes = Engine::Load(ReadCodes(chunk, quad, half, planes[half]));
+          const auto codes = Engine::Load(ReadCodes(chunk, dot, half, planes[half]));
 #pragma GCC unroll 4
           for (int row = 0; row < kRows; ++row) {
-            Engine::MultiplyAdd(staged[row * stride].inputs, quad, codes, integers[row][half]);
+            Engine::MultiplyAdd(staged[row * stride].inputs, dot, codes, integers[row][half]);
           }
         }
       }
@@ -150,29 +150,29 @@ class QuadRows : BlockChunks<kFormat, typename Engine::Lanes> {
     }
   }
 
-  // A quad of codes of each output, in bytes.
-  static Words ReadCodes(const uint8_t* chunk, int quad, int half,
+  // The four codes of each output, in bytes.
+  static Words ReadCodes(const uint8_t* chunk, int dot, int half,
                          const typename Base::Planes& planes) {
     constexpr uint32_t kNibbles = 0x0f0f0f0f;
     constexpr uint32_t kBits = 0x01010101;
     constexpr bool kWhole = kBlock.code_bits == 8;
-    const int row = kWhole ? quad : quad / 2;
+    const int row = kWhole ? dot : dot / 2;
     Words codes;
-    std::memcpy(&codes, chunk + kAt.codes + kQuadInputs * (row * kOutputs + half * kLanes),
+    std::memcpy(&codes, chunk + kAt.codes + kDotInputs * (row * kOutputs + half * kLanes),
                 sizeof(codes));
-    if constexpr (!kWhole) codes = (quad % 2 == 0 ? codes : codes >> 4) & kNibbles;
+    if constexpr (!kWhole) codes = (dot % 2 == 0 ? codes : codes >> 4) & kNibbles;
     if constexpr (kBlock.code_bits == 5 || kBlock.code_bits == 6) {
-      codes |= ((planes.fifth >> quad) & kBits) << 4;
+      codes |= ((planes.fifth >> dot) & kBits) << 4;
     }
-    if constexpr (kBlock.code_bits == 6) codes |= ((planes.sixth >> quad) & kBits) << 5;
+    if constexpr (kBlock.code_bits == 6) codes |= ((planes.sixth >> dot) & kBits) << 5;
     return codes;
   }
 };
 
 template <class Engine>
-class QuadItem {
+class QuantizedDotItem {
  public:
-  explicit QuadItem(const LinearItem& item)
+  explicit QuantizedDotItem(const LinearItem& item)
       : item_(item), rows_(static_cast<int>(item.row_end - item.row_begin)) {}
 
   void Run() {
@@ -260,39 +260,39 @@ class QuadItem {
 };
 
 template <class Engine>
-void RunQuadItem(const LinearItem& item) {
-  QuadItem<Engine>(item).Run();
+void RunQuantizedDotItem(const LinearItem& item) {
+  QuantizedDotItem<Engine>(item).Run();
 }
 
 // For BlockKernelFor.
 template <class Engine>
-struct QuadBlocks {
+struct QuantizedDotKernels {
   template <QuantFormat kFormat>
   static constexpr BlockKernel Of() {
     static_assert(Engine::kMaxRows == 2 || Engine::kMaxRows == 4);
     BlockKernel kernel = {};
-    kernel.multiply[0] = QuadRows<kFormat, Engine, 1>::Multiply;
-    kernel.multiply[1] = QuadRows<kFormat, Engine, 2>::Multiply;
+    kernel.multiply[0] = QuantizedDotRows<kFormat, Engine, 1>::Multiply;
+    kernel.multiply[1] = QuantizedDotRows<kFormat, Engine, 2>::Multiply;
     if constexpr (Engine::kMaxRows == 4) {
-      kernel.multiply[2] = QuadRows<kFormat, Engine, 3>::Multiply;
-      kernel.multiply[3] = QuadRows<kFormat, Engine, 4>::Multiply;
+      kernel.multiply[2] = QuantizedDotRows<kFormat, Engine, 3>::Multiply;
+      kernel.multiply[3] = QuantizedDotRows<kFormat, Engine, 4>::Multiply;
     }
     return kernel;
   }
 };
 
 template <class Engine>
-constexpr LinearKernel QuadKernelOf(std::string_view name) {
+constexpr LinearKernel DotKernelOf(std::string_view name) {
   return {.name = name,
           .dtype = DType::kBfloat16,
           .panel_outputs = 2 * Engine::Lanes::kLanes,
-          .inputs_per_step = kQuadInputs,
-          .quads = true,
+          .inputs_per_step = kDotInputs,
+          .dot_order = true,
           .steps_multiple = 1,
           .item_rows = kItemRows,
           .run = nullptr,
-          .run_blocks = RunQuadItem<Engine>,
-          .find_blocks = BlockKernelFor<QuadBlocks<Engine>>};
+          .run_blocks = RunQuantizedDotItem<Engine>,
+          .find_blocks = BlockKernelFor<QuantizedDotKernels<Engine>>};
 }
 
 }  // namespace
