@@ -1,6 +1,6 @@
 // The packed layout of weights and the way through it, as templates over an Engine that multiplies.
 // Included once by each linear_<isa>.cc, between the pragmas that select its instruction set, after
-// "kernels/linear/linear_kernel.h", <cstring>, <type_traits> and linear_blocks-inl.h; so it
+// "kernels/linear/linear_kernel.h", <cstring>, <type_traits> and quantized_expand-inl.h; so it
 // includes nothing, and everything here has internal linkage. Nobody else includes it.
 //
 // Layout. The weight [outputs, inputs] is cut into panels of P outputs, and inputs into steps of S
@@ -33,7 +33,7 @@ namespace {
 // A Format has: Vector (kLanes floats), Unit (one broadcast: a float, or two 16-bit inputs), Stored
 // (one cell of the layout), Input (one input in memory), kInputsPerStep, kMaxRows (of a tile),
 // Load, Store, Stage(from, count, to): `count` inputs into units, and and, where it is for blocks,
-// Lanes, of block_chunks-inl.h. An Engine has its Format; WidePanels(rows), how many panels it
+// Lanes, of quantized_chunks-inl.h. An Engine has its Format; WidePanels(rows), how many panels it
 // takes at once at best; and Run(rows, panels, args): adds the steps of one block to the sums of
 // rows and neighbouring panels.
 
@@ -215,11 +215,11 @@ class WidenedPanels {
 // piece is expanded just before it is multiplied and stays in the first-level cache. The sums meet
 // the same cells, in the same order, as if these had been stored.
 template <class Engine>
-class BlockPanels {
+class QuantizedPanels {
  public:
   using Format = typename Engine::Format;
 
-  BlockPanels(const LinearItem& item, int64_t /*steps*/)
+  QuantizedPanels(const LinearItem& item, int64_t /*steps*/)
       : item_(item), group_(static_cast<const char*>(item.panels)) {}
 
   static int64_t Steps(int64_t inputs) {
@@ -230,8 +230,8 @@ class BlockPanels {
   void Skip(int panels) { group_ += panels * item_.panel_bytes; }
 
   PanelCells<Format> Read(int panel, StepBlock piece, int /*count*/) {
-    item_.blocks->unpack(At(panel), piece.begin / kChunkSteps,
-                         (piece.end - piece.begin) / kChunkSteps, cells_);
+    item_.quantized->unpack(At(panel), piece.begin / kChunkSteps,
+                            (piece.end - piece.begin) / kChunkSteps, cells_);
     return {cells_, 0, reinterpret_cast<const char*>(cells_), 0};  // Unpacking fetches ahead.
   }
 
@@ -242,9 +242,9 @@ class BlockPanels {
     for (int i = 0; i < 2 * rows; ++i) {
       Format::Store(BeginSum<Format>(at, i / 2, i % 2 * Format::kLanes), sums + i * Format::kLanes);
     }
-    item_.blocks->multiply[rows - 1](At(panel), block.begin / kChunkSteps,
-                                     (block.end - block.begin) / kChunkSteps,
-                                     {inputs.Row(0), kStagedStride, sums});
+    item_.quantized->multiply[rows - 1](At(panel), block.begin / kChunkSteps,
+                                        (block.end - block.begin) / kChunkSteps,
+                                        {inputs.Row(0), kStagedStride, sums});
     for (int i = 0; i < 2 * rows; ++i) {
       EndSum<Format>(at, i / 2, i % 2 * Format::kLanes, Format::Load(sums + i * Format::kLanes));
     }
@@ -288,7 +288,7 @@ class PanelGroup {
   // One block of steps for all rows.
   void RunBlock(const StagedInputs<Format>& inputs, StepBlock block) {
     const auto rows = static_cast<int>(item_.row_end - item_.row_begin);
-    if constexpr (kBlocks) {
+    if constexpr (kQuantized) {
       if (rows <= kMostFewRows) {
         for (int panel = 0; panel < Count(); ++panel) {
           panels_.Multiply(panel, block, inputs, rows, SumsOf(0, panel, block));
@@ -296,7 +296,7 @@ class PanelGroup {
         return;
       }
     }
-    const bool wide = !kBlocks && rows <= Format::kMaxRows && Engine::WidePanels(rows) > 1;
+    const bool wide = !kQuantized && rows <= Format::kMaxRows && Engine::WidePanels(rows) > 1;
     for (int panel = 0, together; panel < Count(); panel += together) {
       together = wide && panel < whole_ ? whole_ - panel : 1;
       for (int64_t begin = block.begin; begin < block.end; begin += Panels::StepsOfPiece()) {
@@ -324,7 +324,7 @@ class PanelGroup {
 
  private:
   static constexpr int64_t kSumStride = kGroupPanels * kPanelOutputs<Format>;
-  static constexpr bool kBlocks = std::is_same_v<Panels, BlockPanels<Engine>>;
+  static constexpr bool kQuantized = std::is_same_v<Panels, QuantizedPanels<Engine>>;
 
   struct Piece {
     int panel;
@@ -427,11 +427,11 @@ constexpr LinearKernel KernelOf(std::string_view name, DType dtype) {
                          .steps_multiple = 1,
                          .item_rows = kItemRows,
                          .run = RunStored<Engine, FloatEngine>,
-                         .run_blocks = nullptr,
-                         .find_blocks = nullptr};
+                         .run_quantized = nullptr,
+                         .find_quantized = nullptr};
   if constexpr (!std::is_same_v<typename Format::Input, Bfloat16>) {
-    kernel.run_blocks = RunItem<FloatEngine, BlockPanels<FloatEngine>>;
-    kernel.find_blocks = BlockKernelFor<FloatBlocks<typename FloatEngine::Format>>;
+    kernel.run_quantized = RunItem<FloatEngine, QuantizedPanels<FloatEngine>>;
+    kernel.find_quantized = QuantizedKernelFor<ExpandingKernels<typename FloatEngine::Format>>;
   }
   return kernel;
 }

@@ -2,7 +2,7 @@
 // LibTorch, or int8_linear. Called by server/model/linear_layer. The bits of one output row depend
 // only on that row's input and the weight: not on the number of rows, their order, or the number of
 // threads (every output element is one fixed chain of multiply-adds over k; see linear-inl.h, and
-// quantized_dot-inl.h for few-bit weights).
+// quantized_dot-inl.h for quantized weights).
 #ifndef STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 #define STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 
@@ -40,13 +40,14 @@ class PackedWeight {
   static PackedWeight PackFor(const LinearKernel& kernel, std::span<const MatrixView> views,
                               const PackTarget& target);
 
-  // Likewise for matrices in blocks, all of one format, which stay in as few bits: the target's
+  // Likewise for quantized matrices, all of one format, which stay so: the target's
   // dtype is that of the inputs. The kernel multiplies by the values that the format means: with
   // bfloat16 inputs as quantized_dot-inl.h says, with others as floats.
-  static PackedWeight PackBlocks(std::span<const QuantMatrixView> views, const PackTarget& target);
-  static PackedWeight PackBlocksFor(const LinearKernel& kernel,
-                                    std::span<const QuantMatrixView> views,
+  static PackedWeight PackQuantized(std::span<const QuantMatrixView> views,
                                     const PackTarget& target);
+  static PackedWeight PackQuantizedFor(const LinearKernel& kernel,
+                                       std::span<const QuantMatrixView> views,
+                                       const PackTarget& target);
 
   PackedWeight() = default;
   PackedWeight(PackedWeight&&) = default;
@@ -81,9 +82,9 @@ struct LinearParams {
 
 void LinearCpu(ThreadPool& pool, const LinearParams& params);
 
-// The best kernel for weights and inputs of `dtype` on this CPU; and for weights in blocks.
+// The best kernel for weights and inputs of `dtype` on this CPU; and for quantized weights.
 const LinearKernel& BestLinearKernel(DType dtype);
-const LinearKernel& BestBlockKernel(DType dtype);
+const LinearKernel& BestQuantizedKernel(DType dtype);
 
 }  // namespace structattn
 

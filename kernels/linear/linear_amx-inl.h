@@ -253,8 +253,8 @@ constexpr LinearKernel TileKernel(std::string_view name) {
           .steps_multiple = kTileRows,
           .item_rows = kTileItemRows,
           .run = RunTileItem<Tiles>,
-          .run_blocks = nullptr,
-          .find_blocks = nullptr};
+          .run_quantized = nullptr,
+          .find_quantized = nullptr};
 }
 
 }  // namespace

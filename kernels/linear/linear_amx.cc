@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "hwy/base.h"
-#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_kernel.h"
+#include "kernels/linear/quantized_panel.h"
 
 #if defined(__x86_64__)
 
@@ -20,10 +20,10 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
-#include "kernels/linear/block_chunks-inl.h"
-// After block_chunks-inl.h.
-#include "kernels/linear/linear_blocks-inl.h"
-// After linear_blocks-inl.h.
+#include "kernels/linear/quantized_chunks-inl.h"
+// After quantized_chunks-inl.h.
+#include "kernels/linear/quantized_expand-inl.h"
+// After quantized_expand-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_bf16_pairs-inl.h"

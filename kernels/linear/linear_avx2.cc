@@ -5,8 +5,8 @@
 #include <type_traits>
 
 #include "hwy/base.h"
-#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
+#include "kernels/linear/quantized_panel.h"
 
 #if defined(__x86_64__)
 
@@ -14,12 +14,12 @@
 
 HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
 
-#include "kernels/linear/block_chunks-inl.h"
-// After block_chunks-inl.h.
-#include "kernels/linear/linear_blocks-inl.h"
-// After block_chunks-inl.h.
+#include "kernels/linear/quantized_chunks-inl.h"
+// After quantized_chunks-inl.h.
+#include "kernels/linear/quantized_expand-inl.h"
+// After quantized_chunks-inl.h.
 #include "kernels/linear/quantized_dot-inl.h"
-// After linear_blocks-inl.h.
+// After quantized_expand-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_vector-inl.h"
@@ -27,7 +27,7 @@ HWY_PUSH_ATTRIBUTES("avx,avx2,fma,f16c")
 namespace structattn {
 namespace {
 
-// See block_chunks-inl.h.
+// See quantized_chunks-inl.h.
 struct Avx2Lanes {
   static constexpr int kLanes = 8;
   typedef int32_t Ints __attribute__((vector_size(32)));

@@ -4,8 +4,8 @@
 #include <type_traits>
 
 #include "hwy/base.h"
-#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
+#include "kernels/linear/quantized_panel.h"
 
 #if defined(__x86_64__)
 
@@ -13,11 +13,11 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")
 
-#include "kernels/linear/block_chunks-inl.h"
-#include "kernels/linear/block_lanes_avx512-inl.h"
-// After block_chunks-inl.h.
-#include "kernels/linear/linear_blocks-inl.h"
-// After linear_blocks-inl.h.
+#include "kernels/linear/lanes_avx512-inl.h"
+#include "kernels/linear/quantized_chunks-inl.h"
+// After quantized_chunks-inl.h.
+#include "kernels/linear/quantized_expand-inl.h"
+// After quantized_expand-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_vector-inl.h"

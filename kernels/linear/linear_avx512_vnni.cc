@@ -1,10 +1,10 @@
-// The kernel of weights in blocks for CPUs with AVX512_VNNI: four products of bytes and their sum
+// The kernel of quantized weights for CPUs with AVX512_VNNI: four products of bytes and their sum
 // in one instruction. Reached through kDotKernelSets; asks the CPU before it offers anything.
 #include <cstring>
 
 #include "hwy/base.h"
-#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
+#include "kernels/linear/quantized_panel.h"
 
 #if defined(__x86_64__)
 
@@ -12,9 +12,9 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")
 
-#include "kernels/linear/block_chunks-inl.h"
-#include "kernels/linear/block_lanes_avx512-inl.h"
-// After block_chunks-inl.h.
+#include "kernels/linear/lanes_avx512-inl.h"
+#include "kernels/linear/quantized_chunks-inl.h"
+// After quantized_chunks-inl.h.
 #include "kernels/linear/quantized_dot-inl.h"
 
 namespace structattn {

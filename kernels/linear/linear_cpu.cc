@@ -93,7 +93,7 @@ const LinearKernel& BestLinearKernel(DType dtype) {
   std::abort();
 }
 
-const LinearKernel& BestBlockKernel(DType dtype) {
+const LinearKernel& BestQuantizedKernel(DType dtype) {
   if (dtype != DType::kBfloat16) return BestLinearKernel(dtype);
   for (const auto set : kDotKernelSets) {
     if (!set().empty()) return set()[0];
@@ -115,11 +115,11 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
   if (params.rows == 0) return;
   const RowItems rows(params.rows, panels, pool.threads(), kernel);
   const int64_t panel_bytes = weight.bytes() / panels;
-  const auto run = weight.format().has_value() ? kernel.run_blocks : kernel.run;
-  const BlockKernel* blocks =
-      weight.format().has_value() ? &kernel.find_blocks(*weight.format()) : nullptr;
+  const auto run = weight.format().has_value() ? kernel.run_quantized : kernel.run;
+  const QuantizedKernel* quantized =
+      weight.format().has_value() ? &kernel.find_quantized(*weight.format()) : nullptr;
   const int64_t output_stride = params.output_stride == 0 ? weight.outputs() : params.output_stride;
-  const PanelItems panel_items({panels, rows.count(), pool.threads(), blocks != nullptr});
+  const PanelItems panel_items({panels, rows.count(), pool.threads(), quantized != nullptr});
   pool.ParallelFor(rows.count() * panel_items.count(), [&](int64_t index) {
     const int64_t row_item = index % rows.count();  // Neighbours in time share panels.
     const auto [begin, end] = panel_items[index / rows.count()];
@@ -136,7 +136,7 @@ void LinearCpu(ThreadPool& pool, const LinearParams& params) {
          .row_begin = rows.Begin(row_item),
          .row_end = rows.Begin(row_item + 1),
          .panel_bytes = panel_bytes,
-         .blocks = blocks});
+         .quantized = quantized});
   });
 }
 

@@ -17,8 +17,8 @@ namespace structattn {
 inline constexpr int kItemRows = 96;
 inline constexpr int kGroupPanels = 16;
 
-// Expands chunks [first, first + count) of a packed panel of blocks (block_panel.h) to floats: the
-// steps of kChunkInputs inputs each, one after another.
+// Expands chunks [first, first + count) of a packed panel of quant blocks (quantized_panel.h) to
+// floats: the steps of kChunkInputs inputs each, one after another.
 using UnpackChunks = void (*)(const void* panel, int64_t first, int64_t count, float* cells);
 
 // Few rows and a panel's sums of them, [rows, panel_outputs].
@@ -34,7 +34,7 @@ using MultiplyChunks = void (*)(const void* panel, int64_t first, int64_t count,
 
 // What a kernel knows of one format.
 inline constexpr int kMostFewRows = 4;
-struct BlockKernel {
+struct QuantizedKernel {
   UnpackChunks unpack;                    // Null where chunks are multiplied as they are.
   MultiplyChunks multiply[kMostFewRows];  // Of 1, 2, ... rows; null above the tallest tile.
 };
@@ -52,21 +52,21 @@ struct LinearItem {
   int64_t output_stride;
   int64_t row_begin;
   int64_t row_end;
-  int64_t panel_bytes = 0;              // Of blocks: from panel to panel.
-  const BlockKernel* blocks = nullptr;  // Likewise.
+  int64_t panel_bytes = 0;                     // Of blocks: from panel to panel.
+  const QuantizedKernel* quantized = nullptr;  // Likewise.
 };
 
 struct LinearKernel {
   std::string_view name;  // "avx512_bf16"
-  DType dtype;            // Of inputs, and of weights that are not in blocks.
+  DType dtype;            // Of inputs, and of weights that are not quantized.
   int panel_outputs;      // Outputs that lie side by side in a panel.
   int inputs_per_step;    // Inputs of one output that lie side by side.
   bool dot_order;         // Blocks are packed for quantized_dot-inl.h.
   int steps_multiple;     // Panels are padded with zeros to a multiple of so many steps.
   int item_rows;          // Of one item, at most; a multiple of 32.
-  void (*run)(const LinearItem& item);                    // Of panels of numbers, or null.
-  void (*run_blocks)(const LinearItem& item);             // Of panels of blocks, or null.
-  const BlockKernel& (*find_blocks)(QuantFormat format);  // Or null, likewise.
+  void (*run)(const LinearItem& item);            // Of panels of numbers, or null.
+  void (*run_quantized)(const LinearItem& item);  // Of panel of quant blocks, or null.
+  const QuantizedKernel& (*find_quantized)(QuantFormat format);  // Or null, likewise.
 };
 
 // The kernels of each instruction set that this CPU supports (empty if it does not), the best of a
@@ -82,7 +82,7 @@ inline constexpr std::span<const LinearKernel> (*kLinearKernelSets[])() = {
     AmxLinearKernels, Avx512Bf16LinearKernels, Avx512LinearKernels, Avx2LinearKernels,
     PortableLinearKernels};
 
-// The kernels of bfloat16 inputs and weights in blocks: quantized_dot-inl.h says what they compute.
+// The kernels of bfloat16 inputs and quantized weights: quantized_dot-inl.h says what they compute.
 // Those above are for blocks and inputs of other types.
 std::span<const LinearKernel> Avx512VnniDotKernels();
 std::span<const LinearKernel> Avx2DotKernels();

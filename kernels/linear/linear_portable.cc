@@ -5,15 +5,15 @@
 #include <cstring>
 #include <type_traits>
 
-#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear_kernel.h"
+#include "kernels/linear/quantized_panel.h"
 // After what it needs.
-#include "kernels/linear/block_chunks-inl.h"
-// After block_chunks-inl.h.
-#include "kernels/linear/linear_blocks-inl.h"
-// After block_chunks-inl.h.
+#include "kernels/linear/quantized_chunks-inl.h"
+// After quantized_chunks-inl.h.
+#include "kernels/linear/quantized_expand-inl.h"
+// After quantized_chunks-inl.h.
 #include "kernels/linear/quantized_dot-inl.h"
-// After linear_blocks-inl.h.
+// After quantized_expand-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_vector-inl.h"
@@ -21,7 +21,7 @@
 namespace structattn {
 namespace {
 
-// See block_chunks-inl.h.
+// See quantized_chunks-inl.h.
 struct PortableLanes {
   static constexpr int kLanes = 4;
   typedef int32_t Ints __attribute__((vector_size(16)));

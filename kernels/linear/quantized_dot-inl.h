@@ -1,5 +1,5 @@
-// Products of bfloat16 inputs and weights in blocks, in integers, as templates over an Engine that
-// multiplies them. Included once by each file with such an engine, after block_chunks-inl.h and
+// Products of bfloat16 inputs and quantized weights, in integers, as templates over an Engine that
+// multiplies them. Included once by each file with such an engine, after quantized_chunks-inl.h and
 // under its conditions.
 //
 // Definition. The 32 inputs x of a row that meet a chunk are integers n times a power of two:
@@ -21,8 +21,8 @@
 namespace structattn {
 namespace {
 
-// An Engine has: Lanes, of block_chunks-inl.h; Inputs, the n of a chunk as it multiplies them, and
-// Split(n, inputs), which makes them; Load(words), the four codes of each lane as it multiplies
+// An Engine has: Lanes, of quantized_chunks-inl.h; Inputs, the n of a chunk as it multiplies them,
+// and Split(n, inputs), which makes them; Load(words), the four codes of each lane as it multiplies
 // them; Sums, an integer a lane: Begin(of all lanes), MultiplyAdd(inputs, dot, codes, sums), and
 // Total(sums); FusedMultiplyAdd(a, b, sum) of Floats; and kMaxRows, of a tile: 2
 // or 4.
@@ -70,17 +70,17 @@ void StageChunk(const Bfloat16* inputs, int64_t count, FixedChunk<Engine>& to) {
 
 // Rows of one panel of a format.
 template <QuantFormat kFormat, class Engine, int kRows>
-class QuantizedDotRows : BlockChunks<kFormat, typename Engine::Lanes> {
-  using Base = BlockChunks<kFormat, typename Engine::Lanes>;
+class QuantizedDotRows : QuantizedChunks<kFormat, typename Engine::Lanes> {
+  using Base = QuantizedChunks<kFormat, typename Engine::Lanes>;
   using Floats = typename Base::Floats;
   using Words = typename Base::Words;
   using Base::kAt;
-  using Base::kBlock;
   using Base::kLanes;
   using Base::kOutputs;
-  static constexpr int kGroups = kBlock.groups_per_chunk;
+  using Base::kQuantBlock;
+  static constexpr int kGroups = kQuantBlock.groups_per_chunk;
   // What a code is too large by.
-  static constexpr int32_t kZero = kBlock.code_bits == 8 ? 128 : kBlock.offset;
+  static constexpr int32_t kZero = kQuantBlock.code_bits == 8 ? 128 : kQuantBlock.offset;
 
  public:
   // The MultiplyChunks of linear_kernel.h: `staged` are FixedChunks.
@@ -133,7 +133,7 @@ class QuantizedDotRows : BlockChunks<kFormat, typename Engine::Lanes> {
         }
       }
     }
-    if constexpr (kBlock.has_shift) AddShifts(at, staged, stride, sums);
+    if constexpr (kQuantBlock.has_shift) AddShifts(at, staged, stride, sums);
   }
 
   static void AddShifts(const typename Base::Place& at, const FixedChunk<Engine>* staged,
@@ -155,16 +155,16 @@ class QuantizedDotRows : BlockChunks<kFormat, typename Engine::Lanes> {
                          const typename Base::Planes& planes) {
     constexpr uint32_t kNibbles = 0x0f0f0f0f;
     constexpr uint32_t kBits = 0x01010101;
-    constexpr bool kWhole = kBlock.code_bits == 8;
+    constexpr bool kWhole = kQuantBlock.code_bits == 8;
     const int row = kWhole ? dot : dot / 2;
     Words codes;
     std::memcpy(&codes, chunk + kAt.codes + kDotInputs * (row * kOutputs + half * kLanes),
                 sizeof(codes));
     if constexpr (!kWhole) codes = (dot % 2 == 0 ? codes : codes >> 4) & kNibbles;
-    if constexpr (kBlock.code_bits == 5 || kBlock.code_bits == 6) {
+    if constexpr (kQuantBlock.code_bits == 5 || kQuantBlock.code_bits == 6) {
       codes |= ((planes.fifth >> dot) & kBits) << 4;
     }
-    if constexpr (kBlock.code_bits == 6) codes |= ((planes.sixth >> dot) & kBits) << 5;
+    if constexpr (kQuantBlock.code_bits == 6) codes |= ((planes.sixth >> dot) & kBits) << 5;
     return codes;
   }
 };
@@ -218,7 +218,7 @@ class QuantizedDotItem {
     for (int tile = 0; tile < tiles; ++tile) {
       const int row = rows_ * tile / tiles;
       const int rows = rows_ * (tile + 1) / tiles - row;
-      item_.blocks->multiply[rows - 1](
+      item_.quantized->multiply[rows - 1](
           at, begin, count, {staged_ + row * kStagedChunks, kStagedChunks, sums + row * kOutputs});
     }
   }
@@ -264,13 +264,13 @@ void RunQuantizedDotItem(const LinearItem& item) {
   QuantizedDotItem<Engine>(item).Run();
 }
 
-// For BlockKernelFor.
+// For QuantizedKernelFor.
 template <class Engine>
 struct QuantizedDotKernels {
   template <QuantFormat kFormat>
-  static constexpr BlockKernel Of() {
+  static constexpr QuantizedKernel Of() {
     static_assert(Engine::kMaxRows == 2 || Engine::kMaxRows == 4);
-    BlockKernel kernel = {};
+    QuantizedKernel kernel = {};
     kernel.multiply[0] = QuantizedDotRows<kFormat, Engine, 1>::Multiply;
     kernel.multiply[1] = QuantizedDotRows<kFormat, Engine, 2>::Multiply;
     if constexpr (Engine::kMaxRows == 4) {
@@ -291,8 +291,8 @@ constexpr LinearKernel DotKernelOf(std::string_view name) {
           .steps_multiple = 1,
           .item_rows = kItemRows,
           .run = nullptr,
-          .run_blocks = RunQuantizedDotItem<Engine>,
-          .find_blocks = BlockKernelFor<QuantizedDotKernels<Engine>>};
+          .run_quantized = RunQuantizedDotItem<Engine>,
+          .find_quantized = QuantizedKernelFor<QuantizedDotKernels<Engine>>};
 }
 
 }  // namespace

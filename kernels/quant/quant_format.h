@@ -1,6 +1,6 @@
-// Matrices of few-bit integers with scales, as GGML stores them in GGUF files, and the int8 that
+// Matrices of small integers with scales, as GGML stores them in GGUF files, and the int8 that
 // any matrix can be rounded to. Read by server/model's checkpoints, packed by
-// PackedWeight::PackBlocks; multiplies nothing. What a value is stands in QuantBlockLayout; how
+// PackedWeight::PackQuantized; multiplies nothing. What a value is stands in QuantBlockLayout; how
 // bytes of a file hold it, in quant_format.cc.
 #ifndef STRUCTATTN_KERNELS_QUANT_QUANT_FORMAT_H_
 #define STRUCTATTN_KERNELS_QUANT_QUANT_FORMAT_H_
@@ -125,7 +125,7 @@ void DequantizeBlock(QuantFormat format, const void* block, float* values);
 // is not finite gets a NaN for its scale, so all that it touches is NaN.
 void QuantizeQ8_0(const float* values, void* block);
 
-// A matrix in blocks, and its memory unless that is somebody else's.
+// A quantized matrix, and its memory unless that is somebody else's.
 struct QuantMatrix {
   QuantMatrixView view;
   std::unique_ptr<std::byte[]> owned;

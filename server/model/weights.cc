@@ -150,7 +150,7 @@ class WeightLoader {
       if (row.quantized.has_value()) quantized.push_back(row.quantized->view);
     }
     if (quantized.empty()) return PackedWeight::Pack(plain, PackHere());
-    return PackedWeight::PackBlocks(quantized, PackHere());
+    return PackedWeight::PackQuantized(quantized, PackHere());
   }
 
   PackTarget PackHere() { return {.dtype = dtype_, .pool = *context_.pool, .arena = arena_}; }

@@ -1,6 +1,6 @@
 // LinearCpu over the matrices of whole models, prompt- and decode-sized, beside what the machine
 // can do: its peak of multiply-adds and its read bandwidth, measured in the same run, with weights
-// of the kernel's type and in blocks. Run by hand: linear_bench [threads [words]] takes the runs
+// of the kernel's type and quantized. Run by hand: linear_bench [threads [words]] takes the runs
 // whose "kernel dtype model format" has the words. Checks sampled outputs before it times; never a
 // test.
 #if defined(__x86_64__)
@@ -213,7 +213,7 @@ Matrix PackMatrix(MatrixShape shape, Format format, int layer, const PackTarget&
   const std::vector<char> blocks =
       Blocks(*format, shape.outputs * shape.inputs / inputs, 12345u + layer);
   const QuantMatrixView view = {blocks.data(), *format, shape.outputs, shape.inputs};
-  return {shape, PackedWeight::PackBlocksFor(kernel, {&view, 1}, target),
+  return {shape, PackedWeight::PackQuantizedFor(kernel, {&view, 1}, target),
           TypedBuffer(DType::kFloat32, layer == 0 ? Expand(view) : std::vector<float>())};
 }
 
@@ -300,7 +300,7 @@ int main(int argc, char** argv) {
       for (const structattn::LinearKernel& kernel : set()) {
         std::vector<structattn::Format> formats;
         if (kernel.run != nullptr) formats.push_back(std::nullopt);
-        if (kernel.run_blocks != nullptr) {
+        if (kernel.run_quantized != nullptr) {
           formats.insert(formats.end(), std::begin(structattn::kQuantFormats),
                          std::end(structattn::kQuantFormats));
         }

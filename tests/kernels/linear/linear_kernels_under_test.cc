@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "hwy/base.h"
-#include "kernels/linear/block_panel.h"
+#include "kernels/linear/quantized_panel.h"
 
 #if defined(__x86_64__)
 
@@ -14,10 +14,10 @@
 
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
 
-#include "kernels/linear/block_chunks-inl.h"
-// After block_chunks-inl.h.
-#include "kernels/linear/linear_blocks-inl.h"
-// After linear_blocks-inl.h.
+#include "kernels/linear/quantized_chunks-inl.h"
+// After quantized_chunks-inl.h.
+#include "kernels/linear/quantized_expand-inl.h"
+// After quantized_expand-inl.h.
 #include "kernels/linear/linear-inl.h"
 // After linear-inl.h.
 #include "kernels/linear/linear_bf16_pairs-inl.h"
@@ -70,7 +70,7 @@ bool SoftwareTilesAreReleased() {
 #endif
 }
 
-std::vector<const LinearKernel*> IntegerKernelsUnderTest() {
+std::vector<const LinearKernel*> DotKernelsUnderTest() {
   std::vector<const LinearKernel*> kernels;
   for (const auto set : kDotKernelSets) {
     for (const LinearKernel& kernel : set()) kernels.push_back(&kernel);
@@ -78,10 +78,10 @@ std::vector<const LinearKernel*> IntegerKernelsUnderTest() {
   return kernels;
 }
 
-std::vector<const LinearKernel*> BlockKernelsUnderTest() {
-  std::vector<const LinearKernel*> kernels = IntegerKernelsUnderTest();
+std::vector<const LinearKernel*> QuantizedKernelsUnderTest() {
+  std::vector<const LinearKernel*> kernels = DotKernelsUnderTest();
   for (const LinearKernel* kernel : LinearKernelsUnderTest()) {
-    if (kernel->run_blocks != nullptr) kernels.push_back(kernel);
+    if (kernel->run_quantized != nullptr) kernels.push_back(kernel);
   }
   return kernels;
 }

@@ -15,9 +15,9 @@ std::vector<const LinearKernel*> LinearKernelsUnderTest();
 // Whether this thread has no software tile configured: after every call it must not.
 bool SoftwareTilesAreReleased();
 
-// Of weights in blocks: all, and those of quantized_dot-inl.h.
-std::vector<const LinearKernel*> BlockKernelsUnderTest();
-std::vector<const LinearKernel*> IntegerKernelsUnderTest();
+// Of quantized weights: all, and those of quantized_dot-inl.h.
+std::vector<const LinearKernel*> QuantizedKernelsUnderTest();
+std::vector<const LinearKernel*> DotKernelsUnderTest();
 
 }  // namespace structattn
 

@@ -1,6 +1,6 @@
-// What every walk through a packed panel of blocks (block_panel.h) shares. Included once by each
-// linear_<isa>.cc, between the pragmas that select its instruction set; so it includes nothing, and
-// everything here has internal linkage.
+// What every walk through a packed panel of quant blocks (quantized_panel.h) shares. Included once
+// by each linear_<isa>.cc, between the pragmas that select its instruction set; so it includes
+// nothing, and everything here has internal linkage.
 //
 // Vectors are GCC's and Clang's own; what they cannot say well is in a Lanes class of the
 // instruction set: kLanes, the vectors Ints and Floats of so many, and three loads of them from
@@ -23,7 +23,7 @@ inline To BitCastLanes(From from) {
 // and adding a negated minimum is subtracting it: scales and shifts are what QuantLayoutOf says,
 // bit for bit.
 template <QuantFormat kFormat, class Lanes>
-class BlockChunks {
+class QuantizedChunks {
  protected:
   using Ints = typename Lanes::Ints;
   using Words = typename WordLanes<Lanes>::Words;
@@ -31,8 +31,8 @@ class BlockChunks {
 
   static constexpr int kLanes = Lanes::kLanes;
   static constexpr int kOutputs = 2 * kLanes;
-  static constexpr QuantBlockLayout kBlock = QuantLayoutOf(kFormat);
-  static constexpr BlockPanelLayout kAt = PanelLayoutOf(kFormat, kOutputs);
+  static constexpr QuantBlockLayout kQuantBlock = QuantLayoutOf(kFormat);
+  static constexpr QuantizedPanelLayout kAt = PanelLayoutOf(kFormat, kOutputs);
 
   struct Place {
     const uint8_t* block;
@@ -40,8 +40,8 @@ class BlockChunks {
   };
   static Place Find(const void* panel, int64_t chunk) {
     const uint8_t* const block =
-        static_cast<const uint8_t*>(panel) + chunk / kBlock.chunks * kAt.quant_block_bytes;
-    return {block, block + kAt.chunks + chunk % kBlock.chunks * kAt.chunk_bytes};
+        static_cast<const uint8_t*>(panel) + chunk / kQuantBlock.chunks * kAt.quant_block_bytes;
+    return {block, block + kAt.chunks + chunk % kQuantBlock.chunks * kAt.chunk_bytes};
   }
 
   static Floats CanonicalNan(Floats value) {
@@ -51,7 +51,7 @@ class BlockChunks {
 
   static Floats ReadScale(const Place& at, int group, int output) {
     const Floats scale = CanonicalNan(Lanes::Halves(at.block + 2 * output));
-    if constexpr (!kBlock.has_group_scales()) return scale;
+    if constexpr (!kQuantBlock.has_group_scales()) return scale;
     const uint8_t* const bytes = at.chunk + group * kOutputs + output;
     const Ints factor =
         kFormat == QuantFormat::kQ6_K ? Lanes::SignedBytes(bytes) : Lanes::Bytes(bytes);
@@ -60,7 +60,7 @@ class BlockChunks {
 
   static Floats ReadShift(const Place& at, int output) {
     const Floats shift = CanonicalNan(Lanes::Halves(at.block + kAt.shifts + 2 * output));
-    if constexpr (!kBlock.has_group_scales()) return shift;
+    if constexpr (!kQuantBlock.has_group_scales()) return shift;
     const Ints minimum = Lanes::Bytes(at.chunk + kAt.minima + output);
     return -(shift * __builtin_convertvector(minimum, Floats));
   }
@@ -79,7 +79,7 @@ class BlockChunks {
   template <int kPlane>
   static Words ReadPlane(const uint8_t* words) {
     Words plane = {};
-    if constexpr (kBlock.code_bits < 8 && kBlock.code_bits > kPlane) {
+    if constexpr (kQuantBlock.code_bits < 8 && kQuantBlock.code_bits > kPlane) {
       std::memcpy(&plane, words, sizeof(plane));
     }
     return plane;
@@ -98,8 +98,8 @@ class BlockChunks {
 
 // Maker::Of<kFormat>() of each format.
 template <class Maker>
-const BlockKernel& BlockKernelFor(QuantFormat format) {
-  static constexpr BlockKernel kKernels[] = {
+const QuantizedKernel& QuantizedKernelFor(QuantFormat format) {
+  static constexpr QuantizedKernel kKernels[] = {
       Maker::template Of<QuantFormat::kQ4_0>(), Maker::template Of<QuantFormat::kQ4_1>(),
       Maker::template Of<QuantFormat::kQ5_0>(), Maker::template Of<QuantFormat::kQ5_1>(),
       Maker::template Of<QuantFormat::kQ8_0>(), Maker::template Of<QuantFormat::kQ4_K>(),

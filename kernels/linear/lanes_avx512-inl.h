@@ -1,5 +1,5 @@
-// The Lanes of block_chunks-inl.h on AVX-512 (F, BW). Included after <immintrin.h> and under the
-// conditions of block_chunks-inl.h by the files for AVX-512 and AVX512_VNNI.
+// The Lanes of quantized_chunks-inl.h on AVX-512 (F, BW). Included after <immintrin.h> and under
+// the conditions of quantized_chunks-inl.h by the files for AVX-512 and AVX512_VNNI.
 
 namespace structattn {
 namespace {

@@ -1,4 +1,4 @@
-// LinearCpu over weights in blocks, every kernel that this CPU supports and every format, bit for
+// LinearCpu over quantized weights, every kernel that this CPU supports and every format, bit for
 // bit. Inputs of bfloat16: what quantized_dot-inl.h defines, computed naively here, which in turn
 // is held against double precision. Others: what the same kernel gives over the values that the
 // format means; linear_test holds that against double precision. dequantize_test holds the values
@@ -25,7 +25,7 @@ namespace {
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 // Random bytes for codes and group scales, tame halves for d and m: subnormal ones among them.
-std::vector<char> RandomBlocks(QuantFormat format, int64_t count, uint32_t seed) {
+std::vector<char> RandomQuantBlocks(QuantFormat format, int64_t count, uint32_t seed) {
   std::mt19937 random(seed);
   const int64_t bytes = QuantBlockBytes(format);
   std::vector<char> blocks(count * bytes);
@@ -134,7 +134,7 @@ float InIntegers(const QuantMatrixView& view, int64_t output, const TypedBuffer&
   return sum;
 }
 
-class LinearBlocksTest : public testing::TestWithParam<Case> {
+class QuantizedLinearTest : public testing::TestWithParam<Case> {
  protected:
   const LinearKernel& kernel() const { return *std::get<0>(GetParam()); }
   QuantFormat format() const { return std::get<1>(GetParam()); }
@@ -146,7 +146,7 @@ class LinearBlocksTest : public testing::TestWithParam<Case> {
 
   PackedWeight Pack(const std::vector<char>& blocks, const Shape& shape) {
     const QuantMatrixView view = View(blocks, shape);
-    return PackedWeight::PackBlocksFor(kernel(), {&view, 1}, {kernel().dtype, pool_, arena_});
+    return PackedWeight::PackQuantizedFor(kernel(), {&view, 1}, {kernel().dtype, pool_, arena_});
   }
 
   std::vector<float> Expand(const std::vector<char>& blocks) const {
@@ -159,7 +159,7 @@ class LinearBlocksTest : public testing::TestWithParam<Case> {
     return values;
   }
 
-  // The kernel that multiplies the same floats when they are not in blocks.
+  // The kernel that multiplies the same floats when they are not quantized.
   const LinearKernel& Twin() const {
     for (const LinearKernel* other : LinearKernelsUnderTest()) {
       if (other->name == kernel().name && other->dtype == DType::kFloat32) return *other;
@@ -197,7 +197,7 @@ class LinearBlocksTest : public testing::TestWithParam<Case> {
 };
 
 // Kernels of integers; the others are as exact as their products of floats.
-class IntegerBlocksTest : public LinearBlocksTest {};
+class QuantizedDotTest : public QuantizedLinearTest {};
 
 void ExpectSameBits(const std::vector<float>& got, const std::vector<float>& expected,
                     const Shape& shape) {
@@ -210,7 +210,7 @@ void ExpectSameBits(const std::vector<float>& got, const std::vector<float>& exp
   }
 }
 
-TEST_P(LinearBlocksTest, HasTheBitsOfItsDefinition) {
+TEST_P(QuantizedLinearTest, HasTheBitsOfItsDefinition) {
   const Shape shapes[] = {{1, 1, 1},
                           {1, 33, 3},
                           {2, 31, 5},
@@ -226,7 +226,8 @@ TEST_P(LinearBlocksTest, HasTheBitsOfItsDefinition) {
                           {2, 1100, QuantLayoutOf(format()).chunks == 1 ? 37 : 5}};
   uint32_t seed = 1;
   for (const Shape& shape : shapes) {
-    const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, seed++);
+    const std::vector<char> blocks =
+        RandomQuantBlocks(format(), shape.outputs * shape.blocks, seed++);
     const TypedBuffer input(kernel().dtype,
                             RandomNormal(shape.rows * shape.blocks * BlockInputs(), seed++));
     const PackedWeight weight = Pack(blocks, shape);
@@ -236,10 +237,10 @@ TEST_P(LinearBlocksTest, HasTheBitsOfItsDefinition) {
   }
 }
 
-TEST_P(LinearBlocksTest, BitsDependOnTheRowAlone) {
+TEST_P(QuantizedLinearTest, BitsDependOnTheRowAlone) {
   const Shape shape = {100, 210, QuantLayoutOf(format()).chunks == 1 ? 37 : 5};
   const int64_t inputs = shape.blocks * BlockInputs();
-  const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 51);
+  const std::vector<char> blocks = RandomQuantBlocks(format(), shape.outputs * shape.blocks, 51);
   const TypedBuffer input(kernel().dtype, RandomNormal(shape.rows * inputs, 52));
   const PackedWeight weight = Pack(blocks, shape);
   const std::vector<float> whole = Multiply(weight, input, shape.rows);
@@ -254,9 +255,9 @@ TEST_P(LinearBlocksTest, BitsDependOnTheRowAlone) {
   }
 }
 
-TEST_P(LinearBlocksTest, AddsBiasAndResidual) {
+TEST_P(QuantizedLinearTest, AddsBiasAndResidual) {
   const Shape shape = {97, 70, 2};
-  const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 56);
+  const std::vector<char> blocks = RandomQuantBlocks(format(), shape.outputs * shape.blocks, 56);
   const PackedWeight weight = Pack(blocks, shape);
   const std::vector<float> bias = RandomNormal(shape.outputs, 57);
   const std::vector<float> residual = RandomNormal(shape.rows * shape.outputs, 58);
@@ -277,15 +278,15 @@ TEST_P(LinearBlocksTest, AddsBiasAndResidual) {
   }
 }
 
-TEST_P(LinearBlocksTest, StacksViewsAndWritesBesideOthers) {
+TEST_P(QuantizedLinearTest, StacksViewsAndWritesBesideOthers) {
   const Shape part = {3, 41, 2};
-  const std::vector<char> first = RandomBlocks(format(), part.outputs * part.blocks, 61);
-  const std::vector<char> second = RandomBlocks(format(), part.outputs * part.blocks, 62);
+  const std::vector<char> first = RandomQuantBlocks(format(), part.outputs * part.blocks, 61);
+  const std::vector<char> second = RandomQuantBlocks(format(), part.outputs * part.blocks, 62);
   std::vector<char> joined = first;
   joined.insert(joined.end(), second.begin(), second.end());
   const QuantMatrixView views[] = {View(first, part), View(second, part)};
   const PackedWeight stacked =
-      PackedWeight::PackBlocksFor(kernel(), views, {kernel().dtype, pool_, arena_});
+      PackedWeight::PackQuantizedFor(kernel(), views, {kernel().dtype, pool_, arena_});
   const Shape whole = {part.rows, 2 * part.outputs, part.blocks};
   const TypedBuffer input(kernel().dtype,
                           RandomNormal(part.rows * part.blocks * BlockInputs(), 63));
@@ -314,10 +315,10 @@ TEST_P(LinearBlocksTest, StacksViewsAndWritesBesideOthers) {
 
 // Inputs lose at most half a unit of 2^-14 of their chunk's power of two, which is at most twice
 // the largest of them; then come 3 roundings a chunk of what is there.
-TEST_P(IntegerBlocksTest, IsNearTheExactProduct) {
+TEST_P(QuantizedDotTest, IsNearTheExactProduct) {
   const Shape shape = {5, 70, 6};
   const int64_t inputs = shape.blocks * BlockInputs();
-  const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 71);
+  const std::vector<char> blocks = RandomQuantBlocks(format(), shape.outputs * shape.blocks, 71);
   const std::vector<float> values = Expand(blocks);
   std::vector<float> wide = RandomNormal(shape.rows * inputs, 72);
   for (size_t i = 0; i < wide.size(); ++i) wide[i] *= std::ldexp(1.0f, i % 23 - 15);
@@ -346,10 +347,10 @@ TEST_P(IntegerBlocksTest, IsNearTheExactProduct) {
   }
 }
 
-TEST_P(IntegerBlocksTest, OnlyItsOwnChunkMakesARowNan) {
+TEST_P(QuantizedDotTest, OnlyItsOwnChunkMakesARowNan) {
   const Shape shape = {3, 33, QuantLayoutOf(format()).chunks == 1 ? 9 : 2};
   const int64_t inputs = shape.blocks * BlockInputs();
-  const std::vector<char> blocks = RandomBlocks(format(), shape.outputs * shape.blocks, 75);
+  const std::vector<char> blocks = RandomQuantBlocks(format(), shape.outputs * shape.blocks, 75);
   for (const float poison : {kNan, std::numeric_limits<float>::infinity()}) {
     std::vector<float> values = RandomNormal(shape.rows * inputs, 76);
     values[inputs + 40] = poison;
@@ -361,23 +362,23 @@ TEST_P(IntegerBlocksTest, OnlyItsOwnChunkMakesARowNan) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, IntegerBlocksTest,
-                         testing::Combine(testing::ValuesIn(IntegerKernelsUnderTest()),
+INSTANTIATE_TEST_SUITE_P(Kernels, QuantizedDotTest,
+                         testing::Combine(testing::ValuesIn(DotKernelsUnderTest()),
                                           testing::ValuesIn(kQuantFormats)),
                          NameOf);
 
-INSTANTIATE_TEST_SUITE_P(Kernels, LinearBlocksTest,
-                         testing::Combine(testing::ValuesIn(BlockKernelsUnderTest()),
+INSTANTIATE_TEST_SUITE_P(Kernels, QuantizedLinearTest,
+                         testing::Combine(testing::ValuesIn(QuantizedKernelsUnderTest()),
                                           testing::ValuesIn(kQuantFormats)),
                          NameOf);
 
 // Every code of every format, at scales that are normal, subnormal, zero, infinite and NaN.
-TEST_P(LinearBlocksTest, ExpandsEveryScaleLikeTheReference) {
+TEST_P(QuantizedLinearTest, ExpandsEveryScaleLikeTheReference) {
   const uint16_t halves[] = {0x0000, 0x8000, 0x0001, 0x83ff, 0x0400, 0x3c00,
                              0xbc01, 0x7bff, 0x7c00, 0xfc00, 0x7e01, 0xfdff};
   const Shape shape = {1, 64, 1};
   for (const uint16_t half : halves) {
-    std::vector<char> blocks = RandomBlocks(format(), shape.outputs, half);
+    std::vector<char> blocks = RandomQuantBlocks(format(), shape.outputs, half);
     for (int64_t n = 0; n < shape.outputs; ++n) {
       char* const at = blocks.data() + n * QuantBlockBytes(format());
       std::memcpy(format() == QuantFormat::kQ6_K ? at + 208 : at, &half, sizeof(half));
@@ -403,12 +404,12 @@ TEST(QuantizeRowsTest, MultipliesRowsThatEndWithinABlock) {
   WeightArena arena;
   const int64_t outputs = 40;
   const int64_t columns = 75;
-  for (const LinearKernel* kernel : BlockKernelsUnderTest()) {
+  for (const LinearKernel* kernel : QuantizedKernelsUnderTest()) {
     const TypedBuffer values(DType::kFloat32, RandomNormal(outputs * columns, 81));
     const QuantMatrix matrix =
         QuantizeRows({values.data(), DType::kFloat32, outputs, columns}, pool);
     const PackTarget target = {kernel->dtype, pool, arena};
-    const PackedWeight weight = PackedWeight::PackBlocksFor(*kernel, {&matrix.view, 1}, target);
+    const PackedWeight weight = PackedWeight::PackQuantizedFor(*kernel, {&matrix.view, 1}, target);
     for (const int64_t rows : {1, 3, 9}) {
       const TypedBuffer input(kernel->dtype, RandomNormal(rows * columns, 82));
       std::vector<float> output(rows * outputs, kNan);

@@ -1,13 +1,13 @@
-// Packing of weights in blocks: stacking, and the layout that block_panel.h shows.
-// Called when a model is loaded, through PackedWeight::PackBlocks; never while serving. Copies
+// Packing of quantized weights: stacking, and the layout that quantized_panel.h shows.
+// Called when a model is loaded, through PackedWeight::PackQuantized; never while serving. Copies
 // codes and scales as they are: packing changes no value.
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/check.h"
-#include "kernels/linear/block_panel.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_kernel.h"
+#include "kernels/linear/quantized_panel.h"
 
 namespace structattn {
 namespace {
@@ -22,9 +22,9 @@ const char* FindRow(std::span<const QuantMatrixView> views, int64_t row) {
 }
 
 // Places one output's parts of a block among its neighbours'.
-class BlockWriter {
+class QuantBlockWriter {
  public:
-  BlockWriter(QuantFormat format, const LinearKernel& kernel)
+  QuantBlockWriter(QuantFormat format, const LinearKernel& kernel)
       : block_(QuantLayoutOf(format)),
         at_(PanelLayoutOf(format, kernel.panel_outputs)),
         outputs_(kernel.panel_outputs),
@@ -100,23 +100,23 @@ class BlockWriter {
   }
 
   const QuantBlockLayout block_;
-  const BlockPanelLayout at_;
+  const QuantizedPanelLayout at_;
   const int64_t outputs_;
   const bool dot_order_;
 };
 
 }  // namespace
 
-PackedWeight PackedWeight::PackBlocks(std::span<const QuantMatrixView> views,
-                                      const PackTarget& target) {
-  return PackBlocksFor(BestBlockKernel(target.dtype), views, target);
+PackedWeight PackedWeight::PackQuantized(std::span<const QuantMatrixView> views,
+                                         const PackTarget& target) {
+  return PackQuantizedFor(BestQuantizedKernel(target.dtype), views, target);
 }
 
-PackedWeight PackedWeight::PackBlocksFor(const LinearKernel& kernel,
-                                         std::span<const QuantMatrixView> views,
-                                         const PackTarget& target) {
+PackedWeight PackedWeight::PackQuantizedFor(const LinearKernel& kernel,
+                                            std::span<const QuantMatrixView> views,
+                                            const PackTarget& target) {
   STRUCTATTN_CHECK(!views.empty() && views[0].columns > 0 && target.dtype == kernel.dtype);
-  STRUCTATTN_CHECK(kernel.run_blocks != nullptr);
+  STRUCTATTN_CHECK(kernel.run_quantized != nullptr);
   PackedWeight weight;
   weight.kernel_ = &kernel;
   weight.format_ = views[0].format;
@@ -125,7 +125,7 @@ PackedWeight PackedWeight::PackBlocksFor(const LinearKernel& kernel,
     STRUCTATTN_CHECK(view.columns == weight.inputs_ && view.format == weight.format_);
     weight.outputs_ += view.rows;
   }
-  const BlockWriter writer(views[0].format, kernel);
+  const QuantBlockWriter writer(views[0].format, kernel);
   const int64_t blocks = views[0].row_quant_blocks();
   const int64_t stored_bytes = QuantBlockBytes(views[0].format);
   const int64_t panels = (weight.outputs_ + kernel.panel_outputs - 1) / kernel.panel_outputs;

@@ -1,5 +1,5 @@
-// The packed layout of weights in blocks: a panel of P outputs, block after block along the inputs.
-// Shared by linear_blocks_pack.cc, which writes it, and block_chunks-inl.h, which reads it; the
+// The packed layout of quantized weights: a panel of P outputs, block after block along the inputs.
+// Shared by quantized_pack.cc, which writes it, and quantized_chunks-inl.h, which reads it; the
 // layout of other weights is in linear-inl.h. Touches no memory.
 //
 //   block (32 or 256 inputs of P outputs)
@@ -17,8 +17,8 @@
 //       codes       [8][P][4] bytes: row t has inputs 4t to 4t + 3, plus 128
 // Outputs lie side by side as in a panel of numbers, so that the lanes of a vector are outputs
 // here, too. Missing outputs of the last panel are 0.
-#ifndef STRUCTATTN_KERNELS_LINEAR_BLOCK_PANEL_H_
-#define STRUCTATTN_KERNELS_LINEAR_BLOCK_PANEL_H_
+#ifndef STRUCTATTN_KERNELS_LINEAR_QUANTIZED_PANEL_H_
+#define STRUCTATTN_KERNELS_LINEAR_QUANTIZED_PANEL_H_
 
 #include <cstdint>
 
@@ -27,7 +27,7 @@
 namespace structattn {
 
 // Byte offsets, for panels of P outputs.
-struct BlockPanelLayout {
+struct QuantizedPanelLayout {
   int64_t shifts;  // In a block; scales are at 0.
   int64_t chunks;  // Likewise, where the first one begins.
   int64_t minima;  // In a chunk; group scales are at 0.
@@ -38,11 +38,11 @@ struct BlockPanelLayout {
   int64_t quant_block_bytes;
 };
 
-constexpr BlockPanelLayout PanelLayoutOf(QuantFormat format, int64_t panel_outputs) {
+constexpr QuantizedPanelLayout PanelLayoutOf(QuantFormat format, int64_t panel_outputs) {
   const QuantBlockLayout block = QuantLayoutOf(format);
   const int64_t halves = 2 * panel_outputs;
   const int64_t words = 4 * panel_outputs;
-  BlockPanelLayout at = {};
+  QuantizedPanelLayout at = {};
   at.shifts = halves;
   at.chunks = block.has_shift ? 2 * halves : halves;
   at.minima = block.has_group_scales() ? block.groups_per_chunk * panel_outputs : 0;
@@ -56,4 +56,4 @@ constexpr BlockPanelLayout PanelLayoutOf(QuantFormat format, int64_t panel_outpu
 
 }  // namespace structattn
 
-#endif  // STRUCTATTN_KERNELS_LINEAR_BLOCK_PANEL_H_
+#endif  // STRUCTATTN_KERNELS_LINEAR_QUANTIZED_PANEL_H_

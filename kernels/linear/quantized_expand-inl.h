@@ -1,5 +1,5 @@
-// Expands panels of blocks (block_panel.h) to the floats that an engine multiplies. Included after
-// block_chunks-inl.h and before linear-inl.h, under their conditions.
+// Expands panel of quant blocks (quantized_panel.h) to the floats that an engine multiplies.
+// Included after quantized_chunks-inl.h and before linear-inl.h, under their conditions.
 //
 // A value is what QuantLayoutOf says, bit for bit the float that GGML's reference gives.
 
@@ -9,17 +9,17 @@ namespace {
 // Chunks expanded in registers; what becomes of a step is the caller's: take(step, half of the
 // panel, floats).
 template <QuantFormat kFormat, class Lanes>
-class ChunkExpander : BlockChunks<kFormat, Lanes> {
-  using Base = BlockChunks<kFormat, Lanes>;
+class ChunkExpander : QuantizedChunks<kFormat, Lanes> {
+  using Base = QuantizedChunks<kFormat, Lanes>;
   using Ints = typename Base::Ints;
   using Words = typename Base::Words;
   using Floats = typename Base::Floats;
   using Base::kAt;
-  using Base::kBlock;
   using Base::kLanes;
   using Base::kOutputs;
+  using Base::kQuantBlock;
   static constexpr int kPairs = kChunkInputs / 2;
-  static constexpr int kPairsOfGroup = kPairs / kBlock.groups_per_chunk;
+  static constexpr int kPairsOfGroup = kPairs / kQuantBlock.groups_per_chunk;
 
  public:
   // Chunks [first, first + count) of a panel, the steps of each half in ascending order.
@@ -40,10 +40,10 @@ class ChunkExpander : BlockChunks<kFormat, Lanes> {
                                              Base::ReadPlanes(chunk, 1)};
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      if constexpr (kBlock.has_shift) shift[half] = Base::ReadShift(at, half * kLanes);
+      if constexpr (kQuantBlock.has_shift) shift[half] = Base::ReadShift(at, half * kLanes);
     }
 #pragma GCC unroll 2
-    for (int group = 0; group < kBlock.groups_per_chunk; ++group) {
+    for (int group = 0; group < kQuantBlock.groups_per_chunk; ++group) {
       const Floats scale[2] = {Base::ReadScale(at, group, 0), Base::ReadScale(at, group, kLanes)};
 // Sanitized, sixteen of these take a compiler minutes.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -69,7 +69,7 @@ class ChunkExpander : BlockChunks<kFormat, Lanes> {
   }
 
   static void ReadCodes(const uint8_t* codes, int pair, Ints& even, Ints& odd) {
-    if constexpr (kBlock.code_bits == 8) {
+    if constexpr (kQuantBlock.code_bits == 8) {
       even = Lanes::SignedBytes(codes + 2 * pair * kOutputs);
       odd = Lanes::SignedBytes(codes + (2 * pair + 1) * kOutputs);
     } else {
@@ -82,7 +82,7 @@ class ChunkExpander : BlockChunks<kFormat, Lanes> {
   // Bit `input` of each word, and the next one, become bit kPlace of the codes that have it.
   template <int kPlace>
   static void AddBits(Words plane, int input, Ints& even, Ints& odd) {
-    if constexpr (kPlace < kBlock.code_bits && kBlock.code_bits < 8) {
+    if constexpr (kPlace < kQuantBlock.code_bits && kQuantBlock.code_bits < 8) {
       even |= BitCastLanes<Ints>(MoveBit<kPlace>(plane, input));
       odd |= BitCastLanes<Ints>(MoveBit<kPlace>(plane, input + 1));
     }
@@ -94,9 +94,9 @@ class ChunkExpander : BlockChunks<kFormat, Lanes> {
   }
 
   static Floats Value(Ints code, Floats scale, Floats shift) {
-    if constexpr (kBlock.offset != 0) code -= kBlock.offset;
+    if constexpr (kQuantBlock.offset != 0) code -= kQuantBlock.offset;
     const Floats value = scale * __builtin_convertvector(code, Floats);
-    if constexpr (kBlock.has_shift) return value + shift;
+    if constexpr (kQuantBlock.has_shift) return value + shift;
     return value;
   }
 };
@@ -137,11 +137,11 @@ void MultiplyRows(const void* panel, int64_t first, int64_t count, const FewRows
   }
 }
 
-// For BlockKernelFor.
+// For QuantizedKernelFor.
 template <class Format>
-struct FloatBlocks {
+struct ExpandingKernels {
   template <QuantFormat kFormat>
-  static constexpr BlockKernel Of() {
+  static constexpr QuantizedKernel Of() {
     return {.unpack = UnpackTo<kFormat, typename Format::Lanes>,
             .multiply = {MultiplyRows<kFormat, Format, 1>, MultiplyRows<kFormat, Format, 2>,
                          MultiplyRows<kFormat, Format, 3>, MultiplyRows<kFormat, Format, 4>}};
