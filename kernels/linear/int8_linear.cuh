@@ -1,6 +1,6 @@
 // The kernels of Int8Linear: for 16-bit inputs a pipeline of tiles through shared memory to tensor
 // cores, for float32 plain multiply-adds. Launched by int8_linear_cuda.cu. They never split a sum
-// by the number of rows: each of a type adds an output's groups of 32 in the same order, so the
+// by the number of rows: each of a type adds an output's strips of 32 in the same order, so the
 // bits are the same whichever is launched.
 #ifndef STRUCTATTN_KERNELS_LINEAR_INT8_LINEAR_CUH_
 #define STRUCTATTN_KERNELS_LINEAR_INT8_LINEAR_CUH_
@@ -35,13 +35,13 @@ struct Int8LinearKernel {
   // Scales go through registers: a row of them is aligned to two bytes only. A span is those of
   // kSpanTiles tiles, so that a load has as long to arrive.
   static constexpr int kSpanTiles = kRows <= 16 ? 4 : kRows <= 64 ? 2 : 1;
-  static constexpr int kSpanGroups = kSpanTiles * kTileGroups;
-  static constexpr int kHeld = kOutputs * kSpanGroups / kThreads;  // Scales a thread loads of it.
-  static_assert(kSpanGroups % kHeld == 0);
+  static constexpr int kSpanStrips = kSpanTiles * kTileStrips;
+  static constexpr int kHeld = kOutputs * kSpanStrips / kThreads;  // Scales a thread loads of it.
+  static_assert(kSpanStrips % kHeld == 0);
 
   static constexpr int kCodeBytes = kOutputs * CodeLayout::kRowBytes;
   static constexpr int kStageBytes = kCodeBytes + kRows * InputLayout::kRowBytes;
-  static constexpr int kScaleRowBytes = kSpanGroups * 2;
+  static constexpr int kScaleRowBytes = kSpanStrips * 2;
   static constexpr int kSpanBytes = kOutputs * kScaleRowBytes;
   static constexpr int kScaleOffset = kStages * kStageBytes;
   static constexpr int kMaxSharedBytes = kScaleOffset + 2 * kSpanBytes;
@@ -97,28 +97,28 @@ struct Int8LinearKernel {
     Copier<CodeLayout> codes;
     Copier<InputLayout> inputs;
     const Float16* scales;  // The thread's first of span 0.
-    int scale_groups;       // From there to the end of the row; 0 for an output that is none.
+    int scale_strips;       // From there to the end of the row; 0 for an output that is none.
     int tiles;
   };
 
   static __device__ Work FindWork(const Params& p) {
     const int64_t output = int64_t{BlockY()} * kOutputs;
     const int64_t row = int64_t{BlockX()} * kRows;
-    const int64_t groups = p.inputs / kInt8GroupInputs;
-    const int64_t scale_output = output + ThreadIndex() * kHeld / kSpanGroups;
-    const int first_group = ThreadIndex() * kHeld % kSpanGroups;
+    const int64_t strips = p.inputs / kInt8ScaleInputs;
+    const int64_t scale_output = output + ThreadIndex() * kHeld / kSpanStrips;
+    const int first_strip = ThreadIndex() * kHeld % kSpanStrips;
     return {.codes = Copier<CodeLayout>(p.codes, p.inputs, output, p.outputs),
             .inputs = Copier<InputLayout>(p.input, p.inputs * int64_t{sizeof(T)}, row, p.rows),
-            .scales = p.scales + scale_output * groups + first_group,
-            .scale_groups = scale_output < p.outputs ? static_cast<int>(groups) - first_group : 0,
-            .tiles = static_cast<int>((groups + kTileGroups - 1) / kTileGroups)};
+            .scales = p.scales + scale_output * strips + first_strip,
+            .scale_strips = scale_output < p.outputs ? static_cast<int>(strips) - first_strip : 0,
+            .tiles = static_cast<int>((strips + kTileStrips - 1) / kTileStrips)};
   }
 
   static __device__ int StageOffset(int stage) { return stage * kStageBytes; }
   // fault: int8_one_span_of_scales
   static __device__ int SpanOffset(int t) { return kScaleOffset + t / kSpanTiles % 2 * kSpanBytes; }
 
-  // Starts to copy tile t into its stage, as one group.
+  // Starts to copy tile t into its stage, as one commit.
   static __device__ void CopyTile(int t, int stage, Work& work) {
     // fault: int8_copies_past_the_last_tile
     if (t < work.tiles) {
@@ -133,10 +133,10 @@ struct Int8LinearKernel {
   static __device__ void LoadScales(const Work& work, int t, uint16_t (&held)[kHeld]) {
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
-      const int group = t * kTileGroups + i;
+      const int strip = t * kTileStrips + i;
       held[i] = 0;
       // fault: int8_scales_past_the_end
-      if (group < work.scale_groups) held[i] = LoadGlobal(work.scales + group).bits;
+      if (strip < work.scale_strips) held[i] = LoadGlobal(work.scales + strip).bits;
     }
   }
 
@@ -161,7 +161,7 @@ struct Int8LinearKernel {
   static __device__ void MultiplyTile(int t, int stage, const LanePlaces& places, Sums& sums) {
     uint32_t scales[2 * kBands];
     const int offset =
-        SpanOffset(t) + LaneOutput() * kScaleRowBytes + t % kSpanTiles * kTileGroups * 2;
+        SpanOffset(t) + LaneOutput() * kScaleRowBytes + t % kSpanTiles * kTileStrips * 2;
 #pragma unroll
     for (int i = 0; i < 2 * kBands; ++i) {
       scales[i] = LoadShared<uint32_t>(offset + i * 8 * kScaleRowBytes);
@@ -217,7 +217,7 @@ struct Int8LinearKernel {
   }
 };
 
-// Eight lanes an output, four columns of every group each. A code times a scale has 19 bits, so
+// Eight lanes an output, four columns of every strip each. A code times a scale has 19 bits, so
 // weights are exact.
 struct Int8LinearFloatKernel {
   using Params = Int8LinearParams;
@@ -225,7 +225,7 @@ struct Int8LinearFloatKernel {
   static constexpr int kThreads = 128;
   static constexpr int kMinBlocks = 8;
   static constexpr int kMaxSharedBytes = 0;
-  static constexpr int kLanes = kInt8GroupInputs / kVectorWidth;
+  static constexpr int kLanes = kInt8ScaleInputs / kVectorWidth;
   static constexpr int kOutputs = kThreads / kLanes;
 
   static LaunchShape Shape(const Params& p) {
@@ -236,18 +236,18 @@ struct Int8LinearFloatKernel {
     const int64_t row = BlockX();
     const int64_t output = int64_t{BlockY()} * kOutputs + ThreadIndex() / kLanes;
     const int column = ThreadIndex() % kLanes * kVectorWidth;
-    const int groups = output < p.outputs ? static_cast<int>(p.inputs / kInt8GroupInputs) : 0;
+    const int strips = output < p.outputs ? static_cast<int>(p.inputs / kInt8ScaleInputs) : 0;
     const float* input = static_cast<const float*>(p.input) + row * p.inputs + column;
     const int8_t* codes = p.codes + output * p.inputs + column;
-    const Float16* scales = p.scales + output * groups;
+    const Float16* scales = p.scales + output * strips;
     float sum = 0.0f;
-    for (int group = 0; group < groups; ++group) {
-      const int64_t k = int64_t{group} * kInt8GroupInputs;
+    for (int strip = 0; strip < strips; ++strip) {
+      const int64_t k = int64_t{strip} * kInt8ScaleInputs;
       float x[kVectorWidth];
       LoadFloats(input + k, x);
       const auto four =
           LoadGlobal(reinterpret_cast<const Packed<int8_t, kVectorWidth>*>(codes + k));
-      const float scale = Widen(LoadGlobal(scales + group));
+      const float scale = Widen(LoadGlobal(scales + strip));
 #pragma unroll
       for (int i = 0; i < kVectorWidth; ++i) {
         sum = fmaf(x[i], static_cast<float>(four.values[i]) * scale, sum);

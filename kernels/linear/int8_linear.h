@@ -14,7 +14,7 @@
 
 namespace structattn {
 
-inline constexpr int kInt8GroupInputs = 32;  // Weights of a scale.
+inline constexpr int kInt8ScaleInputs = 32;  // Weights of a scale.
 
 inline constexpr int64_t kMostInt8Outputs = int64_t{1} << 20;
 

@@ -11,7 +11,7 @@ namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {
 
 void Check(const Int8LinearParams& p) {
-  if (p.inputs % kInt8GroupInputs != 0) {
+  if (p.inputs % kInt8ScaleInputs != 0) {
     throw std::runtime_error("int8_linear: inputs " + std::to_string(p.inputs) +
                              ": must be a multiple of 32");
   }

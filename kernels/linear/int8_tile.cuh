@@ -3,7 +3,7 @@
 // knows no global memory and no pipeline.
 //
 // Fragments (PTX ISA, m16n8k16; g = lane / 4, t = lane % 4): of 16 outputs a lane holds g and g +
-// 8, of eight rows 2t and 2t + 1. The sum over the 32 columns of a group may take them in any order
+// 8, of eight rows 2t and 2t + 1. The sum over the 32 columns of a strip may take them in any order
 // that both operands share, so a lane takes columns 8t to 8t + 7, which are one access each: 8
 // bytes of codes, 16 of inputs. The first product has four of them, the second the rest.
 #ifndef STRUCTATTN_KERNELS_LINEAR_INT8_TILE_CUH_
@@ -15,10 +15,10 @@
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
 inline constexpr int kTileColumns = 64;
-inline constexpr int kTileGroups = kTileColumns / kInt8GroupInputs;
+inline constexpr int kTileStrips = kTileColumns / kInt8ScaleInputs;
 
 // [rows, 64 columns], in chunks of 16 bytes. Chunks are moved by XOR such that the lanes of one
-// wavefront (four rows of a group of codes, two rows of a group of inputs) lie in different banks.
+// wavefront (four rows of a strip of codes, two rows of a strip of inputs) lie in different banks.
 struct CodeLayout {
   static constexpr int kRowBytes = kTileColumns;
   static constexpr int kChunks = kRowBytes / 16;
@@ -55,7 +55,7 @@ __device__ inline void ExpandCodes(uint32_t codes, uint32_t (&pairs)[2]) {
   }
 }
 
-// A group's codes of kBands x 16 outputs as left operands of its two products.
+// A strip's codes of kBands x 16 outputs as left operands of its two products.
 template <int kBands>
 struct CodeFragments {
   uint32_t a[kBands][2][4];
@@ -86,30 +86,30 @@ struct LinearFragments {
   float c[kBands][kRows / 8][4];
 };
 
-// Where a lane finds its columns of a tile's first group.
+// Where a lane finds its columns of a tile's first strip.
 struct LanePlaces {
   int codes;
   int inputs;
 };
 
 // Adds a tile of 64 columns to `sums`. `scales`: of each of the lane's outputs, those of the two
-// groups.
+// strips.
 template <typename T, int kBands, int kRows>
 __device__ inline void AddTile(const LanePlaces& at, const uint32_t (&scales)[2 * kBands],
                                LinearFragments<kBands, kRows>& sums) {
-  // Groups of many rows have enough to overlap by themselves, and no registers for more.
-  [[maybe_unused]] constexpr int kTogether = kRows > 64 ? 1 : kTileGroups;
+  // Strips of many rows have enough to overlap by themselves, and no registers for more.
+  [[maybe_unused]] constexpr int kTogether = kRows > 64 ? 1 : kTileStrips;
 #pragma unroll kTogether
-  for (int group = 0; group < kTileGroups; ++group) {
+  for (int strip = 0; strip < kTileStrips; ++strip) {
     CodeFragments<kBands> codes;
-    LoadCodes<T>(at.codes ^ group * kInt8GroupInputs, codes);
+    LoadCodes<T>(at.codes ^ strip * kInt8ScaleInputs, codes);
     float scale[2 * kBands];
 #pragma unroll
     for (int i = 0; i < 2 * kBands; ++i) {
       // fault: int8_wrong_scale_group
-      scale[i] = Widen(Float16{static_cast<uint16_t>(scales[i] >> group * 16)});
+      scale[i] = Widen(Float16{static_cast<uint16_t>(scales[i] >> strip * 16)});
     }
-    const int inputs = at.inputs ^ group * (2 * kInt8GroupInputs);
+    const int inputs = at.inputs ^ strip * (2 * kInt8ScaleInputs);
 #pragma unroll
     for (int n = 0; n < kRows / 8; ++n) {
       const uint4 x = LoadShared<uint4>(inputs + n * 8 * InputLayout::kRowBytes);

@@ -263,7 +263,7 @@ class QuantizedPanels {
   alignas(64) float cells_[kPieceSteps * kPanelOutputs<Format>];
 };
 
-// Neighbouring panels of an item, worked on side by side: kGroupPanels of them, fewer at its end.
+// Neighbouring panels of an item, worked on side by side: kMacroPanels of them, fewer at its end.
 // Sums are in registers within a piece of the steps, wait here between two, and go straight to the
 // output after the last; only those of a panel with missing outputs wait here for that, too.
 template <class Engine, class Panels>
@@ -323,7 +323,7 @@ class PanelGroup {
   }
 
  private:
-  static constexpr int64_t kSumStride = kGroupPanels * kPanelOutputs<Format>;
+  static constexpr int64_t kSumStride = kMacroPanels * kPanelOutputs<Format>;
   static constexpr bool kQuantized = std::is_same_v<Panels, QuantizedPanels<Engine>>;
 
   struct Piece {
@@ -341,7 +341,7 @@ class PanelGroup {
 
   int Count() const {
     const int64_t outputs = first_ + whole_ * kPanelOutputs<Format>;
-    return whole_ + (whole_ < kGroupPanels && outputs < item_.outputs ? 1 : 0);
+    return whole_ + (whole_ < kMacroPanels && outputs < item_.outputs ? 1 : 0);
   }
 
   // In tiles of nearly equal height, each fetching its share of the panel that comes next.

@@ -59,10 +59,10 @@ class PanelItems {
     if (row_items == 1) {
       streams_ = threads;
       stream_ = panels * 31 / 32 / threads;
-      small_ = std::clamp<int64_t>((panels - streams_ * stream_) / (4 * threads), 1, kGroupPanels);
+      small_ = std::clamp<int64_t>((panels - streams_ * stream_) / (4 * threads), 1, kMacroPanels);
     } else {
       small_ = std::clamp<int64_t>(panels * row_items / ((blocks ? 4 : 8) * threads), 1,
-                                   blocks ? panels : kGroupPanels);
+                                   blocks ? panels : kMacroPanels);
     }
   }
 

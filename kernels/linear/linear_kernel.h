@@ -15,7 +15,7 @@ namespace structattn {
 // Of the kernels in vectors: rows of one item of the parallel loop, at most; its panels are worked
 // on in groups. Inputs and sums of a group stay on the thread's stack.
 inline constexpr int kItemRows = 96;
-inline constexpr int kGroupPanels = 16;
+inline constexpr int kMacroPanels = 16;
 
 // Expands chunks [first, first + count) of a packed panel of quant blocks (quantized_panel.h) to
 // floats: the steps of kChunkInputs inputs each, one after another.

@@ -49,10 +49,10 @@ class QuantizedChunks {
     return value == value ? value : nan;
   }
 
-  static Floats ReadScale(const Place& at, int group, int output) {
+  static Floats ReadScale(const Place& at, int strip, int output) {
     const Floats scale = CanonicalNan(Lanes::Halves(at.block + 2 * output));
-    if constexpr (!kQuantBlock.has_group_scales()) return scale;
-    const uint8_t* const bytes = at.chunk + group * kOutputs + output;
+    if constexpr (!kQuantBlock.has_strip_scales()) return scale;
+    const uint8_t* const bytes = at.chunk + strip * kOutputs + output;
     const Ints factor =
         kFormat == QuantFormat::kQ6_K ? Lanes::SignedBytes(bytes) : Lanes::Bytes(bytes);
     return scale * __builtin_convertvector(factor, Floats);
@@ -60,7 +60,7 @@ class QuantizedChunks {
 
   static Floats ReadShift(const Place& at, int output) {
     const Floats shift = CanonicalNan(Lanes::Halves(at.block + kAt.shifts + 2 * output));
-    if constexpr (!kQuantBlock.has_group_scales()) return shift;
+    if constexpr (!kQuantBlock.has_strip_scales()) return shift;
     const Ints minimum = Lanes::Bytes(at.chunk + kAt.minima + output);
     return -(shift * __builtin_convertvector(minimum, Floats));
   }

@@ -7,9 +7,9 @@
 //   n = x / unit to the nearest integer, ties to even: at most 2^14 in magnitude, and, where that
 //   least is not needed, exact for inputs within a factor of 2^6 of the largest. Where an x is not
 //   finite, unit is NaN.
-// A sum begins at 0 and meets chunk after chunk; in a chunk, group after group of values with a
+// A sum begins at 0 and meets chunk after chunk; in a chunk, strip after strip of values with a
 // scale,
-//   sum = sum + float(sum over the group of n * (code - offset)) * (scale * unit)
+//   sum = sum + float(sum over the strip of n * (code - offset)) * (scale * unit)
 // and then, where values have a shift,
 //   sum = sum + float(sum over the chunk of n) * (shift * unit)
 // each as one fused multiply-add; bias and residual come last. Integers are exact, whatever their
@@ -78,7 +78,7 @@ class QuantizedDotRows : QuantizedChunks<kFormat, typename Engine::Lanes> {
   using Base::kLanes;
   using Base::kOutputs;
   using Base::kQuantBlock;
-  static constexpr int kGroups = kQuantBlock.groups_per_chunk;
+  static constexpr int kStrips = kQuantBlock.strips_per_chunk;
   // What a code is too large by.
   static constexpr int32_t kZero = kQuantBlock.code_bits == 8 ? 128 : kQuantBlock.offset;
 
@@ -101,17 +101,17 @@ class QuantizedDotRows : QuantizedChunks<kFormat, typename Engine::Lanes> {
     const typename Base::Planes planes[2] = {Base::ReadPlanes(chunk, 0),
                                              Base::ReadPlanes(chunk, 1)};
 #pragma GCC unroll 2
-    for (int group = 0; group < kGroups; ++group) {
+    for (int strip = 0; strip < kStrips; ++strip) {
       typename Engine::Sums integers[kRows][2];
 #pragma GCC unroll 4
       for (int row = 0; row < kRows; ++row) {
         const int32_t* const n = staged[row * stride].sums;
-        const int32_t inputs = kGroups == 1 ? n[0] + n[1] : n[group];
+        const int32_t inputs = kStrips == 1 ? n[0] + n[1] : n[strip];
         integers[row][0] = integers[row][1] = Engine::Begin(-kZero * inputs);
       }
 #pragma GCC unroll 8
-      for (int i = 0; i < kDots / kGroups; ++i) {
-        const int dot = group * (kDots / kGroups) + i;
+      for (int i = 0; i < kDots / kStrips; ++i) {
+        const int dot = strip * (kDots / kStrips) + i;
         Base::Prefetch(chunk, dot, kDots);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
@@ -124,7 +124,7 @@ class QuantizedDotRows : QuantizedChunks<kFormat, typename Engine::Lanes> {
       }
 #pragma GCC unroll 2
       for (int half = 0; half < 2; ++half) {
-        const Floats scale = Base::ReadScale(at, group, half * kLanes);
+        const Floats scale = Base::ReadScale(at, strip, half * kLanes);
 #pragma GCC unroll 4
         for (int row = 0; row < kRows; ++row) {
           const Floats total = __builtin_convertvector(Engine::Total(integers[row][half]), Floats);
@@ -178,8 +178,8 @@ class QuantizedDotItem {
   void Run() {
     const int64_t chunks = (item_.inputs + kChunkInputs - 1) / kChunkInputs;
     const int64_t panels = (item_.outputs + kOutputs - 1) / kOutputs;
-    for (int64_t first = 0; first < panels; first += kGroupPanels) {
-      const int64_t count = panels - first < kGroupPanels ? panels - first : kGroupPanels;
+    for (int64_t first = 0; first < panels; first += kMacroPanels) {
+      const int64_t count = panels - first < kMacroPanels ? panels - first : kMacroPanels;
       std::memset(sums_, 0, sizeof(float) * count * rows_ * kOutputs);
       for (int64_t begin = 0; begin < chunks; begin += kStagedChunks) {
         const int64_t left = chunks - begin;
@@ -256,7 +256,7 @@ class QuantizedDotItem {
   const int rows_;
   int64_t staged_begin_ = -1;
   FixedChunk<Engine> staged_[kItemRows * kStagedChunks];
-  alignas(64) float sums_[kGroupPanels * kItemRows * kOutputs];
+  alignas(64) float sums_[kMacroPanels * kItemRows * kOutputs];
 };
 
 template <class Engine>

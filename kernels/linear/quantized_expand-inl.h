@@ -19,7 +19,7 @@ class ChunkExpander : QuantizedChunks<kFormat, Lanes> {
   using Base::kOutputs;
   using Base::kQuantBlock;
   static constexpr int kPairs = kChunkInputs / 2;
-  static constexpr int kPairsOfGroup = kPairs / kQuantBlock.groups_per_chunk;
+  static constexpr int kPairsOfStrip = kPairs / kQuantBlock.strips_per_chunk;
 
  public:
   // Chunks [first, first + count) of a panel, the steps of each half in ascending order.
@@ -43,16 +43,16 @@ class ChunkExpander : QuantizedChunks<kFormat, Lanes> {
       if constexpr (kQuantBlock.has_shift) shift[half] = Base::ReadShift(at, half * kLanes);
     }
 #pragma GCC unroll 2
-    for (int group = 0; group < kQuantBlock.groups_per_chunk; ++group) {
-      const Floats scale[2] = {Base::ReadScale(at, group, 0), Base::ReadScale(at, group, kLanes)};
+    for (int strip = 0; strip < kQuantBlock.strips_per_chunk; ++strip) {
+      const Floats scale[2] = {Base::ReadScale(at, strip, 0), Base::ReadScale(at, strip, kLanes)};
 // Sanitized, sixteen of these take a compiler minutes.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #pragma GCC unroll 1
 #else
 #pragma GCC unroll 16
 #endif
-      for (int i = 0; i < kPairsOfGroup; ++i) {
-        const int pair = group * kPairsOfGroup + i;
+      for (int i = 0; i < kPairsOfStrip; ++i) {
+        const int pair = strip * kPairsOfStrip + i;
         Base::Prefetch(chunk, pair, kPairs);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {

@@ -37,10 +37,10 @@ class QuantBlockWriter {
     if (block_.has_shift) PutHalf(parts.shift, to + at_.shifts, output);
     for (int chunk = 0; chunk < block_.chunks; ++chunk) {
       uint8_t* const place = to + at_.chunks + chunk * at_.chunk_bytes;
-      if (block_.has_group_scales()) {
-        for (int group = 0; group < block_.groups_per_chunk; ++group) {
-          place[group * outputs_ + output] =
-              parts.group_scales[chunk * block_.groups_per_chunk + group];
+      if (block_.has_strip_scales()) {
+        for (int strip = 0; strip < block_.strips_per_chunk; ++strip) {
+          place[strip * outputs_ + output] =
+              parts.strip_scales[chunk * block_.strips_per_chunk + strip];
         }
         if (block_.has_shift) place[at_.minima + output] = parts.minima[chunk];
       }

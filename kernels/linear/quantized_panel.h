@@ -5,7 +5,7 @@
 //   block (32 or 256 inputs of P outputs)
 //     d[P] halves; m[P] halves where values have a shift
 //     chunk (32 inputs), one or eight of them:
-//       group scales [groups][P] bytes and minima [P] bytes, of blocks of eight chunks
+//       strip scales [strips][P] bytes and minima [P] bytes, of blocks of eight chunks
 //       fifth bits  [P] words where codes have more than four: bit k is input k's
 //       sixth bits  [P] words, likewise
 //       nibbles     [16][P] bytes: row t has input 2t low and input 2t + 1 high; or, of 8 bits,
@@ -30,7 +30,7 @@ namespace structattn {
 struct QuantizedPanelLayout {
   int64_t shifts;  // In a block; scales are at 0.
   int64_t chunks;  // Likewise, where the first one begins.
-  int64_t minima;  // In a chunk; group scales are at 0.
+  int64_t minima;  // In a chunk; strip scales are at 0.
   int64_t fifth_bits;
   int64_t sixth_bits;
   int64_t codes;
@@ -45,8 +45,8 @@ constexpr QuantizedPanelLayout PanelLayoutOf(QuantFormat format, int64_t panel_o
   QuantizedPanelLayout at = {};
   at.shifts = halves;
   at.chunks = block.has_shift ? 2 * halves : halves;
-  at.minima = block.has_group_scales() ? block.groups_per_chunk * panel_outputs : 0;
-  at.fifth_bits = at.minima + (block.has_group_scales() && block.has_shift ? panel_outputs : 0);
+  at.minima = block.has_strip_scales() ? block.strips_per_chunk * panel_outputs : 0;
+  at.fifth_bits = at.minima + (block.has_strip_scales() && block.has_shift ? panel_outputs : 0);
   at.sixth_bits = at.fifth_bits + (block.code_bits == 5 || block.code_bits == 6 ? words : 0);
   at.codes = at.sixth_bits + (block.code_bits == 6 ? words : 0);
   at.chunk_bytes = at.codes + (block.code_bits == 8 ? 32 : 16) * panel_outputs;

@@ -39,9 +39,9 @@ void AddFifthBits(const uint8_t* word_bytes, uint8_t* codes) {
 // more in the top bits of bytes c - 4 and c.
 void ReadSixBitScales(const uint8_t* packed, QuantBlockParts& parts) {
   for (int c = 0; c < 4; ++c) {
-    parts.group_scales[c] = packed[c] & 63;
+    parts.strip_scales[c] = packed[c] & 63;
     parts.minima[c] = packed[c + 4] & 63;
-    parts.group_scales[c + 4] = (packed[c + 8] & 15) | ((packed[c] >> 2) & 48);
+    parts.strip_scales[c + 4] = (packed[c + 8] & 15) | ((packed[c] >> 2) & 48);
     parts.minima[c + 4] = (packed[c + 8] >> 4) | ((packed[c + 4] >> 2) & 48);
   }
 }
@@ -71,7 +71,7 @@ void ReadQ6_K(const uint8_t* block, QuantBlockParts& parts) {
     const uint8_t upper = block[128 + half * 32 + i % 32] >> (2 * chunk);
     parts.codes[i] = (low & 15) | ((upper & 3) << 4);
   }
-  std::memcpy(parts.group_scales, block + 192, 16);
+  std::memcpy(parts.strip_scales, block + 192, 16);
   parts.scale = HalfBits(block + 208);
 }
 
@@ -135,7 +135,7 @@ void DequantizeBlock(QuantFormat format, const void* block, float* values) {
   const QuantBlockParts parts = ReadQuantBlock(format, block);
   const float d = ToFloat(Float16{parts.scale});
   const float m = ToFloat(Float16{parts.shift});
-  const int group_inputs = kChunkInputs / layout.groups_per_chunk;
+  const int strip_inputs = kChunkInputs / layout.strips_per_chunk;
   const bool is_signed = format == QuantFormat::kQ8_0 || format == QuantFormat::kQ6_K;
   const auto number = [is_signed](uint8_t byte) {
     return is_signed ? static_cast<int>(static_cast<int8_t>(byte)) : static_cast<int>(byte);
@@ -143,8 +143,8 @@ void DequantizeBlock(QuantFormat format, const void* block, float* values) {
   for (int i = 0; i < layout.inputs(); ++i) {
     float scale = d;
     float shift = m;
-    if (layout.has_group_scales()) {
-      scale = d * static_cast<float>(number(parts.group_scales[i / group_inputs]));
+    if (layout.has_strip_scales()) {
+      scale = d * static_cast<float>(number(parts.strip_scales[i / strip_inputs]));
       shift = -(m * static_cast<float>(parts.minima[i / kChunkInputs]));
     }
     const float value = scale * static_cast<float>(number(parts.codes[i]) - layout.offset);

@@ -27,15 +27,15 @@ inline constexpr int kChunkInputs = 32;
 
 // A value is scale * (code - offset) + shift, each operation rounded to float, where scale and
 // shift are a block's halves d and m; or, of a block of eight chunks with scales of their own,
-// scale = d * its group's, shift = -(m * its chunk's minimum).
+// scale = d * its strip's, shift = -(m * its chunk's minimum).
 struct QuantBlockLayout {
   int code_bits;         // 4, 5, 6 or 8; codes of 8 bits are signed, others are not.
   int offset;            // Of codes.
   int chunks;            // Of a block: 1, or 8 with scales of their own.
-  int groups_per_chunk;  // Of values that share a scale: 1 or 2.
+  int strips_per_chunk;  // Of values that share a scale: 1 or 2.
   bool has_shift;
 
-  constexpr bool has_group_scales() const { return chunks > 1; }
+  constexpr bool has_strip_scales() const { return chunks > 1; }
   constexpr int inputs() const { return chunks * kChunkInputs; }
 };
 
@@ -111,7 +111,7 @@ struct QuantBlockParts {
   uint8_t codes[kMostInputs];  // In the order of the inputs; of 8 bits: two's complement.
   uint16_t scale;              // d, the bits of a half.
   uint16_t shift;              // m, likewise.
-  uint8_t group_scales[16];    // Of Q6_K: two's complement.
+  uint8_t strip_scales[16];    // Of Q6_K: two's complement.
   uint8_t minima[8];
 };
 QuantBlockParts ReadQuantBlock(QuantFormat format, const void* block);

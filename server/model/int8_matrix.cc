@@ -25,12 +25,12 @@ struct HostInt8 {
 HostInt8 Split(const QuantMatrixView& matrix) {
   const int64_t blocks = matrix.rows * matrix.row_quant_blocks();
   HostInt8 split;
-  split.codes.resize(blocks * kInt8GroupInputs);
+  split.codes.resize(blocks * kInt8ScaleInputs);
   split.scales.resize(blocks);
   const char* from = static_cast<const char*>(matrix.data);
   for (int64_t block = 0; block < blocks; ++block, from += QuantBlockBytes(matrix.format)) {
     std::memcpy(&split.scales[block], from, kScaleBytes);
-    std::memcpy(&split.codes[block * kInt8GroupInputs], from + kScaleBytes, kInt8GroupInputs);
+    std::memcpy(&split.codes[block * kInt8ScaleInputs], from + kScaleBytes, kInt8ScaleInputs);
   }
   return split;
 }
@@ -38,12 +38,12 @@ HostInt8 Split(const QuantMatrixView& matrix) {
 }  // namespace
 
 bool FitsInt8(int64_t outputs, int64_t inputs) {
-  return inputs % kInt8GroupInputs == 0 && outputs <= kMostInt8Outputs;
+  return inputs % kInt8ScaleInputs == 0 && outputs <= kMostInt8Outputs;
 }
 
 Int8Matrix MakeInt8Matrix(std::span<const MatrixView> parts, ThreadPool& pool,
                           WeightUpload& upload) {
-  STRUCTATTN_CHECK(!parts.empty() && parts.front().columns % kInt8GroupInputs == 0);
+  STRUCTATTN_CHECK(!parts.empty() && parts.front().columns % kInt8ScaleInputs == 0);
   const int64_t inputs = parts.front().columns;
   std::vector<HostInt8> split;
   std::vector<MatrixView> codes;
@@ -54,7 +54,7 @@ Int8Matrix MakeInt8Matrix(std::span<const MatrixView> parts, ThreadPool& pool,
     // Pairs of codes travel as one 16-bit element, unchanged.
     codes.push_back({split.back().codes.data(), DType::kFloat16, part.rows, inputs / 2});
     scales.push_back(
-        {split.back().scales.data(), DType::kFloat16, part.rows, inputs / kInt8GroupInputs});
+        {split.back().scales.data(), DType::kFloat16, part.rows, inputs / kInt8ScaleInputs});
   }
   return {.codes = upload.Stack(codes, DType::kFloat16).view(at::kChar),
           .scales = upload.Stack(scales, DType::kFloat16)};

@@ -253,7 +253,7 @@ void BenchInt8Linear(int64_t rows) {
   constexpr int64_t kInner = 14336;
   const DeviceArray<Bfloat16> input(RandomBfloats(rows * kHidden));
   const DeviceArray<int8_t> codes(kInner * kHidden);
-  const DeviceArray<Float16> scales(kInner * kHidden / kInt8GroupInputs);
+  const DeviceArray<Float16> scales(kInner * kHidden / kInt8ScaleInputs);
   const DeviceArray<float> output(rows * kInner);
   const Int8LinearParams params = {.input = input.data(),
                                    .input_dtype = DType::kBfloat16,
@@ -268,7 +268,7 @@ void BenchInt8Linear(int64_t rows) {
       "int8_linear " + std::to_string(rows) + " x 4096 -> 14336",
       SecondsOf([&] { Int8Linear(kContext, params); }),
       {.flops = 2.0 * rows * weights,
-       .bytes = weights * (1.0 + 2.0 / kInt8GroupInputs) + rows * (2.0 * kHidden + 4.0 * kInner)});
+       .bytes = weights * (1.0 + 2.0 / kInt8ScaleInputs) + rows * (2.0 * kHidden + 4.0 * kInner)});
 }
 
 void BenchPickTokens(const std::string& name, const PickRule& rule) {

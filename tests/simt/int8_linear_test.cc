@@ -60,19 +60,19 @@ struct Weight {
       : outputs(outputs), inputs(inputs), codes(outputs * inputs) {
     std::mt19937 random(seed);
     for (int8_t& code : codes) code = static_cast<int8_t>(random() % 256);
-    for (const float scale : RandomNormal(outputs * inputs / kInt8GroupInputs, seed + 1)) {
+    for (const float scale : RandomNormal(outputs * inputs / kInt8ScaleInputs, seed + 1)) {
       scales.push_back(FromFloat<Float16>(0.01f * scale));
     }
   }
 
   double Scale(int64_t output, int64_t k) const {
-    return ToFloat(scales[(output * inputs + k) / kInt8GroupInputs]);
+    return ToFloat(scales[(output * inputs + k) / kInt8ScaleInputs]);
   }
   // Of `count` outputs from `first`.
   Weight Slice(int64_t first, int64_t count) const {
     Weight slice(count, inputs, 0);
     std::copy_n(codes.begin() + first * inputs, count * inputs, slice.codes.begin());
-    const int64_t groups = inputs / kInt8GroupInputs;
+    const int64_t groups = inputs / kInt8ScaleInputs;
     std::copy_n(scales.begin() + first * groups, count * groups, slice.scales.begin());
     return slice;
   }
@@ -129,7 +129,7 @@ std::vector<float> Multiply(const TypedBuffer& input, const Weight& weight,
 double Bound(DType dtype, int64_t inputs, double magnitude, double before) {
   const double chain = dtype == DType::kFloat32
                            ? static_cast<double>(inputs / 32 * 4 + 3)
-                           : 2.0 * kInt8GroupInputs + static_cast<double>(inputs) / 32.0;
+                           : 2.0 * kInt8ScaleInputs + static_cast<double>(inputs) / 32.0;
   return 1.01 * 0x1p-24 * ((chain + 1.0) * magnitude + std::abs(before));
 }
 
@@ -272,7 +272,7 @@ TEST_P(SimtInt8LinearInvarianceTest, NaNStaysInItsRowAndItsOutput) {
   Weight weight = weight_;
   input.Set(7 * kColumns + 351, kNan);
   input.Set(9 * kColumns, std::numeric_limits<float>::infinity());
-  weight.scales[11 * kColumns / kInt8GroupInputs + 3] = FromFloat<Float16>(kNan);
+  weight.scales[11 * kColumns / kInt8ScaleInputs + 3] = FromFloat<Float16>(kNan);
   const std::vector<float> output = Multiply(input, weight);
   for (int64_t i = 0; i < 20 * kAllOutputs; ++i) {
     const int64_t row = i / kAllOutputs;

@@ -140,7 +140,7 @@ void ReportInt8Linear(int64_t rows, double slots_per_hmma) {
   constexpr double kShare = double{kOutputs * kInputs} / (14336.0 * 4096.0);
   const std::vector<Bfloat16> input(rows * kInputs, Bfloat16{0x3f80});
   const std::vector<int8_t> codes(kOutputs * kInputs, 1);
-  const std::vector<Float16> scales(kOutputs * kInputs / kInt8GroupInputs, Float16{0x3c00});
+  const std::vector<Float16> scales(kOutputs * kInputs / kInt8ScaleInputs, Float16{0x3c00});
   std::vector<float> output(rows * kOutputs);
   const simt::Memory memory[] = {simt::ReadOnly(input), simt::ReadOnly(codes),
                                  simt::ReadOnly(scales), simt::Writable(output)};
@@ -164,7 +164,7 @@ void ReportInt8Linear(int64_t rows, double slots_per_hmma) {
               static_cast<long long>(rows), hmma,
               100.0 * static_cast<double>(rows * kOutputs * kInputs) / 2048 / hmma,
               static_cast<long long>(counts.copies * 16));
-  const double unique_bytes = double{kOutputs * kInputs} * (1.0 + 2.0 / kInt8GroupInputs) +
+  const double unique_bytes = double{kOutputs * kInputs} * (1.0 + 2.0 / kInt8ScaleInputs) +
                               kShare * static_cast<double>(rows) * (2.0 * 4096 + 4.0 * 14336);
   for (const Gpu& gpu : kGpus) PrintModel(gpu, counts, slots_per_hmma, unique_bytes);
 }

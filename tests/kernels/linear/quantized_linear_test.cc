@@ -24,7 +24,7 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// Random bytes for codes and group scales, tame halves for d and m: subnormal ones among them.
+// Random bytes for codes and strip scales, tame halves for d and m: subnormal ones among them.
 std::vector<char> RandomQuantBlocks(QuantFormat format, int64_t count, uint32_t seed) {
   std::mt19937 random(seed);
   const int64_t bytes = QuantBlockBytes(format);
@@ -96,11 +96,11 @@ struct ChunkWeights {
     const float m = ToFloat(Float16{parts.shift});
     scales[0] = scales[1] = d;
     shift = m;
-    if (!layout.has_group_scales()) return;
+    if (!layout.has_strip_scales()) return;
     for (int half = 0; half < 2; ++half) {
       const uint8_t scale =
           parts
-              .group_scales[chunk * layout.groups_per_chunk + half * (layout.groups_per_chunk - 1)];
+              .strip_scales[chunk * layout.strips_per_chunk + half * (layout.strips_per_chunk - 1)];
       scales[half] = d * (format == QuantFormat::kQ6_K ? static_cast<int8_t>(scale) : scale);
     }
     shift = -(m * parts.minima[chunk]);
@@ -122,12 +122,12 @@ float InIntegers(const QuantMatrixView& view, int64_t output, const TypedBuffer&
     int64_t totals[2] = {};
     int64_t inputs = 0;
     for (int i = 0; i < kChunkInputs; ++i) {
-      const int group = layout.groups_per_chunk == 2 ? i / (kChunkInputs / 2) : 0;
-      totals[group] += x.n[i] * w.codes[i];
+      const int strip = layout.strips_per_chunk == 2 ? i / (kChunkInputs / 2) : 0;
+      totals[strip] += x.n[i] * w.codes[i];
       inputs += x.n[i];
     }
-    for (int group = 0; group < layout.groups_per_chunk; ++group) {
-      sum = std::fma(static_cast<float>(totals[group]), w.scales[group] * x.unit, sum);
+    for (int strip = 0; strip < layout.strips_per_chunk; ++strip) {
+      sum = std::fma(static_cast<float>(totals[strip]), w.scales[strip] * x.unit, sum);
     }
     if (layout.has_shift) sum = std::fma(static_cast<float>(inputs), w.shift * x.unit, sum);
   }
