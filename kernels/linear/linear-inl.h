@@ -149,16 +149,17 @@ class StoredPanels {
   using Stored = typename Format::Stored;
 
   StoredPanels(const LinearItem& item, int64_t steps)
-      : stride_(steps * kPanelOutputs<Format>), group_(static_cast<const Stored*>(item.panels)) {}
+      : stride_(steps * kPanelOutputs<Format>),
+        first_panel_(static_cast<const Stored*>(item.panels)) {}
 
   static int64_t Steps(int64_t inputs) {
     return (inputs + Format::kInputsPerStep - 1) / Format::kInputsPerStep;
   }
   static constexpr int64_t StepsOfPiece() { return kStepsPerBlock; }
 
-  void Skip(int panels) { group_ += panels * stride_; }
+  void Skip(int panels) { first_panel_ += panels * stride_; }
 
-  // Of this panel and the next ones of the group, which has `count`.
+  // Of this panel and the next ones of the macro-panel, which has `count`.
   PanelCells<Format> Read(int panel, StepBlock piece, int count) const {
     const Stored* const next = panel + 1 < count ? At(panel + 1, piece.begin) : At(0, piece.end);
     return {At(panel, piece.begin), stride_, reinterpret_cast<const char*>(next),
@@ -167,11 +168,11 @@ class StoredPanels {
 
  private:
   const Stored* At(int panel, int64_t step) const {
-    return group_ + panel * stride_ + step * kPanelOutputs<Format>;
+    return first_panel_ + panel * stride_ + step * kPanelOutputs<Format>;
   }
 
   const int64_t stride_;
-  const Stored* group_;  // The first panel of the group.
+  const Stored* first_panel_;  // The first panel of the macro-panel.
 };
 
 // Panels of 16-bit numbers, for an engine of floats: a piece is widened once for all row tiles that
@@ -183,15 +184,15 @@ class WidenedPanels {
 
   WidenedPanels(const LinearItem& item, int64_t steps)
       : stride_(steps * kPanelOutputs<Format>),
-        group_(static_cast<const typename Narrow::Stored*>(item.panels)) {}
+        first_panel_(static_cast<const typename Narrow::Stored*>(item.panels)) {}
 
   static int64_t Steps(int64_t inputs) { return inputs; }
   static constexpr int64_t StepsOfPiece() { return kPieceSteps; }
 
-  void Skip(int panels) { group_ += panels * stride_; }
+  void Skip(int panels) { first_panel_ += panels * stride_; }
 
   PanelCells<Format> Read(int panel, StepBlock piece, int /*count*/) {
-    const auto* const from = group_ + panel * stride_ + piece.begin * kPanelOutputs<Format>;
+    const auto* const from = first_panel_ + panel * stride_ + piece.begin * kPanelOutputs<Format>;
     const int64_t cells = (piece.end - piece.begin) * kPanelOutputs<Format>;
     for (int64_t i = 0; i < cells; i += Format::kLanes) {
       Format::Store(Narrow::LoadCells(from + i), cells_ + i);
@@ -207,7 +208,7 @@ class WidenedPanels {
   static_assert(Format::kInputsPerStep == 1);
 
   const int64_t stride_;  // From panel to panel.
-  const typename Narrow::Stored* group_;
+  const typename Narrow::Stored* first_panel_;
   alignas(64) float cells_[kPieceSteps * kPanelOutputs<Format>];
 };
 
@@ -220,14 +221,14 @@ class QuantizedPanels {
   using Format = typename Engine::Format;
 
   QuantizedPanels(const LinearItem& item, int64_t /*steps*/)
-      : item_(item), group_(static_cast<const char*>(item.panels)) {}
+      : item_(item), first_panel_(static_cast<const char*>(item.panels)) {}
 
   static int64_t Steps(int64_t inputs) {
     return (inputs + kChunkInputs - 1) / kChunkInputs * kChunkSteps;
   }
   static constexpr int64_t StepsOfPiece() { return kPieceSteps; }
 
-  void Skip(int panels) { group_ += panels * item_.panel_bytes; }
+  void Skip(int panels) { first_panel_ += panels * item_.panel_bytes; }
 
   PanelCells<Format> Read(int panel, StepBlock piece, int /*count*/) {
     item_.quantized->unpack(At(panel), piece.begin / kChunkSteps,
@@ -256,10 +257,10 @@ class QuantizedPanels {
   static constexpr int64_t kPieceSteps = 4 * kChunkSteps;
   static_assert(kStepsPerBlock % kPieceSteps == 0);
 
-  const char* At(int panel) const { return group_ + panel * item_.panel_bytes; }
+  const char* At(int panel) const { return first_panel_ + panel * item_.panel_bytes; }
 
   const LinearItem& item_;
-  const char* group_;
+  const char* first_panel_;
   alignas(64) float cells_[kPieceSteps * kPanelOutputs<Format>];
 };
 
@@ -267,11 +268,11 @@ class QuantizedPanels {
 // Sums are in registers within a piece of the steps, wait here between two, and go straight to the
 // output after the last; only those of a panel with missing outputs wait here for that, too.
 template <class Engine, class Panels>
-class PanelGroup {
+class MacroPanel {
  public:
   using Format = typename Engine::Format;
 
-  explicit PanelGroup(const LinearItem& item)
+  explicit MacroPanel(const LinearItem& item)
       : item_(item), steps_(Panels::Steps(item.inputs)), panels_(item, steps_) {
     Begin(0);
   }
@@ -279,7 +280,7 @@ class PanelGroup {
   int64_t steps() const { return steps_; }
   bool ended() const { return first_ >= item_.outputs; }
 
-  // Moves on by a whole group.
+  // Moves on by the whole of it.
   void Next() {
     panels_.Skip(Count());
     Begin(first_ + kSumStride);
@@ -383,7 +384,7 @@ class PanelGroup {
   const LinearItem& item_;
   const int64_t steps_;
   Panels panels_;
-  int64_t first_ = 0;  // The group's first output in the item.
+  int64_t first_ = 0;  // the macro-panel's first output in the item.
   int whole_ = 0;      // Its panels without missing outputs: all, or all but the last.
   alignas(64) float sums_[kItemRows * kSumStride];
 };
@@ -391,14 +392,14 @@ class PanelGroup {
 template <class Engine, class Panels>
 void RunItem(const LinearItem& item) {
   StagedInputs<typename Engine::Format> inputs(item);
-  for (PanelGroup<Engine, Panels> group(item); !group.ended(); group.Next()) {
-    for (int64_t begin = 0; begin < group.steps(); begin += kStepsPerBlock) {
-      const int64_t left = group.steps() - begin;
+  for (MacroPanel<Engine, Panels> macro_panel(item); !macro_panel.ended(); macro_panel.Next()) {
+    for (int64_t begin = 0; begin < macro_panel.steps(); begin += kStepsPerBlock) {
+      const int64_t left = macro_panel.steps() - begin;
       const StepBlock block = {begin, begin + (left < kStepsPerBlock ? left : kStepsPerBlock)};
       inputs.Stage(block);
-      group.RunBlock(inputs, block);
+      macro_panel.RunBlock(inputs, block);
     }
-    group.StoreRest();
+    macro_panel.StoreRest();
   }
 }
 

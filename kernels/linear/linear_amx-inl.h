@@ -9,17 +9,17 @@
 // order before they meet the sum of those before. A row of sums depends on no other row.
 //
 // Speed. The multiplier takes 64 cycles for what four tiles of operands bring, and the second-level
-// cache brings them in about 90: what counts is that they come from there. So a group of panels is
+// cache brings them in about 90: what counts is that they come from there. So a macro-panel is
 // walked by all rows of the item, a block of steps at a time, while it stays in that cache; inputs
-// pass by once per group. One or two tiles of rows read each weight once in any case: they take
-// the panels one by one, from front to back, as memory likes it.
+// pass by once per macro-panel. One or two tiles of rows read each weight once in any case: they
+// take the panels one by one, from front to back, as memory likes it.
 
 namespace structattn {
 namespace {
 
 inline constexpr int kTileRows = 16;  // Also the steps of a tile of weights.
 inline constexpr int kBandRows = 2 * kTileRows;
-inline constexpr int kTilePanels = 8;  // Of a group.
+inline constexpr int kTilePanels = 8;  // Of a macro-panel.
 inline constexpr int kTileItemRows = 512;
 inline constexpr int64_t kTileInputs = 2 * kTileRows;
 inline constexpr int64_t kTileCells = kTileRows * kPanelOutputs<Bfloat16Pairs>;  // A panel's.
@@ -62,9 +62,9 @@ class TileItem {
 
   void Run() {
     const int64_t panel_count = (item_.outputs + kSumStride - 1) / kSumStride;
-    const int64_t group = single_ ? 1 : kTilePanels;
-    for (int64_t first = 0; first < panel_count; first += group) {
-      RunGroup(first, std::min(group, panel_count - first));
+    const int64_t macro_panel = single_ ? 1 : kTilePanels;
+    for (int64_t first = 0; first < panel_count; first += macro_panel) {
+      RunMacroPanel(first, std::min(macro_panel, panel_count - first));
     }
     if (configured_rows_ > 0) Tiles::Release();
   }
@@ -77,7 +77,7 @@ class TileItem {
   static constexpr int64_t kBandSums = kBandRows * kSumStride;
 
   // A single band of rows takes a panel in one go.
-  void RunGroup(int64_t first, int64_t count) {
+  void RunMacroPanel(int64_t first, int64_t count) {
     const int64_t most = single_ ? steps_ : kStepsPerBlock;
     for (int64_t begin = 0; begin < steps_; begin += most) {
       const StepBlock block = {begin, std::min(begin + most, steps_)};

@@ -13,7 +13,7 @@
 namespace structattn {
 
 // Of the kernels in vectors: rows of one item of the parallel loop, at most; its panels are worked
-// on in groups. Inputs and sums of a group stay on the thread's stack.
+// on in groups. Inputs and sums of a macro-panel stay on the thread's stack.
 inline constexpr int kItemRows = 96;
 inline constexpr int kMacroPanels = 16;
 
