@@ -1,7 +1,7 @@
 // A matrix of plain numbers that somebody else owns: what checkpoints hand out and weights are
-// packed from. Holds no memory, converts nothing.
-#ifndef STRUCTATTN_KERNELS_LINEAR_MATRIX_VIEW_H_
-#define STRUCTATTN_KERNELS_LINEAR_MATRIX_VIEW_H_
+// packed from. It holds no memory.
+#ifndef STRUCTATTN_KERNELS_MATRIX_VIEW_H_
+#define STRUCTATTN_KERNELS_MATRIX_VIEW_H_
 
 #include <cstdint>
 
@@ -15,8 +15,26 @@ struct MatrixView {
   DType dtype = DType::kFloat32;
   int64_t rows = 0;
   int64_t columns = 0;
+
+  int64_t row_bytes() const { return columns * static_cast<int64_t>(ByteSize(dtype)); }
+
+  // Values [begin, begin + count) of a row as floats.
+  void ReadRow(int64_t row, int64_t begin, int64_t count, float* to) const {
+    const auto read = [&]<typename T>(T) {
+      const T* const from = static_cast<const T*>(data) + row * columns + begin;
+      for (int64_t i = 0; i < count; ++i) to[i] = ToFloat(from[i]);
+    };
+    switch (dtype) {
+      case DType::kFloat32:
+        return read(float{});
+      case DType::kBfloat16:
+        return read(Bfloat16{});
+      case DType::kFloat16:
+        return read(Float16{});
+    }
+  }
 };
 
 }  // namespace structattn
 
-#endif  // STRUCTATTN_KERNELS_LINEAR_MATRIX_VIEW_H_
+#endif  // STRUCTATTN_KERNELS_MATRIX_VIEW_H_

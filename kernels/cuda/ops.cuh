@@ -10,7 +10,7 @@ namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 
 void Attention(const KernelContext& context, const AttentionParams& params);
 void Embedding(const KernelContext& context, const EmbeddingParams& params);
-void Int8Linear(const KernelContext& context, const Int8LinearParams& params);
+void Linear(const KernelContext& context, const LinearParams& params);
 void PickTokens(const KernelContext& context, const PickTokensParams& params);
 void RmsNorm(const KernelContext& context, const RmsNormParams& params);
 void RopeKvWrite(const KernelContext& context, const RopeKvWriteParams& params);
@@ -18,7 +18,7 @@ void SiluMul(const KernelContext& context, const SiluMulParams& params);
 
 inline constexpr CudaOps kOps = {.attention = &Attention,
                                  .embedding = &Embedding,
-                                 .int8_linear = &Int8Linear,
+                                 .linear = &Linear,
                                  .pick_tokens = &PickTokens,
                                  .rms_norm = &RmsNorm,
                                  .rope_kv_write = &RopeKvWrite,

@@ -10,7 +10,7 @@ namespace structattn {
 
 struct AttentionParams;
 struct EmbeddingParams;
-struct Int8LinearParams;
+struct LinearParams;
 struct PickTokensParams;
 struct RmsNormParams;
 struct RopeKvWriteParams;
@@ -19,7 +19,7 @@ struct SiluMulParams;
 struct CudaOps {
   void (*attention)(const KernelContext&, const AttentionParams&);
   void (*embedding)(const KernelContext&, const EmbeddingParams&);
-  void (*int8_linear)(const KernelContext&, const Int8LinearParams&);
+  void (*linear)(const KernelContext&, const LinearParams&);
   void (*pick_tokens)(const KernelContext&, const PickTokensParams&);
   void (*rms_norm)(const KernelContext&, const RmsNormParams&);
   void (*rope_kv_write)(const KernelContext&, const RopeKvWriteParams&);

@@ -1,16 +1,136 @@
-// The kernels of Int8Linear: for 16-bit inputs a pipeline of tiles through shared memory to tensor
-// cores, for float32 plain multiply-adds. Launched by int8_linear_cuda.cu. They never split a sum
-// by the number of rows: each of a type adds an output's strips of 32 in the same order, so the
-// bits are the same whichever is launched.
+// The CUDA kernels of Linear with int8 weights: for 16-bit inputs a pipeline of tiles through
+// shared memory to tensor cores, for float32 plain multiply-adds. They never split a sum by the
+// number of rows: each of a type adds an output's strips of 32 in the same order, so the bits are
+// the same whichever is launched.
 #ifndef STRUCTATTN_KERNELS_LINEAR_INT8_LINEAR_CUH_
 #define STRUCTATTN_KERNELS_LINEAR_INT8_LINEAR_CUH_
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/vector.cuh"
-#include "kernels/linear/int8_linear.h"
-#include "kernels/linear/int8_tile.cuh"
+#include "kernels/linear/linear.h"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
+
+// Fragments (PTX ISA, m16n8k16; g = lane / 4, t = lane % 4): of 16 outputs a lane holds g and g +
+// 8, of eight rows 2t and 2t + 1. The sum over the 32 columns of a strip may take them in any order
+// that both operands share, so a lane takes columns 8t to 8t + 7, which are one access each: 8
+// bytes of codes, 16 of inputs. The first product has four of them, the second the rest.
+
+inline constexpr int kTileColumns = 64;
+inline constexpr int kTileStrips = kTileColumns / kInt8ScaleInputs;
+
+// [rows, 64 columns], in chunks of 16 bytes. Chunks are moved by XOR such that the lanes of one
+// wavefront (four rows of a strip of codes, two rows of a strip of inputs) lie in different banks.
+struct CodeLayout {
+  static constexpr int kRowBytes = kTileColumns;
+  static constexpr int kChunks = kRowBytes / 16;
+  static __device__ int Offset(int row, int chunk) {
+    // fault: int8_codes_not_swizzled
+    return row * kRowBytes + (chunk ^ (row & 2)) * 16;
+  }
+};
+struct InputLayout {
+  static constexpr int kRowBytes = kTileColumns * 2;
+  static constexpr int kChunks = kRowBytes / 16;
+  static __device__ int Offset(int row, int chunk) {
+    // fault: int8_inputs_not_swizzled
+    return row * kRowBytes + (chunk ^ (row & 1) * 4) * 16;
+  }
+};
+
+// The four codes of a word as two registers of two elements, exactly.
+template <typename T>
+__device__ inline void ExpandCodes(uint32_t codes, uint32_t (&pairs)[2]) {
+  if constexpr (std::is_same_v<T, Bfloat16>) {
+    // With 0x43 above it, a code's lower seven bits are 128 + their value, and its highest bit,
+    // which stands for -128, is 128 or 256.
+    const uint32_t first = PermuteBytes(codes, 0x43u, 0x4140u);
+    const uint32_t second = PermuteBytes(codes, 0x43u, 0x4342u);
+    // fault: int8_sign_of_codes_lost
+    pairs[0] = SubtractPairs<T>(first & 0xff7fff7fu, first & 0xff80ff80u);
+    pairs[1] = SubtractPairs<T>(second & 0xff7fff7fu, second & 0xff80ff80u);
+  } else {
+    // With 0x64 above it, a code + 128 is 1024 more than that.
+    const uint32_t shifted = codes ^ 0x80808080u;
+    pairs[0] = SubtractPairs<T>(PermuteBytes(shifted, 0x64u, 0x4140u), 0x64806480u);
+    pairs[1] = SubtractPairs<T>(PermuteBytes(shifted, 0x64u, 0x4342u), 0x64806480u);
+  }
+}
+
+// A strip's codes of kBands x 16 outputs as left operands of its two products.
+template <int kBands>
+struct CodeFragments {
+  uint32_t a[kBands][2][4];
+};
+
+// `offset`: of the lane's 8 bytes in the first of the warp's rows of codes.
+template <typename T, int kBands>
+__device__ inline void LoadCodes(int offset, CodeFragments<kBands>& codes) {
+#pragma unroll
+  for (int i = 0; i < 2 * kBands; ++i) {
+    const uint2 words = LoadShared<uint2>(offset + i * 8 * CodeLayout::kRowBytes);
+    uint32_t first[2];
+    uint32_t second[2];
+    ExpandCodes<T>(words.x, first);
+    ExpandCodes<T>(words.y, second);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      // fault: int8_code_fragments_swapped
+      codes.a[i / 2][0][half * 2 + i % 2] = first[half];
+      codes.a[i / 2][1][half * 2 + i % 2] = second[half];
+    }
+  }
+}
+
+// [kBands x 16 outputs, kRows]
+template <int kBands, int kRows>
+struct LinearFragments {
+  float c[kBands][kRows / 8][4];
+};
+
+// Where a lane finds its columns of a tile's first strip.
+struct LanePlaces {
+  int codes;
+  int inputs;
+};
+
+// Adds a tile of 64 columns to `sums`. `scales`: of each of the lane's outputs, those of the two
+// strips.
+template <typename T, int kBands, int kRows>
+__device__ inline void AddTile(const LanePlaces& at, const uint32_t (&scales)[2 * kBands],
+                               LinearFragments<kBands, kRows>& sums) {
+  // Strips of many rows have enough to overlap by themselves, and no registers for more.
+  [[maybe_unused]] constexpr int kTogether = kRows > 64 ? 1 : kTileStrips;
+#pragma unroll kTogether
+  for (int strip = 0; strip < kTileStrips; ++strip) {
+    CodeFragments<kBands> codes;
+    LoadCodes<T>(at.codes ^ strip * kInt8ScaleInputs, codes);
+    float scale[2 * kBands];
+#pragma unroll
+    for (int i = 0; i < 2 * kBands; ++i) {
+      // fault: int8_wrong_scale
+      scale[i] = Widen(Float16{static_cast<uint16_t>(scales[i] >> strip * 16)});
+    }
+    const int inputs = at.inputs ^ strip * (2 * kInt8ScaleInputs);
+#pragma unroll
+    for (int n = 0; n < kRows / 8; ++n) {
+      const uint4 x = LoadShared<uint4>(inputs + n * 8 * InputLayout::kRowBytes);
+#pragma unroll
+      for (int band = 0; band < kBands; ++band) {
+        // fault: int8_sum_not_of_one_strip, int8_input_fragments_swapped
+        float sum[4] = {};
+        MultiplyAccumulate<T>(sum, codes.a[band][0], x.x, x.y);
+        MultiplyAccumulate<T>(sum, codes.a[band][1], x.z, x.w);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          float& total = sums.c[band][n][i];
+          // fault: int8_scale_of_the_other_output
+          total = fmaf(scale[2 * band + i / 2], sum[i], total);
+        }
+      }
+    }
+  }
+}
 
 // A block has up to kRows rows of the input and kOutputs outputs, and walks the columns in tiles of
 // 64:
@@ -22,7 +142,7 @@ namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 // rows, sums and operands would not fit the registers.
 template <typename T, int kRows>
 struct Int8LinearKernel {
-  using Params = Int8LinearParams;
+  using Params = LinearParams;
   static constexpr const char* kName = "int8_linear";
   static constexpr int kBands = kRows <= 64 ? 1 : 2;  // Of 16 outputs, a warp.
   static constexpr int kWarps = kRows <= 16 ? 2 : 4;
@@ -50,7 +170,7 @@ struct Int8LinearKernel {
   // Blocks of the same outputs are next to each other: they share the codes in the L2 cache.
   static LaunchShape Shape(const Params& p) {
     return {.grid_x = BlocksFor(p.rows, kRows),
-            .grid_y = BlocksFor(p.outputs, kOutputs),
+            .grid_y = BlocksFor(p.weight.outputs, kOutputs),
             .shared_bytes = kMaxSharedBytes};
   }
 
@@ -104,14 +224,16 @@ struct Int8LinearKernel {
   static __device__ Work FindWork(const Params& p) {
     const int64_t output = int64_t{BlockY()} * kOutputs;
     const int64_t row = int64_t{BlockX()} * kRows;
-    const int64_t strips = p.inputs / kInt8ScaleInputs;
+    const int64_t strips = p.weight.inputs / kInt8ScaleInputs;
     const int64_t scale_output = output + ThreadIndex() * kHeld / kSpanStrips;
     const int first_strip = ThreadIndex() * kHeld % kSpanStrips;
-    return {.codes = Copier<CodeLayout>(p.codes, p.inputs, output, p.outputs),
-            .inputs = Copier<InputLayout>(p.input, p.inputs * int64_t{sizeof(T)}, row, p.rows),
-            .scales = p.scales + scale_output * strips + first_strip,
-            .scale_strips = scale_output < p.outputs ? static_cast<int>(strips) - first_strip : 0,
-            .tiles = static_cast<int>((strips + kTileStrips - 1) / kTileStrips)};
+    return {
+        .codes = Copier<CodeLayout>(p.weight.codes, p.weight.inputs, output, p.weight.outputs),
+        .inputs = Copier<InputLayout>(p.input, p.weight.inputs * int64_t{sizeof(T)}, row, p.rows),
+        .scales = p.weight.scales + scale_output * strips + first_strip,
+        .scale_strips =
+            scale_output < p.weight.outputs ? static_cast<int>(strips) - first_strip : 0,
+        .tiles = static_cast<int>((strips + kTileStrips - 1) / kTileStrips)};
   }
 
   static __device__ int StageOffset(int stage) { return stage * kStageBytes; }
@@ -128,8 +250,8 @@ struct Int8LinearKernel {
     CommitCopies();
   }
 
-  // The span that begins with tile t; zeros past the row's end. Not packed before StoreScales:
-  // that would wait for the loads.
+  // The span that begins with tile t; zeros past the row's end. Not packed before StoreScales: that
+  // would wait for the loads.
   static __device__ void LoadScales(const Work& work, int t, uint16_t (&held)[kHeld]) {
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
@@ -181,8 +303,8 @@ struct Int8LinearKernel {
       for (int i = 0; i < 2 * kBands; ++i) {
         const int64_t output = first_output + i * 8;
         // fault: int8_outputs_past_the_end
-        if (row >= p.rows || output >= p.outputs) continue;
-        float* to = p.output + row * p.outputs + output;
+        if (row >= p.rows || output >= p.weight.outputs) continue;
+        float* to = p.output + row * p.weight.outputs + output;
         const float sum = sums.c[i / 2][n / 2][i % 2 * 2 + n % 2];
         StoreGlobal(to, p.accumulate ? LoadGlobal(to) + sum : sum);
       }
@@ -220,7 +342,7 @@ struct Int8LinearKernel {
 // Eight lanes an output, four columns of every strip each. A code times a scale has 19 bits, so
 // weights are exact.
 struct Int8LinearFloatKernel {
-  using Params = Int8LinearParams;
+  using Params = LinearParams;
   static constexpr const char* kName = "int8_linear (float32)";
   static constexpr int kThreads = 128;
   static constexpr int kMinBlocks = 8;
@@ -229,17 +351,19 @@ struct Int8LinearFloatKernel {
   static constexpr int kOutputs = kThreads / kLanes;
 
   static LaunchShape Shape(const Params& p) {
-    return {.grid_x = static_cast<unsigned>(p.rows), .grid_y = BlocksFor(p.outputs, kOutputs)};
+    return {.grid_x = static_cast<unsigned>(p.rows),
+            .grid_y = BlocksFor(p.weight.outputs, kOutputs)};
   }
 
   static __device__ void Run(const Params& p) {
     const int64_t row = BlockX();
     const int64_t output = int64_t{BlockY()} * kOutputs + ThreadIndex() / kLanes;
     const int column = ThreadIndex() % kLanes * kVectorWidth;
-    const int strips = output < p.outputs ? static_cast<int>(p.inputs / kInt8ScaleInputs) : 0;
-    const float* input = static_cast<const float*>(p.input) + row * p.inputs + column;
-    const int8_t* codes = p.codes + output * p.inputs + column;
-    const Float16* scales = p.scales + output * strips;
+    const int strips =
+        output < p.weight.outputs ? static_cast<int>(p.weight.inputs / kInt8ScaleInputs) : 0;
+    const float* input = static_cast<const float*>(p.input) + row * p.weight.inputs + column;
+    const int8_t* codes = p.weight.codes + output * p.weight.inputs + column;
+    const Float16* scales = p.weight.scales + output * strips;
     float sum = 0.0f;
     for (int strip = 0; strip < strips; ++strip) {
       const int64_t k = int64_t{strip} * kInt8ScaleInputs;
@@ -256,8 +380,8 @@ struct Int8LinearFloatKernel {
     // fault: int8_sum_of_some_lanes_only
 #pragma unroll
     for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) sum += ShuffleXor(sum, lanes);
-    if (output >= p.outputs || column != 0) return;
-    float* to = p.output + row * p.outputs + output;
+    if (output >= p.weight.outputs || column != 0) return;
+    float* to = p.output + row * p.weight.outputs + output;
     StoreGlobal(to, p.accumulate ? LoadGlobal(to) + sum : sum);
   }
 };

@@ -1,16 +1,16 @@
-// y = x W^T + b with weights packed once for streaming. CPU only: on CUDA the decoder uses
-// LibTorch, or int8_linear. Called by server/model/linear_layer. The bits of one output row depend
-// only on that row's input and the weight: not on the number of rows, their order, or the number of
-// threads (every output element is one fixed chain of multiply-adds over k; see linear-inl.h, and
-// quantized_dot-inl.h for quantized weights).
+// The linear op: y = x W^T + b. A weight is packed once for streaming (CPU), plain or quantized, or
+// lies in int8 codes with scales (CUDA). CUDA has no kernel here for weights of 16 or 32 bits:
+// server/model multiplies those with LibTorch, which kernels/ does not know.
+//
+// The bits of an output row depend on its own input and the weight alone: not on the number of
+// rows, their order or the number of threads. Every output is one fixed chain of multiply-adds over
+// the inputs (linear-inl.h; quantized_dot.cc for quantized weights; int8_linear.cuh).
 #ifndef STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 #define STRUCTATTN_KERNELS_LINEAR_LINEAR_H_
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
-#include <string_view>
 
 #include "kernels/context.h"
 #include "kernels/dtype.h"
@@ -20,71 +20,75 @@
 
 namespace structattn {
 
+namespace linear {
 struct LinearKernel;  // kernels/linear/linear_kernel.h
+}  // namespace linear
 
-// Where and how weights are packed.
-struct PackTarget {
-  DType dtype;
-  ThreadPool& pool;  // Its threads pack.
-  WeightArena& arena;
+enum class WeightKind {
+  kPacked,     // CPU: panels of numbers, of the inputs' type.
+  kQuantized,  // CPU: panels of quant blocks.
+  kInt8,       // CUDA: weight[n][k] = codes[n][k] * scales[n][k / 32].
 };
 
-// Weights [outputs, inputs] in the layout that the kernel streams. Move-only.
-class PackedWeight {
- public:
-  // Stacks the views' rows (fused QKV, gate/up), converts them to the target's dtype and packs them
-  // for the best kernel of this CPU. All views have the same number of columns.
-  static PackedWeight Pack(std::span<const MatrixView> views, const PackTarget& target);
+inline constexpr int kInt8ScaleInputs = 32;  // Inputs that share a scale of kInt8.
+inline constexpr int64_t kMostInt8Outputs = int64_t{1} << 20;  // Of one launch.
 
-  // Likewise for a given kernel, of the target's dtype, which this CPU must support.
-  static PackedWeight PackFor(const LinearKernel& kernel, std::span<const MatrixView> views,
-                              const PackTarget& target);
+// A weight [outputs, inputs], not owned.
+struct LinearWeight {
+  WeightKind kind = WeightKind::kPacked;
+  DType input_dtype = DType::kFloat32;
+  int64_t outputs = 0;
+  int64_t inputs = 0;  // A multiple of 32 for kInt8.
+  // kPacked and kQuantized: the panels, and the kernel that they are packed for.
+  const void* panels = nullptr;
+  int64_t panel_units = 0;  // Their length (linear-inl.h), and the bytes from one to the next.
+  int64_t panel_bytes = 0;
+  const linear::LinearKernel* kernel = nullptr;
+  QuantFormat format = QuantFormat::kQ8_0;  // kQuantized.
+  const int8_t* codes = nullptr;            // kInt8: [outputs, inputs], 16-byte aligned.
+  const Float16* scales = nullptr;          // kInt8: [outputs, inputs / 32].
+};
 
-  // Likewise for quantized matrices, all of one format, which stay so: the target's
-  // dtype is that of the inputs. The kernel multiplies by the values that the format means: with
-  // bfloat16 inputs as quantized_dot-inl.h says, with others as floats.
-  static PackedWeight PackQuantized(std::span<const QuantMatrixView> views,
-                                    const PackTarget& target);
-  static PackedWeight PackQuantizedFor(const LinearKernel& kernel,
-                                       std::span<const QuantMatrixView> views,
-                                       const PackTarget& target);
+struct LinearParams {
+  const void* input = nullptr;  // [rows, inputs] of weight.input_dtype; on CUDA 16-byte aligned.
+  LinearWeight weight;
+  const float* bias = nullptr;  // [outputs], added before what `accumulate` adds; null on CUDA.
+  float* output = nullptr;      // [rows, outputs]
+  bool accumulate = false;      // output += instead of =.
+  int64_t rows = 0;
+  int64_t output_stride = 0;  // Floats from row to row of the output; 0: outputs, as on CUDA.
+};
+
+void Linear(const KernelContext& context, const LinearParams& params);
+
+// A weight in the layout that a CPU kernel streams, with its memory. It can be moved, not copied.
+struct PackedWeight {
+  LinearWeight view;
+  std::shared_ptr<void> data;  // 64-byte aligned, in an arena.
+  int64_t bytes = 0;
 
   PackedWeight() = default;
   PackedWeight(PackedWeight&&) = default;
   PackedWeight& operator=(PackedWeight&&) = default;
-
-  DType dtype() const;                                           // Of the inputs.
-  std::optional<QuantFormat> format() const { return format_; }  // Absent: weights are of dtype().
-  const LinearKernel& kernel() const { return *kernel_; }
-  int64_t outputs() const { return outputs_; }
-  int64_t inputs() const { return inputs_; }
-  int64_t bytes() const { return bytes_; }
-  const void* data() const { return data_.get(); }
-
- private:
-  std::shared_ptr<void> data_;  // 64-byte aligned, in the arena.
-  int64_t bytes_ = 0;
-  const LinearKernel* kernel_ = nullptr;
-  std::optional<QuantFormat> format_;
-  int64_t outputs_ = 0;
-  int64_t inputs_ = 0;
 };
 
-struct LinearParams {
-  const void* input = nullptr;  // [rows, inputs] of weight->dtype().
-  const PackedWeight* weight = nullptr;
-  const float* bias = nullptr;      // [outputs] or null.
-  const float* residual = nullptr;  // [rows, outputs] added to the result, or null; may be output.
-  float* output = nullptr;          // [rows, outputs].
-  int64_t rows = 0;
-  int64_t output_stride = 0;  // Floats from row to row of output and residual; 0: outputs.
+// Where and how weights are packed.
+struct PackTarget {
+  DType dtype;       // Of the inputs, and of weights that are not quantized.
+  ThreadPool& pool;  // Its threads pack.
+  WeightArena& arena;
+  // Of that dtype, and supported by this CPU; null: the best one of this CPU.
+  const linear::LinearKernel* kernel = nullptr;
 };
 
-void LinearCpu(ThreadPool& pool, const LinearParams& params);
+// Stacks the views' rows (fused QKV, gate and up), all with the same number of columns, and packs
+// them, converted to the target's dtype.
+PackedWeight PackWeight(std::span<const MatrixView> views, const PackTarget& target);
 
-// The best kernel for weights and inputs of `dtype` on this CPU; and for quantized weights.
-const LinearKernel& BestLinearKernel(DType dtype);
-const LinearKernel& BestQuantizedKernel(DType dtype);
+// Stacks and packs quantized matrices, all of one format, which stay as they are: the product is
+// that of the values which the format means, with bfloat16 inputs as quantized_dot.cc defines it,
+// with others as floats.
+PackedWeight PackWeight(std::span<const QuantMatrixView> views, const PackTarget& target);
 
 }  // namespace structattn
 

@@ -1,22 +1,16 @@
-// LinearCpu: the choice of a kernel for this CPU, and the cut of a product into items.
-// Called by server/model/linear_layer. Multiplies nothing itself; see linear-inl.h
-// and quantized_dot-inl.h.
+// LinearCpu: the choice of a kernel for this CPU, and the cut of a call into items. It multiplies
+// nothing itself: see linear-inl.h and quantized_dot.cc.
 #include <algorithm>
+#include <utility>
 
-#include "kernels/check.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_kernel.h"
 
-namespace structattn {
+namespace structattn::linear {
 namespace {
 
-struct Panels {
-  int64_t begin;
-  int64_t end;
-};
-
-// How the rows of a call are cut into items, in multiples of kBand and nearly equal: into as few as
-// the kernel can, or more where threads outnumber panels.
+// The rows of a call are cut into items of nearly equal size, in multiples of kBand: into as few as
+// the kernel can take, or more where threads outnumber panels.
 class RowItems {
  public:
   RowItems(int64_t rows, int64_t panels, int threads, const LinearKernel& kernel) : rows_(rows) {
@@ -32,43 +26,35 @@ class RowItems {
   }
 
  private:
-  static constexpr int64_t kBand = 32;
+  static constexpr int kBand = 32;
   static_assert(kItemRows % kBand == 0);  // So no item is longer than its kernel's.
 
   int64_t rows_;
   int64_t count_;
 };
 
-// What of a product is cut into items besides rows.
-struct PanelsToCut {
-  int64_t panels;
-  int64_t row_items;
-  int threads;
-  bool blocks;  // Staging them costs more, and the panels are small.
-};
-
 // How the panels of a weight are cut into items. With one item of rows, each thread gets a stream
 // of panels, all of equal length: memory gives most to those, and many rows pass them while they
 // stay in a cache. What is left, in small items, makes up for threads that came late. With more
 // items of rows, items are as many as panels that share the staging of inputs, and fewer where
-// there would be too few of them.
+// there would be too few of them. Quantized panels are small, and staging for them costs more.
 class PanelItems {
  public:
-  explicit PanelItems(const PanelsToCut& cut) : panels_(cut.panels) {
-    const auto [panels, row_items, threads, blocks] = cut;
+  PanelItems(int64_t panels, int64_t row_items, int threads, bool quantized) : panels_(panels) {
     if (row_items == 1) {
       streams_ = threads;
       stream_ = panels * 31 / 32 / threads;
       small_ = std::clamp<int64_t>((panels - streams_ * stream_) / (4 * threads), 1, kMacroPanels);
     } else {
-      small_ = std::clamp<int64_t>(panels * row_items / ((blocks ? 4 : 8) * threads), 1,
-                                   blocks ? panels : kMacroPanels);
+      small_ = std::clamp<int64_t>(panels * row_items / ((quantized ? 4 : 8) * threads), 1,
+                                   quantized ? panels : kMacroPanels);
     }
   }
 
   int64_t count() const { return streams_ + (panels_ - streams_ * stream_ + small_ - 1) / small_; }
 
-  Panels operator[](int64_t item) const {
+  // The first panel of an item and the one behind its last.
+  std::pair<int64_t, int64_t> operator[](int64_t item) const {
     if (item < streams_) return {item * stream_, (item + 1) * stream_};
     const int64_t begin = streams_ * stream_ + (item - streams_) * small_;
     return {begin, std::min(panels_, begin + small_)};
@@ -84,60 +70,55 @@ class PanelItems {
 }  // namespace
 
 const LinearKernel& BestLinearKernel(DType dtype) {
-  for (const auto set : kLinearKernelSets) {
-    for (const LinearKernel& kernel : set()) {
-      if (kernel.dtype == dtype) return kernel;
-    }
-  }
-  STRUCTATTN_CHECK(false && "the portable set has every dtype");
-  std::abort();
+  const auto of_dtype = [dtype](const LinearKernel& kernel) { return kernel.dtype == dtype; };
+  const auto best = std::ranges::find_if(Bfloat16Kernels(), of_dtype);
+  if (best != Bfloat16Kernels().end()) return *best;
+  return *std::ranges::find_if(FloatKernels(), of_dtype);
 }
 
 const LinearKernel& BestQuantizedKernel(DType dtype) {
-  if (dtype != DType::kBfloat16) return BestLinearKernel(dtype);
-  for (const auto set : kDotKernelSets) {
-    if (!set().empty()) return set()[0];
-  }
-  STRUCTATTN_CHECK(false && "there is a portable kernel");
-  std::abort();
-}
-
-PackedWeight PackedWeight::Pack(std::span<const MatrixView> views, const PackTarget& target) {
-  return PackFor(BestLinearKernel(target.dtype), views, target);
-}
-
-DType PackedWeight::dtype() const { return kernel_->dtype; }
-
-void LinearCpu(ThreadPool& pool, const LinearParams& params) {
-  const PackedWeight& weight = *params.weight;
-  const LinearKernel& kernel = weight.kernel();
-  const int64_t panels = (weight.outputs() + kernel.panel_outputs - 1) / kernel.panel_outputs;
-  if (params.rows == 0) return;
-  const RowItems rows(params.rows, panels, pool.threads(), kernel);
-  const int64_t panel_bytes = weight.bytes() / panels;
-  const auto run = weight.format().has_value() ? kernel.run_quantized : kernel.run;
-  const QuantizedKernel* quantized =
-      weight.format().has_value() ? &kernel.find_quantized(*weight.format()) : nullptr;
-  const int64_t output_stride = params.output_stride == 0 ? weight.outputs() : params.output_stride;
-  const PanelItems panel_items({panels, rows.count(), pool.threads(), quantized != nullptr});
-  pool.ParallelFor(rows.count() * panel_items.count(), [&](int64_t index) {
-    const int64_t row_item = index % rows.count();  // Neighbours in time share panels.
-    const auto [begin, end] = panel_items[index / rows.count()];
-    if (begin == end || rows.Begin(row_item) == rows.Begin(row_item + 1)) return;
-    const int64_t output = begin * kernel.panel_outputs;
-    run({.input = params.input,
-         .panels = static_cast<const char*>(weight.data()) + begin * panel_bytes,
-         .bias = params.bias == nullptr ? nullptr : params.bias + output,
-         .residual = params.residual == nullptr ? nullptr : params.residual + output,
-         .output = params.output + output,
-         .inputs = weight.inputs(),
-         .outputs = std::min(end * kernel.panel_outputs, weight.outputs()) - output,
-         .output_stride = output_stride,
-         .row_begin = rows.Begin(row_item),
-         .row_end = rows.Begin(row_item + 1),
-         .panel_bytes = panel_bytes,
-         .quantized = quantized});
+  return *std::ranges::find_if(FloatKernels(), [dtype](const LinearKernel& kernel) {
+    return kernel.dtype == dtype && kernel.run_quantized != nullptr;
   });
 }
 
-}  // namespace structattn
+void LinearCpu(ThreadPool& pool, const LinearParams& params) {
+  const LinearWeight& weight = params.weight;
+  const LinearKernel& kernel = *weight.kernel;
+  const bool quantized = weight.kind == WeightKind::kQuantized;
+  if (params.rows == 0) return;
+  const int64_t panels = (weight.outputs + kernel.panel_outputs - 1) / kernel.panel_outputs;
+  const RowItems rows(params.rows, panels, pool.threads(), kernel);
+  const PanelItems panel_items(panels, rows.count(), pool.threads(), quantized);
+  const LinearItem whole = {
+      .input = params.input,
+      .panels = weight.panels,
+      .format = weight.format,
+      .bias = params.bias,
+      .output = params.output,
+      .accumulate = params.accumulate,
+      .inputs = weight.inputs,
+      .units = weight.panel_units,
+      .outputs = weight.outputs,
+      .output_stride = params.output_stride == 0 ? weight.outputs : params.output_stride,
+      .panel_bytes = weight.panel_bytes,
+      .row_begin = 0,
+      .row_end = params.rows};
+  const auto run = quantized ? kernel.run_quantized : kernel.run;
+  pool.ParallelFor(rows.count() * panel_items.count(), [&](int64_t index) {
+    const int64_t row_item = index % rows.count();  // Neighbours in time share panels.
+    const auto [begin, end] = panel_items[index / rows.count()];
+    LinearItem item = whole;
+    item.row_begin = rows.Begin(row_item);
+    item.row_end = rows.Begin(row_item + 1);
+    if (begin == end || item.row_begin == item.row_end) return;
+    const int64_t output = begin * kernel.panel_outputs;
+    item.panels = static_cast<const char*>(weight.panels) + begin * weight.panel_bytes;
+    if (item.bias != nullptr) item.bias += output;
+    item.output += output;
+    item.outputs = std::min(end * kernel.panel_outputs, weight.outputs) - output;
+    run(item);
+  });
+}
+
+}  // namespace structattn::linear

@@ -1,17 +1,16 @@
-// The packed layout of quantized weights: a panel of P outputs, block after block along the inputs.
-// Shared by quantized_pack.cc, which writes it, and quantized_chunks-inl.h, which reads it; the
-// layout of other weights is in linear-inl.h. Touches no memory.
+// The packed layout of quantized weights: a panel of P outputs, quant block after quant block along
+// the inputs. The layout of other weights is in linear-inl.h. It touches no memory.
 //
-//   block (32 or 256 inputs of P outputs)
+//   quant block (32 or 256 inputs of P outputs)
 //     d[P] halves; m[P] halves where values have a shift
 //     chunk (32 inputs), one or eight of them:
-//       strip scales [strips][P] bytes and minima [P] bytes, of blocks of eight chunks
+//       strip scales [strips][P] bytes and minima [P] bytes, where there are eight chunks
 //       fifth bits  [P] words where codes have more than four: bit k is input k's
-//       sixth bits  [P] words, likewise
+//       sixth bits  [P] words where codes have six: bit k is input k's
 //       nibbles     [16][P] bytes: row t has input 2t low and input 2t + 1 high; or, of 8 bits,
 //       codes       [32][P] bytes: row k is input k's
-// For kernels that multiply four inputs of an output at once (quantized_dot-inl.h), in the same
-// places:
+// For bfloat16 inputs, where four inputs of an output are multiplied at once (quantized_dot.cc), in
+// the same places:
 //       fifth, sixth bits: bit 8 (k % 4) + k / 4 is input k's
 //       nibbles     [4][P][4] bytes: row t has inputs 8t to 8t + 3 low, 8t + 4 to 8t + 7 high; or
 //       codes       [8][P][4] bytes: row t has inputs 4t to 4t + 3, plus 128
@@ -24,13 +23,13 @@
 
 #include "kernels/quant/quant_format.h"
 
-namespace structattn {
+namespace structattn::linear {
 
 // Byte offsets, for panels of P outputs.
 struct QuantizedPanelLayout {
-  int64_t shifts;  // In a block; scales are at 0.
-  int64_t chunks;  // Likewise, where the first one begins.
-  int64_t minima;  // In a chunk; strip scales are at 0.
+  int64_t shifts;  // In a quant block, whose scales are at 0.
+  int64_t chunks;  // In a quant block: its first chunk.
+  int64_t minima;  // In a chunk, whose strip scales are at 0.
   int64_t fifth_bits;
   int64_t sixth_bits;
   int64_t codes;
@@ -39,21 +38,22 @@ struct QuantizedPanelLayout {
 };
 
 constexpr QuantizedPanelLayout PanelLayoutOf(QuantFormat format, int64_t panel_outputs) {
-  const QuantBlockLayout block = QuantLayoutOf(format);
+  const QuantBlockLayout& layout = QuantLayoutOf(format);
   const int64_t halves = 2 * panel_outputs;
   const int64_t words = 4 * panel_outputs;
+  const bool strips = layout.has_strip_scales();
   QuantizedPanelLayout at = {};
   at.shifts = halves;
-  at.chunks = block.has_shift ? 2 * halves : halves;
-  at.minima = block.has_strip_scales() ? block.strips_per_chunk * panel_outputs : 0;
-  at.fifth_bits = at.minima + (block.has_strip_scales() && block.has_shift ? panel_outputs : 0);
-  at.sixth_bits = at.fifth_bits + (block.code_bits == 5 || block.code_bits == 6 ? words : 0);
-  at.codes = at.sixth_bits + (block.code_bits == 6 ? words : 0);
-  at.chunk_bytes = at.codes + (block.code_bits == 8 ? 32 : 16) * panel_outputs;
-  at.quant_block_bytes = at.chunks + block.chunks * at.chunk_bytes;
+  at.chunks = layout.has_shift ? 2 * halves : halves;
+  at.minima = strips ? layout.strips_per_chunk * panel_outputs : 0;
+  at.fifth_bits = at.minima + (strips && layout.has_shift ? panel_outputs : 0);
+  at.sixth_bits = at.fifth_bits + (layout.code_bits == 5 || layout.code_bits == 6 ? words : 0);
+  at.codes = at.sixth_bits + (layout.code_bits == 6 ? words : 0);
+  at.chunk_bytes = at.codes + (layout.code_bits == 8 ? 32 : 16) * panel_outputs;
+  at.quant_block_bytes = at.chunks + layout.chunks * at.chunk_bytes;
   return at;
 }
 
-}  // namespace structattn
+}  // namespace structattn::linear
 
 #endif  // STRUCTATTN_KERNELS_LINEAR_QUANTIZED_PANEL_H_

@@ -1,5 +1,5 @@
-// How GGML's blocks (ggml-common.h) hold codes and scales, taken apart without arithmetic; and the
-// rounding to Q8_0. See quant_format.h.
+// How GGML's quant blocks (ggml-common.h) hold codes and scales, which are taken apart without
+// arithmetic; their values; and the rounding to Q8_0. See quant_format.h.
 #include "kernels/quant/quant_format.h"
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 namespace structattn {
 namespace {
 
-constexpr int64_t kQ8Bytes = QuantBlockBytes(QuantFormat::kQ8_0);
+constexpr int64_t kQ8Bytes = QuantLayoutOf(QuantFormat::kQ8_0).bytes;
 constexpr uint16_t kHalfNan = 0x7e00;
 constexpr float kMostHalf = 65504.0f;
 
@@ -54,105 +54,92 @@ void ReadChunkNibbles(const uint8_t* nibbles, uint8_t* codes) {
   }
 }
 
-void ReadQ5_K(const uint8_t* block, QuantBlockParts& parts) {
-  ReadSixBitScales(block + 4, parts);
-  ReadChunkNibbles(block + 48, parts.codes);
-  const uint8_t* fifth = block + 16;
+void ReadQ5_K(const uint8_t* bytes, QuantBlockParts& parts) {
+  ReadSixBitScales(bytes + 4, parts);
+  ReadChunkNibbles(bytes + 48, parts.codes);
+  const uint8_t* fifth = bytes + 16;
   for (int i = 0; i < 256; ++i) parts.codes[i] |= ((fifth[i % 32] >> (i / 32)) & 1) << 4;
 }
 
 // Two halves of four chunks: 64 bytes of nibbles, the low ones of them chunks 0 and 1, and 32 bytes
 // of two upper bits for each chunk.
-void ReadQ6_K(const uint8_t* block, QuantBlockParts& parts) {
+void ReadQ6_K(const uint8_t* bytes, QuantBlockParts& parts) {
   for (int i = 0; i < 256; ++i) {
     const int half = i / 128;
     const int chunk = i / 32 % 4;
-    const uint8_t low = block[half * 64 + chunk % 2 * 32 + i % 32] >> (chunk / 2 * 4);
-    const uint8_t upper = block[128 + half * 32 + i % 32] >> (2 * chunk);
+    const uint8_t low = bytes[half * 64 + chunk % 2 * 32 + i % 32] >> (chunk / 2 * 4);
+    const uint8_t upper = bytes[128 + half * 32 + i % 32] >> (2 * chunk);
     parts.codes[i] = (low & 15) | ((upper & 3) << 4);
   }
-  std::memcpy(parts.strip_scales, block + 192, 16);
-  parts.scale = HalfBits(block + 208);
-}
-
-template <typename T>
-void Widen(const T* from, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = ToFloat(from[i]);
-}
-
-void Widen(const std::byte* row, DType dtype, int64_t count, float* to) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return Widen(reinterpret_cast<const float*>(row), count, to);
-    case DType::kBfloat16:
-      return Widen(reinterpret_cast<const Bfloat16*>(row), count, to);
-    case DType::kFloat16:
-      return Widen(reinterpret_cast<const Float16*>(row), count, to);
-  }
+  std::memcpy(parts.strip_scales, bytes + 192, 16);
+  parts.scale = HalfBits(bytes + 208);
 }
 
 }  // namespace
 
-QuantBlockParts ReadQuantBlock(QuantFormat format, const void* stored) {
-  const auto* block = static_cast<const uint8_t*>(stored);
+QuantBlockParts ReadQuantBlock(QuantFormat format, const void* quant_block) {
+  const auto* bytes = static_cast<const uint8_t*>(quant_block);
   QuantBlockParts parts = {};
-  parts.scale = HalfBits(block);
-  if (QuantLayoutOf(format).has_shift) parts.shift = HalfBits(block + 2);
+  parts.scale = HalfBits(bytes);
+  if (QuantLayoutOf(format).has_shift) parts.shift = HalfBits(bytes + 2);
   switch (format) {
     case QuantFormat::kQ4_0:
-      ReadNibbles(block + 2, parts.codes);
+      ReadNibbles(bytes + 2, parts.codes);
       break;
     case QuantFormat::kQ4_1:
-      ReadNibbles(block + 4, parts.codes);
+      ReadNibbles(bytes + 4, parts.codes);
       break;
     case QuantFormat::kQ5_0:
-      ReadNibbles(block + 6, parts.codes);
-      AddFifthBits(block + 2, parts.codes);
+      ReadNibbles(bytes + 6, parts.codes);
+      AddFifthBits(bytes + 2, parts.codes);
       break;
     case QuantFormat::kQ5_1:
-      ReadNibbles(block + 8, parts.codes);
-      AddFifthBits(block + 4, parts.codes);
+      ReadNibbles(bytes + 8, parts.codes);
+      AddFifthBits(bytes + 4, parts.codes);
       break;
     case QuantFormat::kQ8_0:
-      std::memcpy(parts.codes, block + 2, 32);
+      std::memcpy(parts.codes, bytes + 2, 32);
       break;
     case QuantFormat::kQ4_K:
-      ReadSixBitScales(block + 4, parts);
-      ReadChunkNibbles(block + 16, parts.codes);
+      ReadSixBitScales(bytes + 4, parts);
+      ReadChunkNibbles(bytes + 16, parts.codes);
       break;
     case QuantFormat::kQ5_K:
-      ReadQ5_K(block, parts);
+      ReadQ5_K(bytes, parts);
       break;
     case QuantFormat::kQ6_K:
-      ReadQ6_K(block, parts);
+      ReadQ6_K(bytes, parts);
       break;
   }
   return parts;
 }
 
-void DequantizeBlock(QuantFormat format, const void* block, float* values) {
-  const QuantBlockLayout layout = QuantLayoutOf(format);
-  const QuantBlockParts parts = ReadQuantBlock(format, block);
-  const float d = ToFloat(Float16{parts.scale});
-  const float m = ToFloat(Float16{parts.shift});
+void Dequantize(QuantFormat format, const void* quant_blocks, int64_t count, float* values) {
+  const QuantBlockLayout& layout = QuantLayoutOf(format);
   const int strip_inputs = kChunkInputs / layout.strips_per_chunk;
   const bool is_signed = format == QuantFormat::kQ8_0 || format == QuantFormat::kQ6_K;
   const auto number = [is_signed](uint8_t byte) {
     return is_signed ? static_cast<int>(static_cast<int8_t>(byte)) : static_cast<int>(byte);
   };
-  for (int i = 0; i < layout.inputs(); ++i) {
-    float scale = d;
-    float shift = m;
-    if (layout.has_strip_scales()) {
-      scale = d * static_cast<float>(number(parts.strip_scales[i / strip_inputs]));
-      shift = -(m * static_cast<float>(parts.minima[i / kChunkInputs]));
+  const auto* from = static_cast<const uint8_t*>(quant_blocks);
+  for (int64_t i = 0; i < count; ++i, from += layout.bytes, values += layout.inputs()) {
+    const QuantBlockParts parts = ReadQuantBlock(format, from);
+    const float d = ToFloat(Float16{parts.scale});
+    const float m = ToFloat(Float16{parts.shift});
+    for (int k = 0; k < layout.inputs(); ++k) {
+      float scale = d;
+      float shift = m;
+      if (layout.has_strip_scales()) {
+        scale = d * static_cast<float>(number(parts.strip_scales[k / strip_inputs]));
+        shift = -(m * static_cast<float>(parts.minima[k / kChunkInputs]));
+      }
+      const float value = scale * static_cast<float>(number(parts.codes[k]) - layout.offset);
+      values[k] = layout.has_shift ? value + shift : value;
     }
-    const float value = scale * static_cast<float>(number(parts.codes[i]) - layout.offset);
-    values[i] = layout.has_shift ? value + shift : value;
   }
 }
 
-void QuantizeQ8_0(const float* values, void* block) {
+void QuantizeQ8_0(const float* values, void* quant_block) {
   float largest = 0.0f;
   bool finite = true;
   for (int i = 0; i < kChunkInputs; ++i) {
@@ -169,25 +156,21 @@ void QuantizeQ8_0(const float* values, void* block) {
     const float code = (values[i] / step + 0x1.8p23f) - 0x1.8p23f;
     bytes[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(std::clamp(code, -127.0f, 127.0f)));
   }
-  std::memcpy(block, bytes, kQ8Bytes);
+  std::memcpy(quant_block, bytes, kQ8Bytes);
 }
 
 QuantMatrix QuantizeRows(const MatrixView& matrix, ThreadPool& pool) {
-  const auto value_bytes = static_cast<int64_t>(ByteSize(matrix.dtype));
   QuantMatrix quantized;
   quantized.view = {nullptr, QuantFormat::kQ8_0, matrix.rows, matrix.columns};
-  const int64_t blocks = quantized.view.row_quant_blocks();
-  quantized.owned = std::make_unique_for_overwrite<std::byte[]>(matrix.rows * blocks * kQ8Bytes);
+  const int64_t row_bytes = quantized.view.row_bytes();
+  quantized.owned = std::make_unique_for_overwrite<std::byte[]>(matrix.rows * row_bytes);
   quantized.view.data = quantized.owned.get();
   pool.ParallelFor(matrix.rows, [&](int64_t row) {
-    const auto* from =
-        static_cast<const std::byte*>(matrix.data) + row * matrix.columns * value_bytes;
-    for (int64_t block = 0; block < blocks; ++block) {
-      const int64_t begin = block * kChunkInputs;
+    std::byte* to = quantized.owned.get() + row * row_bytes;
+    for (int64_t begin = 0; begin < matrix.columns; begin += kChunkInputs, to += kQ8Bytes) {
       float values[kChunkInputs] = {};
-      Widen(from + begin * value_bytes, matrix.dtype,
-            std::min<int64_t>(kChunkInputs, matrix.columns - begin), values);
-      QuantizeQ8_0(values, quantized.owned.get() + (row * blocks + block) * kQ8Bytes);
+      matrix.ReadRow(row, begin, std::min<int64_t>(kChunkInputs, matrix.columns - begin), values);
+      QuantizeQ8_0(values, to);
     }
   });
   return quantized;

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/model/dequantize.h"
+#include "server/model/ggml_encoding.h"
 
 namespace structattn {
 

@@ -165,8 +165,8 @@ LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool)
       if (encoding.plain) {
         std::memcpy(target, source.data(), source.size());
       } else {
-        Dequantize(encoding, source,
-                   {reinterpret_cast<float*>(target), static_cast<size_t>(columns)});
+        Dequantize(*encoding.quant_format, source.data(), columns / encoding.quant_block_values,
+                   reinterpret_cast<float*>(target));
       }
     }
   };

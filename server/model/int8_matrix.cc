@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kernels/check.h"
-#include "kernels/linear/int8_linear.h"
+#include "kernels/linear/linear.h"
 #include "kernels/quant/quant_format.h"
 
 namespace structattn {
@@ -28,7 +28,7 @@ HostInt8 Split(const QuantMatrixView& matrix) {
   split.codes.resize(blocks * kInt8ScaleInputs);
   split.scales.resize(blocks);
   const char* from = static_cast<const char*>(matrix.data);
-  for (int64_t block = 0; block < blocks; ++block, from += QuantBlockBytes(matrix.format)) {
+  for (int64_t block = 0; block < blocks; ++block, from += QuantLayoutOf(matrix.format).bytes) {
     std::memcpy(&split.scales[block], from, kScaleBytes);
     std::memcpy(&split.codes[block * kInt8ScaleInputs], from + kScaleBytes, kInt8ScaleInputs);
   }

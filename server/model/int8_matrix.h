@@ -1,5 +1,5 @@
-// A weight matrix in int8 on a device, as kernels/linear/int8_linear multiplies it. Made by
-// LoadWeights for devices other than the CPU, held by LinearLayer; multiplies nothing itself.
+// A weight matrix in int8 on a device, as kernels/linear multiplies it there. It multiplies
+// nothing itself.
 #ifndef STRUCTATTN_SERVER_MODEL_INT8_MATRIX_H_
 #define STRUCTATTN_SERVER_MODEL_INT8_MATRIX_H_
 

@@ -6,8 +6,6 @@
 #include <utility>
 
 #include "kernels/check.h"
-#include "kernels/linear/int8_linear.h"
-#include "server/model/device.h"
 
 namespace structattn {
 namespace {
@@ -27,9 +25,12 @@ void Multiply(const at::Tensor& input, const at::Tensor& weight, at::Tensor& out
 
 }  // namespace
 
-LinearLayer::LinearLayer(std::vector<PackedWeight> parts, at::Tensor bias)
-    : parts_(std::move(parts)), bias_(std::move(bias)) {
-  for (const PackedWeight& part : parts_) outputs_ += part.outputs();
+LinearLayer::LinearLayer(std::vector<PackedWeight> packed, at::Tensor bias)
+    : packed_(std::move(packed)), bias_(std::move(bias)) {
+  for (const PackedWeight& weight : packed_) {
+    weights_.push_back(weight.view);
+    outputs_ += weight.view.outputs;
+  }
   STRUCTATTN_CHECK(!bias_.defined() || bias_.numel() == outputs_);
 }
 
@@ -38,51 +39,43 @@ LinearLayer::LinearLayer(at::Tensor weight, at::Tensor bias)
   STRUCTATTN_CHECK(!bias_.defined() || bias_.numel() == outputs_);
 }
 
-LinearLayer::LinearLayer(Int8Matrix weight, at::Tensor bias)
+LinearLayer::LinearLayer(Int8Matrix weight, DType input_dtype, at::Tensor bias)
     : outputs_(weight.codes.size(0)), int8_(std::move(weight)), bias_(std::move(bias)) {
+  weights_.push_back({.kind = WeightKind::kInt8,
+                      .input_dtype = input_dtype,
+                      .outputs = outputs_,
+                      .inputs = int8_.codes.size(1),
+                      .codes = int8_.codes.const_data_ptr<int8_t>(),
+                      .scales = static_cast<const Float16*>(int8_.scales.const_data_ptr())});
   STRUCTATTN_CHECK(!bias_.defined() || bias_.numel() == outputs_);
 }
 
 void LinearLayer::Forward(const KernelContext& context, const Operands& operands) const {
-  if (int8_.codes.defined()) return ForwardInt8(context, operands);
-  if (context.device != DeviceKind::kCpu) return ForwardTorch(operands);
-  float* output = operands.output.data_ptr<float>();
-  const float* bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
-  for (const PackedWeight& part : parts_) {
-    LinearCpu(*context.pool, {.input = operands.input.const_data_ptr(),
-                              .weight = &part,
-                              .bias = bias,
-                              .residual = operands.product != nullptr ? output : nullptr,
-                              .output = output,
-                              .rows = operands.rows,
-                              .output_stride = outputs_});
-    output += part.outputs();
-    if (bias != nullptr) bias += part.outputs();
+  if (weight_.defined()) return ForwardTorch(operands);
+  const bool adds_bias = context.device == DeviceKind::kCpu && bias_.defined();
+  int64_t first = 0;
+  for (const LinearWeight& weight : weights_) {
+    Linear(context, {.input = operands.input.const_data_ptr(),
+                     .weight = weight,
+                     .bias = adds_bias ? bias_.const_data_ptr<float>() + first : nullptr,
+                     .output = operands.output.data_ptr<float>() + first,
+                     .accumulate = operands.accumulate,
+                     .rows = operands.rows,
+                     .output_stride = outputs_});
+    first += weight.outputs;
   }
-}
-
-void LinearLayer::ForwardInt8(const KernelContext& context, const Operands& operands) const {
-  Int8Linear(context, {.input = operands.input.const_data_ptr(),
-                       .input_dtype = ToDType(operands.input.scalar_type()),
-                       .codes = int8_.codes.const_data_ptr<int8_t>(),
-                       .scales = static_cast<const Float16*>(int8_.scales.const_data_ptr()),
-                       .output = operands.output.data_ptr<float>(),
-                       .accumulate = operands.product != nullptr,
-                       .rows = operands.rows,
-                       .outputs = outputs_,
-                       .inputs = int8_.codes.size(1)});
-  if (bias_.defined()) operands.output.narrow(0, 0, operands.rows).add_(bias_);
+  if (bias_.defined() && !adds_bias) operands.output.narrow(0, 0, operands.rows).add_(bias_);
 }
 
 void LinearLayer::ForwardTorch(const Operands& operands) const {
   const at::Tensor input = operands.input.narrow(0, 0, operands.rows);
   at::Tensor output = operands.output.narrow(0, 0, operands.rows);
-  if (operands.product == nullptr) {
-    Multiply(input, weight_, output);
+  if (operands.accumulate) {
+    at::Tensor scratch = operands.scratch->narrow(0, 0, operands.rows);
+    Multiply(input, weight_, scratch);
+    output.add_(scratch);
   } else {
-    at::Tensor product = operands.product->narrow(0, 0, operands.rows);
-    Multiply(input, weight_, product);
-    output.add_(product);
+    Multiply(input, weight_, output);
   }
   if (bias_.defined()) output.add_(bias_);
 }

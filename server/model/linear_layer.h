@@ -1,6 +1,7 @@
-// One weight matrix of the decoder, on the device where it is used: packed for our CPU kernel,
-// rounded to int8 for our CUDA kernel, or a LibTorch tensor (cuBLASLt on CUDA). Used by the
-// transformer; knows nothing of its place there.
+// One weight matrix of the decoder, held on the device where it is used: packed for the CPU, in
+// int8 codes for CUDA, or as a LibTorch tensor. The first two are multiplied by kernels/linear; the
+// last by LibTorch (cuBLASLt on CUDA), here, since kernels/ knows no tensor framework. It knows
+// nothing of its place in the decoder.
 #ifndef STRUCTATTN_SERVER_MODEL_LINEAR_LAYER_H_
 #define STRUCTATTN_SERVER_MODEL_LINEAR_LAYER_H_
 
@@ -19,21 +20,23 @@ class LinearLayer {
  public:
   LinearLayer() = default;
 
-  // For the CPU: the rows of `parts` on top of each other, all with the same inputs; there are
+  // For the CPU: the rows of `packed` on top of each other, all with the same inputs; there are
   // several where they are stored in different formats. `bias`: [rows] float, or undefined.
-  LinearLayer(std::vector<PackedWeight> parts, at::Tensor bias);
+  LinearLayer(std::vector<PackedWeight> packed, at::Tensor bias);
   // For other devices: `weight` [outputs, inputs] and `bias` [outputs] float or undefined, there.
   LinearLayer(at::Tensor weight, at::Tensor bias);
-  LinearLayer(Int8Matrix weight, at::Tensor bias);
+  LinearLayer(Int8Matrix weight, DType input_dtype, at::Tensor bias);
 
-  // output = input W^T + bias; with `product`, output += input W^T + bias.
-  // input [>= rows, inputs] of the layer's dtype, output and product [>= rows, outputs] float,
-  // contiguous. What is in `product` before and after has no meaning.
+  // output = input W^T + bias; with `accumulate`, output += input W^T + bias.
+  // input [>= rows, inputs] of the layer's dtype, output [>= rows, outputs] float, contiguous.
   struct Operands {
     const at::Tensor& input;
     at::Tensor& output;
     int64_t rows;
-    at::Tensor* product = nullptr;
+    bool accumulate = false;
+    // [>= rows, outputs] float, whose content has no meaning: needed to accumulate off the CPU,
+    // where LibTorch may multiply.
+    at::Tensor* scratch = nullptr;
   };
   // Allocates nothing on CUDA.
   void Forward(const KernelContext& context, const Operands& operands) const;
@@ -42,12 +45,12 @@ class LinearLayer {
 
  private:
   void ForwardTorch(const Operands& operands) const;
-  void ForwardInt8(const KernelContext& context, const Operands& operands) const;
 
   int64_t outputs_ = 0;
-  std::vector<PackedWeight> parts_;  // CPU.
-  at::Tensor weight_;                // Elsewhere, or
-  Int8Matrix int8_;                  // this.
+  std::vector<LinearWeight> weights_;  // Of one of the two below.
+  std::vector<PackedWeight> packed_;
+  Int8Matrix int8_;
+  at::Tensor weight_;  // Instead of them.
   at::Tensor bias_;
 };
 

@@ -58,21 +58,21 @@ bool Transformer::usable() const {
 
 void Transformer::Reserve(const StepShape& shape) {
   bool moved = uploader_.Reserve(shape);
-  if (shape.rows > workspace_.rows) {
+  if (shape.rows > scratch_.rows) {
     ReserveRows(shape.rows);
     moved = true;
   }
-  if (shape.logit_rows > workspace_.logit_rows) {
-    workspace_.logit_rows = shape.logit_rows;
-    workspace_.selected = Floats({shape.logit_rows, config_.hidden_size}, options_.device);
+  if (shape.logit_rows > scratch_.logit_rows) {
+    scratch_.logit_rows = shape.logit_rows;
+    scratch_.selected = Floats({shape.logit_rows, config_.hidden_size}, options_.device);
     if (options_.device.kind != DeviceKind::kCpu) {
-      workspace_.logits = Floats({shape.logit_rows, config_.vocab_size}, options_.device);
+      scratch_.logits = Floats({shape.logit_rows, config_.vocab_size}, options_.device);
     }
     moved = true;
   }
-  if (shape.partials > workspace_.partials) {
-    workspace_.partials = shape.partials;
-    workspace_.attention_partials =
+  if (shape.partials > scratch_.partials) {
+    scratch_.partials = shape.partials;
+    scratch_.attention_partials =
         Floats({PartialFloats(shape.partials, static_cast<int32_t>(config_.heads),
                               static_cast<int32_t>(config_.head_dim))},
                options_.device);
@@ -90,7 +90,7 @@ void Transformer::ReserveRows(int64_t rows) {
   };
   const int64_t query_columns = config_.heads * config_.head_dim;
   const int64_t kv_columns = config_.kv_heads * config_.head_dim;
-  Workspace& w = workspace_;
+  Scratch& w = scratch_;
   w.rows = rows;
   w.hidden = Floats({rows, config_.hidden_size}, device);
   w.normed = stored(config_.hidden_size);
@@ -99,7 +99,7 @@ void Transformer::ReserveRows(int64_t rows) {
   w.attention = stored(query_columns);
   w.gate_up = Floats({rows, 2 * config_.intermediate_size}, device);
   w.activated = stored(config_.intermediate_size);
-  w.product = Floats({device.kind == DeviceKind::kCpu ? 0 : rows, config_.hidden_size}, device);
+  w.linear = Floats({device.kind == DeviceKind::kCpu ? 0 : rows, config_.hidden_size}, device);
 }
 
 void Transformer::Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
@@ -115,7 +115,7 @@ void Transformer::Normalize(const at::Tensor& input, const at::Tensor& weight, a
 
 void Transformer::RunAttention(const LayerWeights& layer, const KvLayerView& kv,
                                const StepInputs& inputs) {
-  Workspace& w = workspace_;
+  Scratch& w = scratch_;
   const int64_t rows = inputs.shape.rows;
   Normalize(w.hidden, layer.attention_norm, w.normed, rows);
   layer.qkv.Forward(context_, {.input = w.normed, .output = w.qkv, .rows = rows});
@@ -148,12 +148,15 @@ void Transformer::RunAttention(const LayerWeights& layer, const KvLayerView& kv,
              .split_count = inputs.shape.splits,
              .partials = w.attention_partials.defined() ? w.attention_partials.data_ptr<float>()
                                                         : nullptr});
-  layer.attention_output.Forward(
-      context_, {.input = w.attention, .output = w.hidden, .rows = rows, .product = &w.product});
+  layer.attention_output.Forward(context_, {.input = w.attention,
+                                            .output = w.hidden,
+                                            .rows = rows,
+                                            .accumulate = true,
+                                            .scratch = &w.linear});
 }
 
 void Transformer::RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t rows) {
-  Workspace& w = workspace_;
+  Scratch& w = scratch_;
   Normalize(hidden, layer.mlp_norm, w.normed, rows);
   layer.gate_up.Forward(context_, {.input = w.normed, .output = w.gate_up, .rows = rows});
   SiluMul(context_, {.gate_up = w.gate_up.const_data_ptr<float>(),
@@ -161,23 +164,26 @@ void Transformer::RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t 
                      .output_dtype = options_.dtype,
                      .rows = rows,
                      .columns = config_.intermediate_size});
-  layer.mlp_down.Forward(
-      context_, {.input = w.activated, .output = hidden, .rows = rows, .product = &w.product});
+  layer.mlp_down.Forward(context_, {.input = w.activated,
+                                    .output = hidden,
+                                    .rows = rows,
+                                    .accumulate = true,
+                                    .scratch = &w.linear});
 }
 
 // After the last attention, a row matters to itself alone, so only the rows with logits go on.
 void Transformer::FinishLogitRows(std::span<const int32_t> logit_rows, at::Tensor& logits) {
   const int64_t rows = static_cast<int64_t>(logit_rows.size());
   if (rows == 0) return;
-  Embedding(context_, {.table = workspace_.hidden.const_data_ptr(),  // It gathers rows here, too.
+  Embedding(context_, {.table = scratch_.hidden.const_data_ptr(),  // It gathers rows here, too.
                        .table_dtype = DType::kFloat32,
                        .ids = logit_rows.data(),
-                       .output = workspace_.selected.data_ptr<float>(),
+                       .output = scratch_.selected.data_ptr<float>(),
                        .rows = rows,
                        .columns = config_.hidden_size});
-  RunMlp(weights_.layers.back(), workspace_.selected, rows);
-  Normalize(workspace_.selected, weights_.final_norm, workspace_.normed, rows);
-  weights_.output.Forward(context_, {.input = workspace_.normed, .output = logits, .rows = rows});
+  RunMlp(weights_.layers.back(), scratch_.selected, rows);
+  Normalize(scratch_.selected, weights_.final_norm, scratch_.normed, rows);
+  weights_.output.Forward(context_, {.input = scratch_.normed, .output = logits, .rows = rows});
 }
 
 void Transformer::RunStep(const StepInputs& inputs, std::span<const KvLayerView> kv,
@@ -185,11 +191,11 @@ void Transformer::RunStep(const StepInputs& inputs, std::span<const KvLayerView>
   Embedding(context_, {.table = weights_.embedding.const_data_ptr(),
                        .table_dtype = options_.dtype,
                        .ids = inputs.token_ids,
-                       .output = workspace_.hidden.data_ptr<float>(),
+                       .output = scratch_.hidden.data_ptr<float>(),
                        .rows = inputs.shape.rows,
                        .columns = config_.hidden_size});
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
-    if (i > 0) RunMlp(weights_.layers[i - 1], workspace_.hidden, inputs.shape.rows);
+    if (i > 0) RunMlp(weights_.layers[i - 1], scratch_.hidden, inputs.shape.rows);
     RunAttention(weights_.layers[i], kv[i], inputs);
   }
   FinishLogitRows({inputs.logit_rows, static_cast<size_t>(inputs.shape.logit_rows)}, logits);
@@ -211,21 +217,19 @@ void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> k
       at::from_blob(logits.data(), {exact.logit_rows, config_.vocab_size}, at::kFloat);
   if (on_cpu) return RunStep(inputs, kv, host_logits);
   if (recordable) {
-    const std::function<void()> step = [this, inputs, kv] {
-      RunStep(inputs, kv, workspace_.logits);
-    };
+    const std::function<void()> step = [this, inputs, kv] { RunStep(inputs, kv, scratch_.logits); };
     graphs_.Run(context_, {.shape = shape, .kv = kv.data(), .step = step});
   } else {
-    RunStep(inputs, kv, workspace_.logits);
+    RunStep(inputs, kv, scratch_.logits);
   }
   if (exact.logit_rows > 0) {
-    host_logits.copy_(workspace_.logits.narrow(0, 0, exact.logit_rows));  // Waits for the step.
+    host_logits.copy_(scratch_.logits.narrow(0, 0, exact.logit_rows));  // Waits for the step.
   }
 }
 
 void Transformer::Logits(std::span<const int32_t> rows, std::span<float> logits) {
   const int64_t count = static_cast<int64_t>(rows.size());
-  STRUCTATTN_CHECK(count <= workspace_.rows);
+  STRUCTATTN_CHECK(count <= scratch_.rows);
   STRUCTATTN_CHECK(logits.size() >= rows.size() * config_.vocab_size);
   const c10::InferenceMode inference;
   const c10::OptionalStreamGuard on_stream(stream_);
@@ -236,8 +240,8 @@ void Transformer::Logits(std::span<const int32_t> rows, std::span<float> logits)
   at::Tensor device_rows =
       at::empty({count}, at::dtype(at::kInt).device(ToTorchDevice(options_.device)));
   device_rows.copy_(host_rows);
-  FinishLogitRows({device_rows.const_data_ptr<int32_t>(), rows.size()}, workspace_.logits);
-  host_logits.copy_(workspace_.logits.narrow(0, 0, count));
+  FinishLogitRows({device_rows.const_data_ptr<int32_t>(), rows.size()}, scratch_.logits);
+  host_logits.copy_(scratch_.logits.narrow(0, 0, count));
 }
 
 }  // namespace structattn

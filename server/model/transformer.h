@@ -83,7 +83,7 @@ class Transformer final : public Decoder {
 
  private:
   // The intermediate tensors of one step, which are kept and grow from step to step.
-  struct Workspace {
+  struct Scratch {
     int64_t rows = 0;
     int64_t logit_rows = 0;
     int64_t partials = 0;
@@ -94,7 +94,7 @@ class Transformer final : public Decoder {
     at::Tensor attention;           // [rows, heads, head_dim] dtype.
     at::Tensor gate_up;             // [rows, 2 intermediate] float.
     at::Tensor activated;           // [rows, intermediate] dtype.
-    at::Tensor product;             // [rows, hidden] float: LinearLayer::Operands::product.
+    at::Tensor linear;              // [rows, hidden] float: LinearLayer::Operands::scratch.
     at::Tensor selected;            // [logit_rows, hidden] float.
     at::Tensor logits;              // [logit_rows, vocab] float; not on CPU.
     at::Tensor attention_partials;  // PartialFloats(partials, heads, head_dim) float.
@@ -118,7 +118,7 @@ class Transformer final : public Decoder {
   KernelContext context_;
   TransformerWeights weights_;
   StepUploader uploader_;
-  Workspace workspace_;
+  Scratch scratch_;
   StepGraphs graphs_;
 };
 

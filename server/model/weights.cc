@@ -90,7 +90,7 @@ class WeightLoader {
       formats_.emplace("int8");
       Int8Matrix weight = MakeInt8Matrix(views, *context_.pool, *upload_);
       linear_bytes_ += weight.bytes();
-      return LinearLayer(std::move(weight), bias);
+      return LinearLayer(std::move(weight), dtype_, bias);
     }
     formats_.emplace(Name(dtype_));
     const at::Tensor weight = upload_->Stack(views, dtype_);
@@ -107,7 +107,7 @@ class WeightLoader {
       end = begin + 1;
       while (end < rows.size() && rows[end].format() == rows[begin].format()) ++end;
       parts.push_back(PackPart({rows.data() + begin, end - begin}));
-      linear_bytes_ += parts.back().bytes();
+      linear_bytes_ += parts.back().bytes;
     }
     return parts;
   }
@@ -149,8 +149,8 @@ class WeightLoader {
       plain.push_back(row.plain.view);
       if (row.quantized.has_value()) quantized.push_back(row.quantized->view);
     }
-    if (quantized.empty()) return PackedWeight::Pack(plain, PackHere());
-    return PackedWeight::PackQuantized(quantized, PackHere());
+    if (quantized.empty()) return PackWeight(plain, PackHere());
+    return PackWeight(quantized, PackHere());
   }
 
   PackTarget PackHere() { return {.dtype = dtype_, .pool = *context_.pool, .arena = arena_}; }

@@ -1,4 +1,4 @@
-// LinearCpu over the matrices of whole models, prompt- and decode-sized, beside what the machine
+// Linear over the matrices of whole models, prompt- and decode-sized, beside what the machine
 // can do: its peak of multiply-adds and its read bandwidth, measured in the same run, with weights
 // of the kernel's type and quantized. Run by hand: linear_bench [threads [words]] takes the runs
 // whose "kernel dtype model format" has the words. Checks sampled outputs before it times; never a
@@ -97,9 +97,9 @@ __attribute__((target("avx512f,avx512bf16"))) void Bfloat16Chains() {
 #endif
 
 // Operations per second of all threads with nothing but multiply-adds; 0 where not measured.
-double PeakFlops(ThreadPool& pool, const LinearKernel& kernel) {
+double PeakFlops(ThreadPool& pool, const linear::LinearKernel& kernel) {
 #if defined(__x86_64__)
-  const bool pairs = kernel.inputs_per_step == 2;
+  const bool pairs = kernel.inputs_per_unit == 2;
   if (kernel.name.substr(0, 6) != "avx512" || kernel.run == nullptr) return 0.0;
   const double seconds = Seconds(
       pool,
@@ -108,7 +108,7 @@ double PeakFlops(ThreadPool& pool, const LinearKernel& kernel) {
                          [&](int64_t) { pairs ? Bfloat16Chains() : Avx512Chains(); });
       },
       3);
-  return 2.0 * 16 * kernel.inputs_per_step * kPeakChains * kPeakRounds * pool.threads() / seconds;
+  return 2.0 * 16 * kernel.inputs_per_unit * kPeakChains * kPeakRounds * pool.threads() / seconds;
 #else
   (void)pool, (void)kernel;
   return 0.0;
@@ -124,8 +124,8 @@ struct Matrix {
 void CheckSamples(ThreadPool& pool, const Matrix& matrix, const TypedBuffer& input) {
   const auto [outputs, inputs] = matrix.shape;
   std::vector<float> output(outputs);
-  LinearCpu(pool,
-            {.input = input.data(), .weight = &matrix.weight, .output = output.data(), .rows = 1});
+  Linear({.pool = &pool},
+         {.input = input.data(), .weight = matrix.weight.view, .output = output.data(), .rows = 1});
   for (int64_t n = 0; n < outputs; n += 97) {
     double sum = 0.0;
     double magnitude = 0.0;
@@ -134,9 +134,9 @@ void CheckSamples(ThreadPool& pool, const Matrix& matrix, const TypedBuffer& inp
       sum += term;
       magnitude += std::abs(term);
     }
-    // Inputs of blocks may lose 2^-14 of the largest of 32 (quantized_dot-inl.h): here, where they
-    // are normal, some 2^-11 of a usual one.
-    const double unit = matrix.weight.format().has_value() ? 0x1p-11 : 0.0;
+    // Inputs of quantized weights may lose 2^-14 of the largest of 32 (quantized_dot.cc): here,
+    // where they are normal, some 2^-11 of a usual one.
+    const double unit = matrix.weight.view.kind == WeightKind::kQuantized ? 0x1p-11 : 0.0;
     if (!(std::abs(output[n] - sum) <= (2.0 * inputs * 0x1p-24 + unit) * magnitude)) {
       std::fprintf(stderr, "output %ld is %g instead of %g\n", static_cast<long>(n), output[n],
                    sum);
@@ -149,7 +149,8 @@ void CheckSamples(ThreadPool& pool, const Matrix& matrix, const TypedBuffer& inp
 void RunLayers(ThreadPool& pool, const std::vector<Matrix>& matrices, const void* input,
                int64_t rows, float* output) {
   for (const Matrix& matrix : matrices) {
-    LinearCpu(pool, {.input = input, .weight = &matrix.weight, .output = output, .rows = rows});
+    Linear({.pool = &pool},
+           {.input = input, .weight = matrix.weight.view, .output = output, .rows = rows});
   }
 }
 
@@ -169,9 +170,9 @@ std::vector<float> Values(int64_t count, uint32_t state) {
   return values;
 }
 
-// Blocks of random codes with scales of 2^-6.
+// Quant blocks of random codes with scales of 2^-6.
 std::vector<char> Blocks(QuantFormat format, int64_t count, uint32_t state) {
-  const int64_t bytes = QuantBlockBytes(format);
+  const int64_t bytes = QuantLayoutOf(format).bytes;
   std::vector<char> blocks(count * bytes);
   for (char& byte : blocks) {
     state = state * 1664525u + 1013904223u;
@@ -187,25 +188,21 @@ std::vector<char> Blocks(QuantFormat format, int64_t count, uint32_t state) {
 }
 
 std::vector<float> Expand(const QuantMatrixView& view) {
-  const int inputs = QuantLayoutOf(view.format).inputs();
   std::vector<float> values(view.rows * view.columns);
-  for (int64_t i = 0; i < view.rows * view.columns / inputs; ++i) {
-    DequantizeBlock(view.format,
-                    static_cast<const char*>(view.data) + i * QuantBlockBytes(view.format),
-                    values.data() + i * inputs);
-  }
+  Dequantize(view.format, view.data, view.rows * view.columns / QuantLayoutOf(view.format).inputs(),
+             values.data());
   return values;
 }
 
 using Format = std::optional<QuantFormat>;
 
-// Of blocks, inputs are rounded down to whole ones. `source` of the first layer only.
+// Of quant blocks, inputs are rounded down to whole ones. `source` of the first layer only.
 Matrix PackMatrix(MatrixShape shape, Format format, int layer, const PackTarget& target,
-                  const LinearKernel& kernel) {
+                  const linear::LinearKernel& kernel) {
   if (!format.has_value()) {
     const std::vector<float> values = Values(shape.outputs * shape.inputs, 12345u + layer);
     const MatrixView view = {values.data(), DType::kFloat32, shape.outputs, shape.inputs};
-    return {shape, PackedWeight::PackFor(kernel, {&view, 1}, target),
+    return {shape, PackWeight({&view, 1}, target),
             TypedBuffer(kernel.dtype, layer == 0 ? values : std::vector<float>())};
   }
   const int inputs = QuantLayoutOf(*format).inputs();
@@ -213,33 +210,33 @@ Matrix PackMatrix(MatrixShape shape, Format format, int layer, const PackTarget&
   const std::vector<char> blocks =
       Blocks(*format, shape.outputs * shape.inputs / inputs, 12345u + layer);
   const QuantMatrixView view = {blocks.data(), *format, shape.outputs, shape.inputs};
-  return {shape, PackedWeight::PackQuantizedFor(kernel, {&view, 1}, target),
+  return {shape, PackWeight({&view, 1}, target),
           TypedBuffer(DType::kFloat32, layer == 0 ? Expand(view) : std::vector<float>())};
 }
 
-PackedModel PackModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel,
+PackedModel PackModel(ThreadPool& pool, const ModelShape& model, const linear::LinearKernel& kernel,
                       Format format) {
   PackedModel packed;
   WeightArena arena;
   for (int layer = 0; layer < model.layers; ++layer) {
     for (const MatrixShape& shape : model.layer) {
       packed.matrices.push_back(
-          PackMatrix(shape, format, layer, {kernel.dtype, pool, arena}, kernel));
+          PackMatrix(shape, format, layer, {kernel.dtype, pool, arena, &kernel}));
       const Matrix& matrix = packed.matrices.back();
       packed.weights +=
           static_cast<double>(matrix.shape.outputs) * static_cast<double>(matrix.shape.inputs);
-      packed.bytes += static_cast<double>(matrix.weight.bytes());
+      packed.bytes += static_cast<double>(matrix.weight.bytes);
     }
   }
   return packed;
 }
 
-std::string LabelOf(const ModelShape& model, const LinearKernel& kernel, Format format) {
+std::string LabelOf(const ModelShape& model, const linear::LinearKernel& kernel, Format format) {
   return std::string(kernel.name) + " " + std::string(Name(kernel.dtype)) + " " + model.name + " " +
          (format.has_value() ? std::string(Name(*format)) : "stored");
 }
 
-void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& kernel,
+void BenchModel(ThreadPool& pool, const ModelShape& model, const linear::LinearKernel& kernel,
                 Format format) {
   constexpr int64_t kMostRows = 384;
   const PackedModel packed = PackModel(pool, model, kernel, format);
@@ -281,13 +278,13 @@ void BenchModel(ThreadPool& pool, const ModelShape& model, const LinearKernel& k
 
 namespace {
 
-using KernelSet = std::span<const structattn::LinearKernel> (*)();
-std::vector<KernelSet> Sets() {
-  std::vector<KernelSet> sets(std::begin(structattn::kLinearKernelSets),
-                              std::end(structattn::kLinearKernelSets));
-  sets.insert(sets.end(), std::begin(structattn::kDotKernelSets),
-              std::end(structattn::kDotKernelSets));
-  return sets;
+std::vector<structattn::linear::LinearKernel> Kernels() {
+  std::vector<structattn::linear::LinearKernel> kernels;
+  for (const auto set : {structattn::linear::Bfloat16Kernels(), structattn::linear::FloatKernels(),
+                         structattn::linear::QuantizedDotKernels()}) {
+    kernels.insert(kernels.end(), set.begin(), set.end());
+  }
+  return kernels;
 }
 
 }  // namespace
@@ -296,18 +293,16 @@ int main(int argc, char** argv) {
   structattn::ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 2);
   const std::string only = argc > 2 ? argv[2] : "";  // Part of a label.
   for (const structattn::ModelShape& model : structattn::kModels) {
-    for (const auto set : Sets()) {
-      for (const structattn::LinearKernel& kernel : set()) {
-        std::vector<structattn::Format> formats;
-        if (kernel.run != nullptr) formats.push_back(std::nullopt);
-        if (kernel.run_quantized != nullptr) {
-          formats.insert(formats.end(), std::begin(structattn::kQuantFormats),
-                         std::end(structattn::kQuantFormats));
-        }
-        for (const structattn::Format format : formats) {
-          if (structattn::LabelOf(model, kernel, format).find(only) == std::string::npos) continue;
-          structattn::BenchModel(pool, model, kernel, format);
-        }
+    for (const structattn::linear::LinearKernel& kernel : Kernels()) {
+      std::vector<structattn::Format> formats;
+      if (kernel.run != nullptr) formats.push_back(std::nullopt);
+      if (kernel.run_quantized != nullptr) {
+        formats.insert(formats.end(), std::begin(structattn::kQuantFormats),
+                       std::end(structattn::kQuantFormats));
+      }
+      for (const structattn::Format format : formats) {
+        if (structattn::LabelOf(model, kernel, format).find(only) == std::string::npos) continue;
+        structattn::BenchModel(pool, model, kernel, format);
       }
     }
   }

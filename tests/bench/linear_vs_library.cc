@@ -1,4 +1,4 @@
-// What the same bits cost: LinearCpu, whose sums never depend on how many rows run together,
+// What the same bits cost: Linear, whose sums never depend on how many rows run together,
 // against the library's best product for each exact number of rows (oneDNN through LibTorch, its
 // weight reordered for that number), in bfloat16 over the matrices of whole models. Run by hand:
 //   linear_vs_library [threads] [rounds]
@@ -84,7 +84,7 @@ class Bench {
         const MatrixView view = {source.const_data_ptr(), DType::kBfloat16, shape.outputs,
                                  shape.inputs};
         matrices_.push_back(
-            {shape, source, PackedWeight::Pack({&view, 1}, {DType::kBfloat16, pool_, arena_})});
+            {shape, source, PackWeight({&view, 1}, {DType::kBfloat16, pool_, arena_})});
       }
     }
   }
@@ -129,10 +129,10 @@ class Bench {
   at::Tensor Ours(size_t i, const at::Tensor& input) {
     const at::Tensor output = output_.narrow(0, 0, input.size(0) * matrices_[i].shape.outputs)
                                   .view({input.size(0), matrices_[i].shape.outputs});
-    LinearCpu(pool_, {.input = input.const_data_ptr(),
-                      .weight = &matrices_[i].packed,
-                      .output = output.data_ptr<float>(),
-                      .rows = input.size(0)});
+    Linear({.pool = &pool_}, {.input = input.const_data_ptr(),
+                              .weight = matrices_[i].view.packed,
+                              .output = output.data_ptr<float>(),
+                              .rows = input.size(0)});
     return output;
   }
 

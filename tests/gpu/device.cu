@@ -96,10 +96,8 @@ constexpr CudaOps kOpsOnDevice = {
                     const AttentionParams& p) { RunOnDevice(CompiledCudaOps()->attention, p); },
     .embedding = [](const KernelContext&,
                     const EmbeddingParams& p) { RunOnDevice(CompiledCudaOps()->embedding, p); },
-    .int8_linear =
-        [](const KernelContext&, const Int8LinearParams& p) {
-          RunOnDevice(CompiledCudaOps()->int8_linear, p);
-        },
+    .linear = [](const KernelContext&,
+                 const LinearParams& p) { RunOnDevice(CompiledCudaOps()->linear, p); },
     .pick_tokens =
         [](const KernelContext&, const PickTokensParams& p) {
           RunOnDevice(CompiledCudaOps()->pick_tokens, p);

@@ -13,7 +13,7 @@
 #include "kernels/attention/structure.h"
 #include "kernels/attention/work_list.h"
 #include "kernels/embedding/embedding.h"
-#include "kernels/linear/int8_linear.h"
+#include "kernels/linear/linear.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/sampling/pick_tokens.h"
@@ -255,18 +255,19 @@ void BenchInt8Linear(int64_t rows) {
   const DeviceArray<int8_t> codes(kInner * kHidden);
   const DeviceArray<Float16> scales(kInner * kHidden / kInt8ScaleInputs);
   const DeviceArray<float> output(rows * kInner);
-  const Int8LinearParams params = {.input = input.data(),
-                                   .input_dtype = DType::kBfloat16,
-                                   .codes = codes.data(),
-                                   .scales = scales.data(),
-                                   .output = output.data(),
-                                   .rows = rows,
-                                   .outputs = kInner,
-                                   .inputs = kHidden};
+  const LinearParams params = {.input = input.data(),
+                               .weight = {.kind = WeightKind::kInt8,
+                                          .input_dtype = DType::kBfloat16,
+                                          .outputs = kInner,
+                                          .inputs = kHidden,
+                                          .codes = codes.data(),
+                                          .scales = scales.data()},
+                               .output = output.data(),
+                               .rows = rows};
   const double weights = double{kInner} * kHidden;
   Print(
       "int8_linear " + std::to_string(rows) + " x 4096 -> 14336",
-      SecondsOf([&] { Int8Linear(kContext, params); }),
+      SecondsOf([&] { Linear(kContext, params); }),
       {.flops = 2.0 * rows * weights,
        .bytes = weights * (1.0 + 2.0 / kInt8ScaleInputs) + rows * (2.0 * kHidden + 4.0 * kInner)});
 }

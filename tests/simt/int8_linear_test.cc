@@ -1,8 +1,6 @@
-// Int8Linear, which exists on CUDA only, against double precision on the emulator (or, in
-// tests/gpu, on a device): ragged sizes, poison around every array, and that a row's bits do not
-// hang on its batch. faults_test.py runs SimtInt8LinearEdgeTest with spoilt kernels.
-#include "kernels/linear/int8_linear.h"
-
+// Linear with int8 weights, which exists on CUDA only, against double precision on the emulator
+// (or, in tests/gpu, on a device): ragged sizes, poison around every array, and that a row's bits
+// do not hang on its batch. faults_test.py runs SimtInt8LinearEdgeTest with spoilt kernels.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -14,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/linear/linear.h"
 #include "tests/kernels/typed_buffer.h"
 #include "tests/simt/simt.h"
 
@@ -72,8 +71,8 @@ struct Weight {
   Weight Slice(int64_t first, int64_t count) const {
     Weight slice(count, inputs, 0);
     std::copy_n(codes.begin() + first * inputs, count * inputs, slice.codes.begin());
-    const int64_t groups = inputs / kInt8ScaleInputs;
-    std::copy_n(scales.begin() + first * groups, count * groups, slice.scales.begin());
+    const int64_t strips = inputs / kInt8ScaleInputs;
+    std::copy_n(scales.begin() + first * strips, count * strips, slice.scales.begin());
     return slice;
   }
 };
@@ -98,16 +97,17 @@ std::vector<float> Multiply(const TypedBuffer& input, const Weight& weight,
           x.Register(simt::Access::kReadOnly), codes.Register(simt::Access::kReadOnly),
           scales.Register(simt::Access::kReadOnly), y.Register(simt::Access::kWritable)};
       simt::SetSeed(seed);
-      Int8Linear({.device = DeviceKind::kEmulated},
-                 {.input = x.data(),
-                  .input_dtype = input.dtype(),
-                  .codes = reinterpret_cast<const int8_t*>(codes.data()),
-                  .scales = reinterpret_cast<const Float16*>(scales.data()),
-                  .output = reinterpret_cast<float*>(y.data()),
-                  .accumulate = !before.empty(),
-                  .rows = rows,
-                  .outputs = weight.outputs,
-                  .inputs = weight.inputs});
+      Linear({.device = DeviceKind::kEmulated},
+             {.input = x.data(),
+              .weight = {.kind = WeightKind::kInt8,
+                         .input_dtype = input.dtype(),
+                         .outputs = weight.outputs,
+                         .inputs = weight.inputs,
+                         .codes = reinterpret_cast<const int8_t*>(codes.data()),
+                         .scales = reinterpret_cast<const Float16*>(scales.data())},
+              .output = reinterpret_cast<float*>(y.data()),
+              .accumulate = !before.empty(),
+              .rows = rows});
     }
     EXPECT_EQ(simt::Describe(simt::TakeReports()), "") << "seed " << seed;
     EXPECT_TRUE(y.GuardsAreIntact());
@@ -123,8 +123,8 @@ std::vector<float> Multiply(const TypedBuffer& input, const Weight& weight,
 // The most by which a right kernel's sum is off, with u = 2^-24 a rounding to nearest, and
 // `magnitude` the sum of all |x w|, which no partial sum exceeds. Products are exact in float, and
 // so are float32 weights. 16-bit inputs: tensor cores may cut off what a rounding would round, 2 u
-// for each of the 32 additions of a group; a group is then added with one rounding. float32: a
-// lane's chain of four columns of every group, three additions over eight lanes. Another one adds
+// for each of the 32 additions of a strip; a strip is then added with one rounding. float32: a
+// lane's chain of four columns of every strip, three additions over eight lanes. Another one adds
 // `before`. 1 % for terms of second order.
 double Bound(DType dtype, int64_t inputs, double magnitude, double before) {
   const double chain = dtype == DType::kFloat32
@@ -330,15 +330,17 @@ TEST(SimtInt8LinearWorkTest, NoRowsAreNoWork) {
 TEST(SimtInt8LinearWorkTest, RefusesWhatItCannotRead) {
   alignas(16) static const int8_t codes[256] = {};
   const KernelContext context = {.device = DeviceKind::kEmulated};
-  Int8LinearParams params = {.input = codes, .codes = codes, .outputs = 1, .inputs = 48};
-  EXPECT_THROW(Int8Linear(context, params), std::runtime_error);
-  params.inputs = 64;
-  Int8Linear(context, params);
+  LinearParams params = {
+      .input = codes,
+      .weight = {.kind = WeightKind::kInt8, .outputs = 1, .inputs = 48, .codes = codes}};
+  EXPECT_THROW(Linear(context, params), std::runtime_error);
+  params.weight.inputs = 64;
+  Linear(context, params);
   params.input = codes + 8;
-  EXPECT_THROW(Int8Linear(context, params), std::runtime_error);
+  EXPECT_THROW(Linear(context, params), std::runtime_error);
   params.input = codes;
-  params.codes = codes + 4;
-  EXPECT_THROW(Int8Linear(context, params), std::runtime_error);
+  params.weight.codes = codes + 4;
+  EXPECT_THROW(Linear(context, params), std::runtime_error);
 }
 
 }  // namespace

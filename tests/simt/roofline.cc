@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/linear/int8_linear.h"
+#include "kernels/linear/linear.h"
 #include "tests/simt/attention_batch.h"
 #include "tests/simt/attention_cases.h"
 
@@ -145,14 +145,15 @@ void ReportInt8Linear(int64_t rows, double slots_per_hmma) {
   const simt::Memory memory[] = {simt::ReadOnly(input), simt::ReadOnly(codes),
                                  simt::ReadOnly(scales), simt::Writable(output)};
   simt::TakeLaunches();
-  Int8Linear({.device = DeviceKind::kEmulated}, {.input = input.data(),
-                                                 .input_dtype = DType::kBfloat16,
-                                                 .codes = codes.data(),
-                                                 .scales = scales.data(),
-                                                 .output = output.data(),
-                                                 .rows = rows,
-                                                 .outputs = kOutputs,
-                                                 .inputs = kInputs});
+  Linear({.device = DeviceKind::kEmulated}, {.input = input.data(),
+                                             .weight = {.kind = WeightKind::kInt8,
+                                                        .input_dtype = DType::kBfloat16,
+                                                        .outputs = kOutputs,
+                                                        .inputs = kInputs,
+                                                        .codes = codes.data(),
+                                                        .scales = scales.data()},
+                                             .output = output.data(),
+                                             .rows = rows});
   const std::string reports = simt::Describe(simt::TakeReports());
   if (!reports.empty() || output != std::vector<float>(output.size(), float{kInputs})) {
     std::fprintf(stderr, "int8_linear: wrong answer\n%s", reports.c_str());

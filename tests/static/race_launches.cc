@@ -10,7 +10,7 @@
 #include "kernels/activation/silu_mul.h"
 #include "kernels/attention/attention.h"
 #include "kernels/embedding/embedding.h"
-#include "kernels/linear/int8_linear.h"
+#include "kernels/linear/linear.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/sampling/pick_tokens.h"
@@ -74,18 +74,19 @@ void PrintRope() {
 }
 
 void PrintInt8Linear() {
+  constexpr size_t kWeight = offsetof(LinearParams, weight);
   const std::initializer_list<std::string> scalars = {
-      Pointer(offsetof(Int8LinearParams, input)),
-      Pointer(offsetof(Int8LinearParams, codes)),
-      Pointer(offsetof(Int8LinearParams, scales)),
-      Scalar(offsetof(Int8LinearParams, accumulate), "u8", "0"),
-      S64(offsetof(Int8LinearParams, rows), 5),
-      S64(offsetof(Int8LinearParams, outputs), 40),
-      S64(offsetof(Int8LinearParams, inputs), 192)};
-  Print({"Int8LinearFloatKernel", "linear/int8_linear", 5, 3, 0}, scalars);
-  Print({"Int8LinearKernel<Bfloat16, 16>", "linear/int8_linear", 1, 2, 29696}, scalars);
-  Print({"Int8LinearKernel<Bfloat16, 64>", "linear/int8_linear", 1, 1, 50176}, scalars);
-  Print({"Int8LinearKernel<Bfloat16, 96>", "linear/int8_linear", 1, 1, 41984}, scalars);
+      Pointer(offsetof(LinearParams, input)),
+      Pointer(kWeight + offsetof(LinearWeight, codes)),
+      Pointer(kWeight + offsetof(LinearWeight, scales)),
+      Scalar(offsetof(LinearParams, accumulate), "u8", "0"),
+      S64(offsetof(LinearParams, rows), 5),
+      S64(kWeight + offsetof(LinearWeight, outputs), 40),
+      S64(kWeight + offsetof(LinearWeight, inputs), 192)};
+  Print({"Int8LinearFloatKernel", "linear/linear", 5, 3, 0}, scalars);
+  Print({"Int8LinearKernel<Bfloat16, 16>", "linear/linear", 1, 2, 29696}, scalars);
+  Print({"Int8LinearKernel<Bfloat16, 64>", "linear/linear", 1, 1, 50176}, scalars);
+  Print({"Int8LinearKernel<Bfloat16, 96>", "linear/linear", 1, 1, 41984}, scalars);
 }
 
 void PrintAttention() {

@@ -15,7 +15,7 @@ import kernel_report
 import toolchain
 
 ATTENTION = "kernels/attention/attention_cuda.cu"
-INT8_LINEAR = "kernels/linear/int8_linear_cuda.cu"
+INT8_LINEAR = "kernels/linear/linear_cuda.cu"
 # It counts the instructions between an inner loop and the next label as the loop's.
 BEHIND_THE_LOOP = {"Int8LinearKernel<Bfloat16, 96>": 7}
 

@@ -1,85 +1,84 @@
 // Compiles the linear kernels for AMX and AVX512_BF16 once more, on tiles and pairs in software.
 #include "tests/kernels/linear/linear_kernels_under_test.h"
 
+#define HWY_DISABLED_TARGETS                                                          \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX2 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | \
+   HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tests/kernels/linear/linear_kernels_under_test.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
 #include <algorithm>
+#include <concepts>
 #include <cstring>
+#include <string_view>
 #include <type_traits>
+#include <utility>
 
-#include "hwy/base.h"
-#include "kernels/linear/quantized_panel.h"
-
-#if defined(__x86_64__)
-
-#include <immintrin.h>
-
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")
-
-#include "kernels/linear/quantized_chunks-inl.h"
-// After quantized_chunks-inl.h.
-#include "kernels/linear/quantized_expand-inl.h"
-// After quantized_expand-inl.h.
-#include "kernels/linear/linear-inl.h"
-// After linear-inl.h.
-#include "kernels/linear/linear_bf16_pairs-inl.h"
-// After linear_bf16_pairs-inl.h.
-#include "kernels/linear/linear_amx-inl.h"
-#include "kernels/linear/linear_vector-inl.h"
+#include "hwy/highway.h"
+#include "kernels/linear/linear_kernel.h"
 #include "tests/kernels/software_tiles.h"
 
+#if HWY_TARGET == HWY_AVX3
+
+HWY_BEFORE_NAMESPACE();
+HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512bf16")
+#include "kernels/linear/bfloat16-inl.h"
+#include "kernels/linear/linear-inl.h"
 HWY_POP_ATTRIBUTES
 
-#endif
-
-#if defined(__x86_64__)
-
-HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")
-
-namespace structattn {
+namespace structattn::linear {
+namespace HWY_NAMESPACE {
 namespace {
 
 // Pairs of bfloat16 as AVX512_BF16 multiplies them, in instructions that every AVX-512 has.
 struct SoftwarePairs : Bfloat16Pairs {
-  static Vector Odd(Cells pairs) {
+  static __m512 Odd(__m512i pairs) {
     return _mm512_castsi512_ps(
         _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
   }
   // Masked: GCC 12 takes an unmasked shift for a use of uninitialised data.
-  static Vector Even(Cells pairs) {
+  static __m512 Even(__m512i pairs) {
     return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(__mmask16{0xffff}, pairs, 16));
   }
-  static Vector MultiplyAdd(Cells unit, Cells cells, Vector sum) {
-    sum = _mm512_fmadd_ps(Odd(unit), Odd(cells), sum);
-    return _mm512_fmadd_ps(Even(unit), Even(cells), sum);
+  static FloatVector MultiplyAdd(__m512i inputs, __m512i weights, FloatVector sum) {
+    sum.raw = _mm512_fmadd_ps(Odd(inputs), Odd(weights), sum.raw);
+    return FloatVector{_mm512_fmadd_ps(Even(inputs), Even(weights), sum.raw)};
   }
 };
 
 }  // namespace
-}  // namespace structattn
 
-HWY_POP_ATTRIBUTES
+const LinearKernel kInSoftware[] = {TileKernel<SoftwareTiles>("amx_in_software"),
+                                    {.name = "pairs_in_software",
+                                     .dtype = DType::kBfloat16,
+                                     .panel_outputs = kPanelOutputs,
+                                     .inputs_per_unit = 2,
+                                     .units_multiple = 1,
+                                     .item_rows = kItemRows,
+                                     .run = RunPacked<SoftwarePairs>,
+                                     .run_quantized = nullptr}};
 
-#endif
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace structattn::linear
+HWY_AFTER_NAMESPACE();
 
-namespace structattn {
+#endif  // HWY_TARGET == HWY_AVX3
 
-bool SoftwareTilesAreReleased() {
-#if defined(__x86_64__)
-  return !SoftwareTiles::configured();
-#else
-  return true;
-#endif
-}
+#if HWY_ONCE
+namespace structattn::linear {
+
+bool SoftwareTilesAreReleased() { return !SoftwareTiles::configured(); }
 
 std::vector<const LinearKernel*> DotKernelsUnderTest() {
-  std::vector<const LinearKernel*> kernels;
-  for (const auto set : kDotKernelSets) {
-    for (const LinearKernel& kernel : set()) kernels.push_back(&kernel);
-  }
+  std::vector<const LinearKernel*> kernels = QuantizedKernelsUnderTest();
+  std::erase_if(kernels, [](const auto* kernel) { return kernel->dtype != DType::kBfloat16; });
   return kernels;
 }
 
 std::vector<const LinearKernel*> QuantizedKernelsUnderTest() {
-  std::vector<const LinearKernel*> kernels = DotKernelsUnderTest();
+  std::vector<const LinearKernel*> kernels;
   for (const LinearKernel* kernel : LinearKernelsUnderTest()) {
     if (kernel->run_quantized != nullptr) kernels.push_back(kernel);
   }
@@ -88,18 +87,15 @@ std::vector<const LinearKernel*> QuantizedKernelsUnderTest() {
 
 std::vector<const LinearKernel*> LinearKernelsUnderTest() {
   std::vector<const LinearKernel*> kernels;
-  for (const auto set : kLinearKernelSets) {
-    for (const LinearKernel& kernel : set()) kernels.push_back(&kernel);
-  }
-#if defined(__x86_64__)
-  static constexpr LinearKernel kInSoftware[] = {
-      TileKernel<SoftwareTiles>("amx_in_software"),
-      KernelOf<VectorEngine<SoftwarePairs>>("pairs_in_software", DType::kBfloat16)};
-  for (const LinearKernel& kernel : kInSoftware) {
-    if (!Avx512LinearKernels().empty()) kernels.push_back(&kernel);
+  for (const LinearKernel& kernel : Bfloat16Kernels()) kernels.push_back(&kernel);
+  for (const LinearKernel& kernel : FloatKernels()) kernels.push_back(&kernel);
+#if HWY_TARGETS & HWY_AVX3
+  if ((hwy::SupportedTargets() & HWY_AVX3) != 0) {
+    for (const LinearKernel& kernel : N_AVX3::kInSoftware) kernels.push_back(&kernel);
   }
 #endif
   return kernels;
 }
 
-}  // namespace structattn
+}  // namespace structattn::linear
+#endif  // HWY_ONCE

@@ -1,4 +1,4 @@
-// LinearCpu against a double-precision product, and its promise that an output's bits depend on its
+// Linear against a double-precision product, and its promise that an output's bits depend on its
 // own row and weight alone. Every kernel that this CPU supports is tried, not only the chosen one,
 // and that for AMX on tiles in software.
 #include "kernels/linear/linear.h"
@@ -17,7 +17,7 @@
 #include "tests/kernels/linear/linear_kernels_under_test.h"
 #include "tests/kernels/typed_buffer.h"
 
-namespace structattn {
+namespace structattn::linear {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -45,17 +45,17 @@ class LinearTest : public testing::TestWithParam<const LinearKernel*> {
 
   PackedWeight Pack(const TypedBuffer& weight, const Shape& shape) {
     const MatrixView view = {weight.data(), weight.dtype(), shape.outputs, shape.inputs};
-    return PackedWeight::PackFor(kernel(), {&view, 1}, Target());
+    return PackWeight({&view, 1}, Target());
   }
 
   std::vector<float> Multiply(const PackedWeight& weight, const TypedBuffer& input, int64_t rows) {
-    std::vector<float> output(rows * weight.outputs(), kNan);
-    LinearCpu(pool_,
-              {.input = input.data(), .weight = &weight, .output = output.data(), .rows = rows});
+    std::vector<float> output(rows * weight.view.outputs, kNan);
+    Linear({.pool = &pool_},
+           {.input = input.data(), .weight = weight.view, .output = output.data(), .rows = rows});
     return output;
   }
 
-  PackTarget Target() { return {.dtype = dtype(), .pool = pool_, .arena = arena_}; }
+  PackTarget Target() { return {dtype(), pool_, arena_, &kernel()}; }
 
   void TearDown() override { EXPECT_TRUE(SoftwareTilesAreReleased()); }
 
@@ -65,10 +65,10 @@ class LinearTest : public testing::TestWithParam<const LinearKernel*> {
 
 // The error of a chain of `inputs` multiply-adds in any order, each rounded at most twice, is at
 // most gamma * sum |x w| with gamma = 2 n u / (1 - 2 n u), u = 2^-24 (Higham 2002, section 3.1);
-// then bias and residual add two roundings. vdpbf16ps flushes subnormal terms: n x 2^-126.
+// then bias and before add two roundings. vdpbf16ps flushes subnormal terms: n x 2^-126.
 void ExpectNear(const Shape& shape, const std::vector<float>& input,
                 const std::vector<float>& weight, const std::vector<float>& bias,
-                const std::vector<float>& residual, const std::vector<float>& output) {
+                const std::vector<float>& before, const std::vector<float>& output) {
   const double unit = 0x1p-24;
   const double gamma = 2.0 * (shape.inputs + 2) * unit;
   int64_t failures = 0;
@@ -82,8 +82,8 @@ void ExpectNear(const Shape& shape, const std::vector<float>& input,
         sum += term;
         magnitude += std::abs(term);
       }
-      const double added = (bias.empty() ? 0.0 : bias[n]) +
-                           (residual.empty() ? 0.0 : residual[m * shape.outputs + n]);
+      const double added =
+          (bias.empty() ? 0.0 : bias[n]) + (before.empty() ? 0.0 : before[m * shape.outputs + n]);
       magnitude += std::abs(added) + (bias.empty() ? 0.0 : std::abs(bias[n]));
       const double bound = gamma * magnitude / (1.0 - gamma) + shape.inputs * 0x1p-126;
       const double error = std::abs(output[m * shape.outputs + n] - (sum + added));
@@ -108,8 +108,8 @@ TEST_P(LinearTest, AgreesWithDoublePrecision) {
     const TypedBuffer input = Random(shape.rows * shape.inputs, seed++);
     const TypedBuffer weight = Random(shape.outputs * shape.inputs, seed++);
     const PackedWeight packed = Pack(weight, shape);
-    EXPECT_EQ(packed.outputs(), shape.outputs);
-    EXPECT_EQ(packed.inputs(), shape.inputs);
+    EXPECT_EQ(packed.view.outputs, shape.outputs);
+    EXPECT_EQ(packed.view.inputs, shape.inputs);
     ExpectNear(shape, input.ToFloats(), weight.ToFloats(), {}, {},
                Multiply(packed, input, shape.rows));
   }
@@ -123,26 +123,27 @@ TEST_P(LinearTest, VocabularySizedMatrix) {
              Multiply(Pack(weight, shape), input, shape.rows));
 }
 
-TEST_P(LinearTest, AddsBiasAndResidualInPlace) {
+TEST_P(LinearTest, AddsBiasAndAccumulates) {
   const Shape shape = {19, 75, 129};
   const TypedBuffer input = Random(shape.rows * shape.inputs, 81);
   const TypedBuffer weight = Random(shape.outputs * shape.inputs, 82);
   const std::vector<float> bias = RandomNormal(shape.outputs, 83);
-  const std::vector<float> residual = RandomNormal(shape.rows * shape.outputs, 84);
+  const std::vector<float> before = RandomNormal(shape.rows * shape.outputs, 84);
   const PackedWeight packed = Pack(weight, shape);
   const std::vector<float> none;
   for (const bool with_bias : {false, true}) {
-    for (const bool with_residual : {false, true}) {
+    for (const bool accumulate : {false, true}) {
       std::vector<float> output(shape.rows * shape.outputs, kNan);
-      if (with_residual) output = residual;
-      LinearCpu(pool_, {.input = input.data(),
-                        .weight = &packed,
-                        .bias = with_bias ? bias.data() : nullptr,
-                        .residual = with_residual ? output.data() : nullptr,
-                        .output = output.data(),
-                        .rows = shape.rows});
+      if (accumulate) output = before;
+      Linear({.pool = &pool_}, {.input = input.data(),
+                                .weight = packed.view,
+                                .bias = with_bias ? bias.data() : nullptr,
+
+                                .output = output.data(),
+                                .accumulate = accumulate,
+                                .rows = shape.rows});
       ExpectNear(shape, input.ToFloats(), weight.ToFloats(), with_bias ? bias : none,
-                 with_residual ? residual : none, output);
+                 accumulate ? before : none, output);
     }
   }
 }
@@ -169,9 +170,10 @@ TEST_P(LinearTest, BitsDependOnTheRowAlone) {
   for (const int threads : {1, 3, 5}) {
     ThreadPool pool(threads);
     std::vector<float> output(shape.rows * shape.outputs, kNan);
-    LinearCpu(
-        pool,
-        {.input = input.data(), .weight = &packed, .output = output.data(), .rows = shape.rows});
+    Linear({.pool = &pool}, {.input = input.data(),
+                             .weight = packed.view,
+                             .output = output.data(),
+                             .rows = shape.rows});
     expect_rows(output, 0, shape.rows);
   }
   const std::vector<float> reversed =
@@ -235,10 +237,10 @@ TEST_P(LinearTest, StaysWithinItsRows) {
   padded.resize(values.size() + 2 * margin, kNan);
   const TypedBuffer input(dtype(), padded);
   std::vector<float> output(shape.rows * shape.outputs + 2 * margin, -7.0f);
-  LinearCpu(pool_, {.input = input.At(margin),
-                    .weight = &packed,
-                    .output = output.data() + margin,
-                    .rows = shape.rows});
+  Linear({.pool = &pool_}, {.input = input.At(margin),
+                            .weight = packed.view,
+                            .output = output.data() + margin,
+                            .rows = shape.rows});
   const std::vector<float> expected = Multiply(packed, TypedBuffer(dtype(), values), shape.rows);
   EXPECT_EQ(0,
             std::memcmp(output.data() + margin, expected.data(), expected.size() * sizeof(float)));
@@ -267,12 +269,12 @@ TEST_P(LinearTest, StacksAndConvertsViews) {
     joined.insert(joined.end(), stored.begin(), stored.end());
   }
   for (const TypedBuffer& part : parts) views.push_back({part.data(), part.dtype(), 41, inputs});
-  const PackedWeight stacked = PackedWeight::PackFor(kernel(), views, Target());
+  const PackedWeight stacked = PackWeight(views, Target());
   const TypedBuffer whole(dtype(), joined);
   const PackedWeight single = Pack(whole, {0, 3 * 41, inputs});
-  ASSERT_EQ(stacked.bytes(), single.bytes());
-  EXPECT_EQ(0, std::memcmp(stacked.data(), single.data(), single.bytes()));
-  EXPECT_EQ(reinterpret_cast<uintptr_t>(stacked.data()) % 64, 0u);
+  ASSERT_EQ(stacked.bytes, single.bytes);
+  EXPECT_EQ(0, std::memcmp(stacked.view.panels, single.view.panels, single.bytes));
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(stacked.view.panels) % 64, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, LinearTest, testing::ValuesIn(LinearKernelsUnderTest()), NameOf);
@@ -283,11 +285,11 @@ TEST(PackedWeightTest, ChoosesASupportedKernelOfTheDtype) {
   const float one = 1.0f;
   const MatrixView view = {&one, DType::kFloat32, 1, 1};
   for (const DType dtype : {DType::kFloat32, DType::kBfloat16, DType::kFloat16}) {
-    const PackedWeight weight = PackedWeight::Pack({&view, 1}, {dtype, pool, arena});
-    EXPECT_EQ(weight.dtype(), dtype);
-    EXPECT_EQ(weight.kernel().name, BestLinearKernel(dtype).name);
+    const PackedWeight weight = PackWeight({&view, 1}, {dtype, pool, arena});
+    EXPECT_EQ(weight.view.input_dtype, dtype);
+    EXPECT_EQ(weight.view.kernel->name, BestLinearKernel(dtype).name);
   }
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::linear

@@ -1,5 +1,5 @@
-// LinearCpu over quantized weights, every kernel that this CPU supports and every format, bit for
-// bit. Inputs of bfloat16: what quantized_dot-inl.h defines, computed naively here, which in turn
+// Linear over quantized weights, every kernel that this CPU supports and every format, bit for
+// bit. Inputs of bfloat16: what quantized_dot.cc defines, computed naively here, which in turn
 // is held against double precision. Others: what the same kernel gives over the values that the
 // format means; linear_test holds that against double precision. dequantize_test holds the values
 // against the formats' reference.
@@ -19,7 +19,7 @@
 #include "tests/kernels/linear/linear_kernels_under_test.h"
 #include "tests/kernels/typed_buffer.h"
 
-namespace structattn {
+namespace structattn::linear {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -27,7 +27,7 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 // Random bytes for codes and strip scales, tame halves for d and m: subnormal ones among them.
 std::vector<char> RandomQuantBlocks(QuantFormat format, int64_t count, uint32_t seed) {
   std::mt19937 random(seed);
-  const int64_t bytes = QuantBlockBytes(format);
+  const int64_t bytes = QuantLayoutOf(format).bytes;
   std::vector<char> blocks(count * bytes);
   for (char& byte : blocks) byte = static_cast<char>(random());
   const auto put_half = [&](char* at) {
@@ -59,7 +59,7 @@ std::string NameOf(const testing::TestParamInfo<Case>& info) {
          std::string(Name(format));
 }
 
-// 32 inputs of a row, by the definition in quantized_dot-inl.h; absent ones are 0.
+// 32 inputs of a row, by the definition in quantized_dot.cc; absent ones are 0.
 struct FixedInputs {
   int64_t n[kChunkInputs] = {};
   float unit = 0.0f;
@@ -116,7 +116,7 @@ float InIntegers(const QuantMatrixView& view, int64_t output, const TypedBuffer&
     const int64_t end = std::min<int64_t>(begin + kChunkInputs, view.columns);
     const FixedInputs x(input, row * view.columns + begin, row * view.columns + end);
     const char* const block = static_cast<const char*>(view.data) + output * view.row_bytes() +
-                              begin / layout.inputs() * QuantBlockBytes(view.format);
+                              begin / layout.inputs() * QuantLayoutOf(view.format).bytes;
     const ChunkWeights w(view.format, ReadQuantBlock(view.format, block),
                          static_cast<int>(begin % layout.inputs() / kChunkInputs));
     int64_t totals[2] = {};
@@ -146,16 +146,13 @@ class QuantizedLinearTest : public testing::TestWithParam<Case> {
 
   PackedWeight Pack(const std::vector<char>& blocks, const Shape& shape) {
     const QuantMatrixView view = View(blocks, shape);
-    return PackedWeight::PackQuantizedFor(kernel(), {&view, 1}, {kernel().dtype, pool_, arena_});
+    return PackWeight({&view, 1}, {kernel().dtype, pool_, arena_, &kernel()});
   }
 
   std::vector<float> Expand(const std::vector<char>& blocks) const {
-    const int64_t count = static_cast<int64_t>(blocks.size()) / QuantBlockBytes(format());
+    const int64_t count = static_cast<int64_t>(blocks.size()) / QuantLayoutOf(format()).bytes;
     std::vector<float> values(count * BlockInputs());
-    for (int64_t i = 0; i < count; ++i) {
-      DequantizeBlock(format(), blocks.data() + i * QuantBlockBytes(format()),
-                      values.data() + i * BlockInputs());
-    }
+    Dequantize(format(), blocks.data(), count, values.data());
     return values;
   }
 
@@ -180,15 +177,14 @@ class QuantizedLinearTest : public testing::TestWithParam<Case> {
     const std::vector<float> values = Expand(blocks);
     const MatrixView view = {values.data(), DType::kFloat32, shape.outputs,
                              shape.blocks * BlockInputs()};
-    const PackedWeight weight =
-        PackedWeight::PackFor(twin, {&view, 1}, {twin.dtype, pool_, arena_});
+    const PackedWeight weight = PackWeight({&view, 1}, {twin.dtype, pool_, arena_, &twin});
     return Multiply(weight, TypedBuffer(twin.dtype, input.ToFloats()), shape.rows);
   }
 
   std::vector<float> Multiply(const PackedWeight& weight, const TypedBuffer& input, int64_t rows) {
-    std::vector<float> output(rows * weight.outputs(), kNan);
-    LinearCpu(pool_,
-              {.input = input.data(), .weight = &weight, .output = output.data(), .rows = rows});
+    std::vector<float> output(rows * weight.view.outputs, kNan);
+    Linear({.pool = &pool_},
+           {.input = input.data(), .weight = weight.view, .output = output.data(), .rows = rows});
     return output;
   }
 
@@ -231,8 +227,8 @@ TEST_P(QuantizedLinearTest, HasTheBitsOfItsDefinition) {
     const TypedBuffer input(kernel().dtype,
                             RandomNormal(shape.rows * shape.blocks * BlockInputs(), seed++));
     const PackedWeight weight = Pack(blocks, shape);
-    EXPECT_EQ(weight.format(), format());
-    EXPECT_EQ(weight.dtype(), kernel().dtype);
+    EXPECT_EQ(weight.view.format, format());
+    EXPECT_EQ(weight.view.input_dtype, kernel().dtype);
     ExpectSameBits(Multiply(weight, input, shape.rows), Expected(blocks, input, shape), shape);
   }
 }
@@ -255,25 +251,25 @@ TEST_P(QuantizedLinearTest, BitsDependOnTheRowAlone) {
   }
 }
 
-TEST_P(QuantizedLinearTest, AddsBiasAndResidual) {
+TEST_P(QuantizedLinearTest, AddsBiasAndAccumulates) {
   const Shape shape = {97, 70, 2};
   const std::vector<char> blocks = RandomQuantBlocks(format(), shape.outputs * shape.blocks, 56);
   const PackedWeight weight = Pack(blocks, shape);
   const std::vector<float> bias = RandomNormal(shape.outputs, 57);
-  const std::vector<float> residual = RandomNormal(shape.rows * shape.outputs, 58);
+  const std::vector<float> before = RandomNormal(shape.rows * shape.outputs, 58);
   const TypedBuffer input(kernel().dtype,
                           RandomNormal(shape.rows * shape.blocks * BlockInputs(), 59));
   const std::vector<float> product = Multiply(weight, input, shape.rows);
   for (const int64_t rows : {1, 4, 5, 13, 97}) {
-    std::vector<float> output(residual.begin(), residual.begin() + rows * shape.outputs);
-    LinearCpu(pool_, {.input = input.data(),
-                      .weight = &weight,
-                      .bias = bias.data(),
-                      .residual = output.data(),
-                      .output = output.data(),
-                      .rows = rows});
+    std::vector<float> output(before.begin(), before.begin() + rows * shape.outputs);
+    Linear({.pool = &pool_}, {.input = input.data(),
+                              .weight = weight.view,
+                              .bias = bias.data(),
+                              .output = output.data(),
+                              .accumulate = true,
+                              .rows = rows});
     for (int64_t i = 0; i < rows * shape.outputs; ++i) {
-      ASSERT_EQ(output[i], product[i] + bias[i % shape.outputs] + residual[i]) << rows << ", " << i;
+      ASSERT_EQ(output[i], product[i] + bias[i % shape.outputs] + before[i]) << rows << ", " << i;
     }
   }
 }
@@ -285,25 +281,24 @@ TEST_P(QuantizedLinearTest, StacksViewsAndWritesBesideOthers) {
   std::vector<char> joined = first;
   joined.insert(joined.end(), second.begin(), second.end());
   const QuantMatrixView views[] = {View(first, part), View(second, part)};
-  const PackedWeight stacked =
-      PackedWeight::PackQuantizedFor(kernel(), views, {kernel().dtype, pool_, arena_});
+  const PackedWeight stacked = PackWeight(views, {kernel().dtype, pool_, arena_, &kernel()});
   const Shape whole = {part.rows, 2 * part.outputs, part.blocks};
   const TypedBuffer input(kernel().dtype,
                           RandomNormal(part.rows * part.blocks * BlockInputs(), 63));
   const std::vector<float> expected = Multiply(Pack(joined, whole), input, part.rows);
   ExpectSameBits(Multiply(stacked, input, part.rows), expected, whole);
 
-  // Each part into its columns of one output, with a residual there.
+  // Each part into its columns of one output, with a something to accumulate there.
   std::vector<float> output(part.rows * (whole.outputs + 5), 0.5f);
   const PackedWeight parts[] = {Pack(first, part), Pack(second, part)};
   for (int i = 0; i < 2; ++i) {
     float* const to = output.data() + i * part.outputs;
-    LinearCpu(pool_, {.input = input.data(),
-                      .weight = &parts[i],
-                      .residual = to,
-                      .output = to,
-                      .rows = part.rows,
-                      .output_stride = whole.outputs + 5});
+    Linear({.pool = &pool_}, {.input = input.data(),
+                              .weight = parts[i].view,
+                              .output = to,
+                              .accumulate = true,
+                              .rows = part.rows,
+                              .output_stride = whole.outputs + 5});
   }
   for (int64_t row = 0; row < part.rows; ++row) {
     for (int64_t n = 0; n < whole.outputs + 5; ++n) {
@@ -380,7 +375,7 @@ TEST_P(QuantizedLinearTest, ExpandsEveryScaleLikeTheReference) {
   for (const uint16_t half : halves) {
     std::vector<char> blocks = RandomQuantBlocks(format(), shape.outputs, half);
     for (int64_t n = 0; n < shape.outputs; ++n) {
-      char* const at = blocks.data() + n * QuantBlockBytes(format());
+      char* const at = blocks.data() + n * QuantLayoutOf(format()).bytes;
       std::memcpy(format() == QuantFormat::kQ6_K ? at + 208 : at, &half, sizeof(half));
     }
     for (const int64_t k : {int64_t{0}, BlockInputs() - 1}) {
@@ -408,13 +403,13 @@ TEST(QuantizeRowsTest, MultipliesRowsThatEndWithinABlock) {
     const TypedBuffer values(DType::kFloat32, RandomNormal(outputs * columns, 81));
     const QuantMatrix matrix =
         QuantizeRows({values.data(), DType::kFloat32, outputs, columns}, pool);
-    const PackTarget target = {kernel->dtype, pool, arena};
-    const PackedWeight weight = PackedWeight::PackQuantizedFor(*kernel, {&matrix.view, 1}, target);
+    const PackTarget target = {kernel->dtype, pool, arena, kernel};
+    const PackedWeight weight = PackWeight({&matrix.view, 1}, target);
     for (const int64_t rows : {1, 3, 9}) {
       const TypedBuffer input(kernel->dtype, RandomNormal(rows * columns, 82));
       std::vector<float> output(rows * outputs, kNan);
-      LinearCpu(pool,
-                {.input = input.data(), .weight = &weight, .output = output.data(), .rows = rows});
+      Linear({.pool = &pool},
+             {.input = input.data(), .weight = weight.view, .output = output.data(), .rows = rows});
       for (int64_t m = 0; m < rows; ++m) {
         for (int64_t n = 0; n < outputs; ++n) {
           double sum = 0.0;
@@ -444,7 +439,7 @@ TEST(QuantizeRowsTest, RoundsToTheNearestMultipleOfTheScale) {
     for (int64_t row = 0; row < rows; ++row) {
       for (int64_t begin = 0; begin < 96; begin += 32) {
         float got[32];
-        DequantizeBlock(QuantFormat::kQ8_0, matrix.owned.get() + (row * 3 + begin / 32) * 34, got);
+        Dequantize(QuantFormat::kQ8_0, matrix.owned.get() + (row * 3 + begin / 32) * 34, 1, got);
         float largest = 0.0f;
         for (int64_t k = begin; k < std::min(begin + 32, columns); ++k) {
           largest = std::max(largest, std::abs(values.Get(row * columns + k)));
@@ -466,17 +461,17 @@ TEST(QuantizeRowsTest, SpoiledAndTinyBlocksStayWhatTheyAre) {
   char block[34];
   float got[32];
   QuantizeQ8_0(values, block);
-  DequantizeBlock(QuantFormat::kQ8_0, block, got);
+  Dequantize(QuantFormat::kQ8_0, block, 1, got);
   for (const float value : got) EXPECT_EQ(value, 0.0f);
   values[3] = 1e-9f;  // Its step is no half but 0.
   QuantizeQ8_0(values, block);
-  DequantizeBlock(QuantFormat::kQ8_0, block, got);
+  Dequantize(QuantFormat::kQ8_0, block, 1, got);
   for (const float value : got) EXPECT_EQ(value, 0.0f);
   values[3] = std::numeric_limits<float>::infinity();
   QuantizeQ8_0(values, block);
-  DequantizeBlock(QuantFormat::kQ8_0, block, got);
+  Dequantize(QuantFormat::kQ8_0, block, 1, got);
   for (const float value : got) EXPECT_TRUE(std::isnan(value));
 }
 
 }  // namespace
-}  // namespace structattn
+}  // namespace structattn::linear

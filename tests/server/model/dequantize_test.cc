@@ -1,7 +1,5 @@
-// Dequantisation against what PyPI `gguf` makes of the same blocks (testdata/dequantize.bin,
+// Dequantisation against what PyPI `gguf` makes of the same quant blocks (testdata/dequantize.bin,
 // written by the script next to it), bit for bit.
-#include "server/model/dequantize.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,12 +9,14 @@
 #include <iterator>
 #include <set>
 
+#include "server/model/ggml_encoding.h"
+
 namespace structattn {
 namespace {
 
 struct Section {
   uint32_t type;
-  std::string blocks;
+  std::string quant_blocks;
   std::vector<float> floats;
 };
 
@@ -27,7 +27,7 @@ std::vector<Section> ReadFixture() {
   uint32_t head[3];
   while (file.read(reinterpret_cast<char*>(head), sizeof(head))) {
     Section section{head[0], std::string(head[1], '\0'), std::vector<float>(head[2])};
-    file.read(section.blocks.data(), head[1]);
+    file.read(section.quant_blocks.data(), head[1]);
     file.read(reinterpret_cast<char*>(section.floats.data()), head[2] * sizeof(float));
     EXPECT_TRUE(file.good());
     sections.push_back(std::move(section));
@@ -42,7 +42,8 @@ TEST(DequantizeTest, EqualsTheReferenceBitForBit) {
     ASSERT_NE(encoding, nullptr) << section.type;
     seen.insert(section.type);
     std::vector<float> output(section.floats.size(), -1.0f);
-    Dequantize(*encoding, section.blocks, output);
+    Dequantize(*encoding->quant_format, section.quant_blocks.data(),
+               static_cast<int64_t>(output.size()) / encoding->quant_block_values, output.data());
     for (size_t i = 0; i < output.size(); ++i) {
       ASSERT_EQ(std::bit_cast<uint32_t>(output[i]), std::bit_cast<uint32_t>(section.floats[i]))
           << encoding->name << " element " << i << ": " << output[i] << ", reference "
@@ -52,17 +53,17 @@ TEST(DequantizeTest, EqualsTheReferenceBitForBit) {
   EXPECT_EQ(seen.size(), 8u) << "the fixture does not cover every quantised encoding";
 }
 
-// A block expands to the same values wherever it stands, at any alignment.
-TEST(DequantizeTest, BlocksAreIndependent) {
+// A quant block expands to the same values wherever it stands, at any alignment.
+TEST(DequantizeTest, QuantBlocksAreIndependent) {
   for (const Section& section : ReadFixture()) {
     const GgmlEncoding& encoding = *FindGgmlEncoding(section.type);
     const auto elements = static_cast<size_t>(encoding.quant_block_values);
     const auto bytes = static_cast<size_t>(encoding.quant_block_bytes);
     for (size_t block = 0; block * elements < section.floats.size(); ++block) {
       std::string shifted(1, 'x');
-      shifted.append(section.blocks, block * bytes, bytes);
+      shifted.append(section.quant_blocks, block * bytes, bytes);
       std::vector<float> output(elements);
-      Dequantize(encoding, std::string_view(shifted).substr(1), output);
+      Dequantize(*encoding.quant_format, shifted.data() + 1, 1, output.data());
       EXPECT_EQ(std::memcmp(output.data(), &section.floats[block * elements], elements * 4), 0)
           << encoding.name << " block " << block;
     }

@@ -135,10 +135,9 @@ TEST(GgufCheckpointTest, ExpandsQuantisedMatricesAndUndoesTheirPermutation) {
   EXPECT_EQ(quantized->view.columns, 32);
   for (int row = 0; row < 32; ++row) {
     float expanded[32];
-    DequantizeBlock(
-        QuantFormat::kQ8_0,
-        static_cast<const char*>(quantized->view.data) + row * quantized->view.row_bytes(),
-        expanded);
+    Dequantize(QuantFormat::kQ8_0,
+               static_cast<const char*>(quantized->view.data) + row * quantized->view.row_bytes(),
+               1, expanded);
     for (int c = 0; c < 32; ++c) EXPECT_EQ(expanded[c], values[32 * row + c]) << row << ", " << c;
   }
   EXPECT_FALSE(checkpoint->ReadQuantized("model.layers.0.self_attn.k_proj.weight").has_value());

@@ -88,11 +88,8 @@ class QuantizedCheckpoint : public RandomCheckpoint {
     const std::optional<QuantMatrix> quantized = ReadQuantized(name);
     if (!quantized.has_value()) return matrix;
     auto* values = reinterpret_cast<float*>(matrix.owned.get());
-    for (int64_t i = 0; i < matrix.view.rows * matrix.view.columns / kChunkInputs; ++i) {
-      DequantizeBlock(quantized->view.format,
-                      quantized->owned.get() + i * QuantBlockBytes(quantized->view.format),
-                      values + i * kChunkInputs);
-    }
+    Dequantize(quantized->view.format, quantized->owned.get(),
+               matrix.view.rows * matrix.view.columns / kChunkInputs, values);
     return matrix;
   }
 };

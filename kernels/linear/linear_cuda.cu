@@ -1,8 +1,9 @@
-// Int8Linear on CUDA: which kernel a call launches, by dtype and number of rows, and what it
-// refuses. Called through the table of ops. The choice never changes a bit of the result.
+// Linear on CUDA, where weights are int8: which kernel a call launches, by dtype and number of
+// rows, and what it refuses. The choice never changes a bit of the result.
 #include <stdexcept>
 #include <string>
 
+#include "kernels/check.h"
 #include "kernels/cuda/ops.cuh"
 #include "kernels/linear/int8_linear.cuh"
 #include "kernels/linear/int8_linear.h"
@@ -10,12 +11,14 @@
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {
 
-void Check(const Int8LinearParams& p) {
-  if (p.inputs % kInt8ScaleInputs != 0) {
-    throw std::runtime_error("int8_linear: inputs " + std::to_string(p.inputs) +
+void Check(const LinearParams& p) {
+  STRUCTATTN_CHECK(p.weight.kind == WeightKind::kInt8 && p.bias == nullptr);
+  STRUCTATTN_CHECK(p.output_stride == 0 || p.output_stride == p.weight.outputs);
+  if (p.weight.inputs % kInt8ScaleInputs != 0) {
+    throw std::runtime_error("int8_linear: inputs " + std::to_string(p.weight.inputs) +
                              ": must be a multiple of 32");
   }
-  for (const void* array : {p.input, static_cast<const void*>(p.codes)}) {
+  for (const void* array : {p.input, static_cast<const void*>(p.weight.codes)}) {
     if (reinterpret_cast<uintptr_t>(array) % 16 != 0) {
       throw std::runtime_error("int8_linear: input or codes are not aligned to 16 bytes");
     }
@@ -23,15 +26,15 @@ void Check(const Int8LinearParams& p) {
 }
 
 template <typename Kernel>
-void LaunchFor(const KernelContext& context, const Int8LinearParams& params) {
+void LaunchFor(const KernelContext& context, const LinearParams& params) {
   Launch<Kernel>(context, Kernel::Shape(params), params);
 }
 
 }  // namespace
 
-void Int8Linear(const KernelContext& context, const Int8LinearParams& params) {
+void Linear(const KernelContext& context, const LinearParams& params) {
   Check(params);
-  WithStorage(params.input_dtype, [&]<typename T>(T) {
+  WithStorage(params.weight.input_dtype, [&]<typename T>(T) {
     if constexpr (std::is_same_v<T, float>) {
       LaunchFor<Int8LinearFloatKernel>(context, params);
     } else if (params.rows <= 16) {

@@ -1,10 +1,7 @@
-// GGML's numbers and names of tensor types, and whole runs of blocks expanded to float: see
-// dequantize.h. What a block means is in kernels/quant/quant_format.
-#include "server/model/dequantize.h"
+// See ggml_encoding.h.
+#include "server/model/ggml_encoding.h"
 
 #include <iterator>
-
-#include "kernels/check.h"
 
 namespace structattn {
 namespace {
@@ -13,18 +10,18 @@ constexpr GgmlEncoding Plain(uint32_t type, std::string_view name, DType dtype) 
   return {type, name, 1, static_cast<int64_t>(ByteSize(dtype)), dtype, std::nullopt};
 }
 
-constexpr GgmlEncoding Blocks(uint32_t type, QuantFormat format) {
-  return {type,         Name(format), QuantLayoutOf(format).inputs(), QuantBlockBytes(format),
-          std::nullopt, format};
+constexpr GgmlEncoding Quantized(QuantFormat format) {
+  const QuantBlockLayout& layout = QuantLayoutOf(format);
+  return {layout.ggml_type, layout.name, layout.inputs(), layout.bytes, std::nullopt, format};
 }
 
 constexpr GgmlEncoding kEncodings[] = {
     Plain(0, "F32", DType::kFloat32),    Plain(1, "F16", DType::kFloat16),
-    Plain(30, "BF16", DType::kBfloat16), Blocks(2, QuantFormat::kQ4_0),
-    Blocks(3, QuantFormat::kQ4_1),       Blocks(6, QuantFormat::kQ5_0),
-    Blocks(7, QuantFormat::kQ5_1),       Blocks(8, QuantFormat::kQ8_0),
-    Blocks(12, QuantFormat::kQ4_K),      Blocks(13, QuantFormat::kQ5_K),
-    Blocks(14, QuantFormat::kQ6_K),
+    Plain(30, "BF16", DType::kBfloat16), Quantized(QuantFormat::kQ4_0),
+    Quantized(QuantFormat::kQ4_1),       Quantized(QuantFormat::kQ5_0),
+    Quantized(QuantFormat::kQ5_1),       Quantized(QuantFormat::kQ8_0),
+    Quantized(QuantFormat::kQ4_K),       Quantized(QuantFormat::kQ5_K),
+    Quantized(QuantFormat::kQ6_K),
 };
 
 // Indexed by type; empty where GGML has none (any more).
@@ -58,18 +55,6 @@ std::string SupportedGgmlTypes() {
     names += encoding.name;
   }
   return names;
-}
-
-void Dequantize(const GgmlEncoding& encoding, std::string_view blocks, std::span<float> output) {
-  const auto elements = static_cast<int64_t>(output.size());
-  STRUCTATTN_CHECK(encoding.quant_format.has_value() &&
-                   elements % encoding.quant_block_values == 0);
-  STRUCTATTN_CHECK(static_cast<int64_t>(blocks.size()) ==
-                   elements / encoding.quant_block_values * encoding.quant_block_bytes);
-  for (int64_t block = 0; block < elements / encoding.quant_block_values; ++block) {
-    DequantizeBlock(*encoding.quant_format, blocks.data() + block * encoding.quant_block_bytes,
-                    output.data() + block * encoding.quant_block_values);
-  }
 }
 
 }  // namespace structattn
