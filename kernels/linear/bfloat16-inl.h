@@ -118,26 +118,19 @@ class TileItem {
       const UnitRange slice = {begin, std::min(begin + most, item_.units)};
       for (int64_t row = item_.row_begin; row < item_.row_end; row += kBandRows) {
         const TileRows rows(item_, row, std::min(row + kBandRows, item_.row_end), slice);
-        Configure(rows.count);
-        for (int64_t i = 0; i < count; ++i) RunBand(rows, first + i, slice, i);
+        if (rows.count != configured_rows_) {  // Sets the tiles' rows, which empties them.
+          Tiles::Configure(std::min(rows.count, kTileRows), std::max(rows.count - kTileRows, 1));
+          configured_rows_ = rows.count;
+        }
+        float* waiting = waiting_ + (row - item_.row_begin) / kBandRows * kTilePanels * kBandSums;
+        for (int64_t panel = first; panel < first + count; ++panel, waiting += kBandSums) {
+          if (rows.count > kTileRows) {
+            RunTiles<2>(rows, panel, slice, waiting);
+          } else {
+            RunTiles<1>(rows, panel, slice, waiting);
+          }
+        }
       }
-    }
-  }
-
-  // Sets the tiles' rows, which empties them.
-  void Configure(int rows) {
-    if (rows == configured_rows_) return;
-    Tiles::Configure(std::min(rows, kTileRows), std::max(rows - kTileRows, 1));
-    configured_rows_ = rows;
-  }
-
-  void RunBand(const TileRows& rows, int64_t panel, UnitRange slice, int64_t place) {
-    const int64_t band = (rows.begin - item_.row_begin) / kBandRows;
-    float* const waiting = waiting_ + (band * kTilePanels + place) * kBandSums;
-    if (rows.count > kTileRows) {
-      RunTiles<2>(rows, panel, slice, waiting);
-    } else {
-      RunTiles<1>(rows, panel, slice, waiting);
     }
   }
 
@@ -186,7 +179,7 @@ class TileItem {
   }
 
   // A CPU (Granite Rapids) that has not stored a tile for half a microsecond takes another third of
-  // one for its next. So a tile that is at hand is stored now and then, for nobody.
+  // one for its next. So a tile that is at hand is stored now and then, and not read.
   template <int kHeight, bool kFetch>
   static void Multiply(const TileRows& rows, const uint32_t* panel, UnitRange slice) {
     constexpr int64_t kTilesPerStore = 8;
@@ -269,8 +262,7 @@ constexpr LinearKernel TileKernel(std::string_view name) {
           .inputs_per_unit = 2,
           .units_multiple = kTileRows,
           .item_rows = kTileItemRows,
-          .run = RunTileItem<Tiles>,
-          .run_quantized = nullptr};
+          .run = RunTileItem<Tiles>};
 }
 
 }  // namespace

@@ -57,15 +57,10 @@ __device__ inline void ExpandCodes(uint32_t codes, uint32_t (&pairs)[2]) {
   }
 }
 
-// A strip's codes of kBands x 16 outputs as left operands of its two products.
-template <int kBands>
-struct CodeFragments {
-  uint32_t a[kBands][2][4];
-};
-
-// `offset`: of the lane's 8 bytes in the first of the warp's rows of codes.
+// A strip's codes of kBands x 16 outputs as left operands of its two products. `offset`: of the
+// lane's 8 bytes in the first of the warp's rows of codes.
 template <typename T, int kBands>
-__device__ inline void LoadCodes(int offset, CodeFragments<kBands>& codes) {
+__device__ inline void LoadCodes(int offset, uint32_t (&codes)[kBands][2][4]) {
 #pragma unroll
   for (int i = 0; i < 2 * kBands; ++i) {
     const uint2 words = LoadShared<uint2>(offset + i * 8 * CodeLayout::kRowBytes);
@@ -76,17 +71,11 @@ __device__ inline void LoadCodes(int offset, CodeFragments<kBands>& codes) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       // fault: int8_code_fragments_swapped
-      codes.a[i / 2][0][half * 2 + i % 2] = first[half];
-      codes.a[i / 2][1][half * 2 + i % 2] = second[half];
+      codes[i / 2][0][half * 2 + i % 2] = first[half];
+      codes[i / 2][1][half * 2 + i % 2] = second[half];
     }
   }
 }
-
-// [kBands x 16 outputs, kRows]
-template <int kBands, int kRows>
-struct LinearFragments {
-  float c[kBands][kRows / 8][4];
-};
 
 // Where a lane finds its columns of a tile's first strip.
 struct LanePlaces {
@@ -96,14 +85,14 @@ struct LanePlaces {
 
 // Adds a tile of 64 columns to `sums`. `scales`: of each of the lane's outputs, those of the two
 // strips.
-template <typename T, int kBands, int kRows>
+template <typename T, int kBands, int kRowEights>
 __device__ inline void AddTile(const LanePlaces& at, const uint32_t (&scales)[2 * kBands],
-                               LinearFragments<kBands, kRows>& sums) {
+                               float (&sums)[kBands][kRowEights][4]) {
   // Strips of many rows have enough to overlap by themselves, and no registers for more.
-  [[maybe_unused]] constexpr int kTogether = kRows > 64 ? 1 : kTileStrips;
+  [[maybe_unused]] constexpr int kTogether = kRowEights > 8 ? 1 : kTileStrips;
 #pragma unroll kTogether
   for (int strip = 0; strip < kTileStrips; ++strip) {
-    CodeFragments<kBands> codes;
+    uint32_t codes[kBands][2][4];
     LoadCodes<T>(at.codes ^ strip * kInt8ScaleInputs, codes);
     float scale[2 * kBands];
 #pragma unroll
@@ -113,17 +102,17 @@ __device__ inline void AddTile(const LanePlaces& at, const uint32_t (&scales)[2 
     }
     const int inputs = at.inputs ^ strip * (2 * kInt8ScaleInputs);
 #pragma unroll
-    for (int n = 0; n < kRows / 8; ++n) {
+    for (int n = 0; n < kRowEights; ++n) {
       const uint4 x = LoadShared<uint4>(inputs + n * 8 * InputLayout::kRowBytes);
 #pragma unroll
       for (int band = 0; band < kBands; ++band) {
         // fault: int8_sum_not_of_one_strip, int8_input_fragments_swapped
         float sum[4] = {};
-        MultiplyAccumulate<T>(sum, codes.a[band][0], x.x, x.y);
-        MultiplyAccumulate<T>(sum, codes.a[band][1], x.z, x.w);
+        MultiplyAccumulate<T>(sum, codes[band][0], x.x, x.y);
+        MultiplyAccumulate<T>(sum, codes[band][1], x.z, x.w);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          float& total = sums.c[band][n][i];
+          float& total = sums[band][n][i];
           // fault: int8_scale_of_the_other_output
           total = fmaf(scale[2 * band + i / 2], sum[i], total);
         }
@@ -236,7 +225,6 @@ struct Int8LinearKernel {
         .tiles = static_cast<int>((strips + kTileStrips - 1) / kTileStrips)};
   }
 
-  static __device__ int StageOffset(int stage) { return stage * kStageBytes; }
   // fault: int8_one_span_of_scales
   static __device__ int SpanOffset(int t) { return kScaleOffset + t / kSpanTiles % 2 * kSpanBytes; }
 
@@ -244,8 +232,8 @@ struct Int8LinearKernel {
   static __device__ void CopyTile(int t, int stage, Work& work) {
     // fault: int8_copies_past_the_last_tile
     if (t < work.tiles) {
-      work.codes.template Copy<kOutputs>(StageOffset(stage));
-      work.inputs.template Copy<kRows>(StageOffset(stage) + kCodeBytes);
+      work.codes.template Copy<kOutputs>(stage * kStageBytes);
+      work.inputs.template Copy<kRows>(stage * kStageBytes + kCodeBytes);
     }
     CommitCopies();
   }
@@ -278,7 +266,7 @@ struct Int8LinearKernel {
             .inputs = kCodeBytes + InputLayout::Offset(LaneIndex() / 4, t)};
   }
 
-  using Sums = LinearFragments<kBands, kRows>;
+  using Sums = float[kBands][kRows / 8][4];  // [kBands x 16 outputs, kRows]
 
   static __device__ void MultiplyTile(int t, int stage, const LanePlaces& places, Sums& sums) {
     uint32_t scales[2 * kBands];
@@ -289,7 +277,7 @@ struct Int8LinearKernel {
       scales[i] = LoadShared<uint32_t>(offset + i * 8 * kScaleRowBytes);
     }
     AddTile<T>(
-        {.codes = StageOffset(stage) + places.codes, .inputs = StageOffset(stage) + places.inputs},
+        {.codes = stage * kStageBytes + places.codes, .inputs = stage * kStageBytes + places.inputs},
         scales, sums);
   }
 
@@ -305,7 +293,7 @@ struct Int8LinearKernel {
         // fault: int8_outputs_past_the_end
         if (row >= p.rows || output >= p.weight.outputs) continue;
         float* to = p.output + row * p.weight.outputs + output;
-        const float sum = sums.c[i / 2][n / 2][i % 2 * 2 + n % 2];
+        const float sum = sums[i / 2][n / 2][i % 2 * 2 + n % 2];
         StoreGlobal(to, p.accumulate ? LoadGlobal(to) + sum : sum);
       }
     }

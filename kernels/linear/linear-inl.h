@@ -76,8 +76,6 @@ inline constexpr int kMaxSums = kLanes == 16 ? 16 : kLanes == 8 ? 12 : 8;
 
 inline constexpr int kSliceUnits = 512;
 inline constexpr int kStagedStride = kSliceUnits + 16;  // In units: 64 bytes of skew.
-inline constexpr int kMostWidePanels = 4;
-inline constexpr int kLineBytes = 64;
 
 // What is multiplied. A unit is kInputsPerUnit inputs side by side: Unit of a row, to be broadcast,
 // and Packed of an output, a cell of the layout in linear-inl.h.
@@ -173,7 +171,7 @@ void MicroKernel(const MicroKernelArgs<F>& args) {
   const char* prefetch = args.prefetch;
   for (int64_t unit = 0; unit < args.units; ++unit) {
     if constexpr (kPanels == 1) {
-      for (int line = 0; line < kUnitBytes<F>; line += kLineBytes) {
+      for (int line = 0; line < kUnitBytes<F>; line += 64) {
         __builtin_prefetch(prefetch + line, /*rw=*/0, /*locality=*/2);
       }
       prefetch += args.prefetch_stride;
@@ -204,7 +202,7 @@ void MicroKernel(const MicroKernelArgs<F>& args) {
 // Few rows leave registers free: such a tile walks several panels side by side, which hides the
 // latency of the chains and keeps several streams from memory going.
 constexpr int WidePanels(int rows) {
-  int panels = kMostWidePanels;
+  int panels = 4;
   while (panels > 1 && rows * 2 * panels > kMaxSums) panels /= 2;
   return panels;
 }

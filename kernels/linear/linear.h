@@ -14,9 +14,9 @@
 
 #include "kernels/context.h"
 #include "kernels/dtype.h"
-#include "kernels/linear/weight_arena.h"
 #include "kernels/matrix_view.h"
 #include "kernels/quant/quant_format.h"
+#include "kernels/weight_arena.h"
 
 namespace structattn {
 
@@ -61,15 +61,11 @@ struct LinearParams {
 
 void Linear(const KernelContext& context, const LinearParams& params);
 
-// A weight in the layout that a CPU kernel streams, with its memory. It can be moved, not copied.
+// A weight in the layout that a CPU kernel streams, with its memory, which copies share.
 struct PackedWeight {
   LinearWeight view;
   std::shared_ptr<void> data;  // 64-byte aligned, in an arena.
   int64_t bytes = 0;
-
-  PackedWeight() = default;
-  PackedWeight(PackedWeight&&) = default;
-  PackedWeight& operator=(PackedWeight&&) = default;
 };
 
 // Where and how weights are packed.

@@ -38,10 +38,7 @@ constexpr LinearKernel kPairsKernel = {.name = "avx512_bf16",
                                        .dtype = DType::kBfloat16,
                                        .panel_outputs = kPanelOutputs,
                                        .inputs_per_unit = 2,
-                                       .units_multiple = 1,
-                                       .item_rows = kItemRows,
-                                       .run = RunPacked<Bfloat16Pairs>,
-                                       .run_quantized = nullptr};
+                                       .run = RunPacked<Bfloat16Pairs>};
 constexpr LinearKernel kAmxKernel = TileKernel<AmxTiles>("amx_bf16");
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -56,7 +53,6 @@ HWY_AFTER_NAMESPACE();
 namespace structattn::linear {
 
 #if HWY_TARGETS & HWY_AVX3
-
 namespace {
 
 // Tiles and panels with missing outputs and rows, and two slices.
@@ -96,26 +92,23 @@ bool Agree(const LinearKernel& a, const LinearKernel& b) {
 }
 
 }  // namespace
+#endif  // HWY_TARGETS & HWY_AVX3
 
 std::span<const LinearKernel> Bfloat16Kernels() {
   static const std::vector<LinearKernel> kernels = [] {
     std::vector<LinearKernel> supported;
-    if ((hwy::SupportedTargets() & HWY_AVX3) == 0) return supported;
-    if (!__builtin_cpu_supports("avx512bf16")) return supported;
+#if HWY_TARGETS & HWY_AVX3
+    const bool has_avx3 = (hwy::SupportedTargets() & HWY_AVX3) != 0;
+    if (!has_avx3 || !__builtin_cpu_supports("avx512bf16")) return supported;
     supported.push_back(N_AVX3::kPairsKernel);
     if (AmxUsable() && Agree(N_AVX3::kAmxKernel, N_AVX3::kPairsKernel)) {
       supported.insert(supported.begin(), N_AVX3::kAmxKernel);
     }
+#endif
     return supported;
   }();
   return kernels;
 }
-
-#else
-
-std::span<const LinearKernel> Bfloat16Kernels() { return {}; }
-
-#endif  // HWY_TARGETS & HWY_AVX3
 
 }  // namespace structattn::linear
 #endif  // HWY_ONCE

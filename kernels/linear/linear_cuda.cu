@@ -6,7 +6,7 @@
 #include "kernels/check.h"
 #include "kernels/cuda/ops.cuh"
 #include "kernels/linear/int8_linear.cuh"
-#include "kernels/linear/int8_linear.h"
+#include "kernels/linear/linear.h"
 
 namespace structattn::STRUCTATTN_CUDA_NAMESPACE {
 namespace {

@@ -102,14 +102,8 @@ constexpr std::string_view kName = HWY_TARGET == HWY_AVX3   ? "avx512"
 
 template <typename T>
 LinearKernel KernelOf(DType dtype) {
-  LinearKernel kernel = {.name = kName,
-                         .dtype = dtype,
-                         .panel_outputs = kPanelOutputs,
-                         .inputs_per_unit = 1,
-                         .units_multiple = 1,
-                         .item_rows = kItemRows,
-                         .run = RunFloats<T>,
-                         .run_quantized = nullptr};
+  LinearKernel kernel = {
+      .name = kName, .dtype = dtype, .panel_outputs = kPanelOutputs, .run = RunFloats<T>};
   if constexpr (!std::is_same_v<T, Bfloat16>) {
     kernel.run_quantized = RunQuantized<T>;
   } else if (HWY_TARGET != HWY_AVX3 || __builtin_cpu_supports("avx512vnni")) {

@@ -37,14 +37,14 @@ struct LinearItem {
 };
 
 struct LinearKernel {
-  std::string_view name;  // "avx512_bf16"
-  DType dtype;            // Of inputs, and of weights that are not quantized.
-  int panel_outputs;      // Outputs that lie side by side in a panel.
-  int inputs_per_unit;    // Inputs of one output that lie side by side.
-  int units_multiple;     // Panels are padded with zeros to a multiple of so many units.
-  int item_rows;          // Of one item, at most; a multiple of 32.
-  void (*run)(const LinearItem& item);            // Of panels of numbers.
-  void (*run_quantized)(const LinearItem& item);  // Of panels of quant blocks, or null.
+  std::string_view name;                // "avx512_bf16"
+  DType dtype;                          // Of inputs, and of weights that are not quantized.
+  int panel_outputs;                    // Outputs that lie side by side in a panel.
+  int inputs_per_unit = 1;              // Inputs of one output that lie side by side.
+  int units_multiple = 1;               // Zeros pad panels to a multiple of so many units.
+  int item_rows = kItemRows;            // Of one item, at most; a multiple of 32.
+  void (*run)(const LinearItem& item);  // Of panels of numbers.
+  void (*run_quantized)(const LinearItem& item) = nullptr;  // Of panels of quant blocks, or null.
 
   int64_t Units(int64_t inputs) const {
     const int64_t multiple = int64_t{inputs_per_unit} * units_multiple;

@@ -112,19 +112,15 @@ class QuantBlockWriter {
         byte |= static_cast<uint8_t>((codes[i] & 15) << 4);
       }
     }
-    if (layout_.code_bits == 5 || layout_.code_bits == 6) {
-      WriteBits(codes, 4, chunk + at_.fifth_bits, output);
+    for (int bit = 4; bit < layout_.code_bits && !whole; ++bit) {
+      uint32_t word = 0;
+      for (int i = 0; i < kChunkInputs; ++i) {
+        const int place = dot_order_ ? i % 4 * 8 + i / 4 : i;
+        word |= static_cast<uint32_t>((codes[i] >> bit) & 1) << place;
+      }
+      const int64_t row = bit == 4 ? at_.fifth_bits : at_.sixth_bits;
+      std::memcpy(chunk + row + 4 * output, &word, sizeof(word));
     }
-    if (layout_.code_bits == 6) WriteBits(codes, 5, chunk + at_.sixth_bits, output);
-  }
-
-  void WriteBits(const uint8_t* codes, int bit, uint8_t* row, int64_t output) const {
-    uint32_t word = 0;
-    for (int i = 0; i < kChunkInputs; ++i) {
-      const int place = dot_order_ ? i % 4 * 8 + i / 4 : i;
-      word |= static_cast<uint32_t>((codes[i] >> bit) & 1) << place;
-    }
-    std::memcpy(row + 4 * output, &word, sizeof(word));
   }
 
   const QuantBlockLayout layout_;

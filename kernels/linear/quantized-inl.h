@@ -52,7 +52,7 @@ inline Ints LoadSignedBytes(const uint8_t* from) {
 }
 
 // Halves as floats, every NaN the same one.
-inline Floats LoadFiniteHalves(const uint8_t* from) {
+inline Floats LoadHalvesOneNan(const uint8_t* from) {
   const auto value = BitCastLanes<Floats>(LoadHalves(from));
   const Floats nan = Floats{} + __builtin_nanf("");
   return value == value ? value : nan;
@@ -75,7 +75,7 @@ ChunkPlace FindChunk(const void* panel, int64_t chunk) {
 
 template <QuantFormat kFormat>
 Floats ReadScale(const ChunkPlace& at, int strip, int output) {
-  const Floats scale = LoadFiniteHalves(at.quant_block + 2 * output);
+  const Floats scale = LoadHalvesOneNan(at.quant_block + 2 * output);
   if constexpr (!kLayout<kFormat>.has_strip_scales()) return scale;
   const uint8_t* const bytes = at.chunk + strip * kPanelOutputs + output;
   const Ints factor = kFormat == QuantFormat::kQ6_K ? LoadSignedBytes(bytes) : LoadBytes(bytes);
@@ -84,7 +84,7 @@ Floats ReadScale(const ChunkPlace& at, int strip, int output) {
 
 template <QuantFormat kFormat>
 Floats ReadShift(const ChunkPlace& at, int output) {
-  const Floats shift = LoadFiniteHalves(at.quant_block + kAt<kFormat>.shifts + 2 * output);
+  const Floats shift = LoadHalvesOneNan(at.quant_block + kAt<kFormat>.shifts + 2 * output);
   if constexpr (!kLayout<kFormat>.has_strip_scales()) return shift;
   const Ints minimum = LoadBytes(at.chunk + kAt<kFormat>.minima + output);
   return -(shift * __builtin_convertvector(minimum, Floats));
@@ -113,16 +113,15 @@ Words ReadBits(const uint8_t* chunk, int half) {
   return bits;
 }
 
-// What `make`, a template over a format, returns for this one.
-template <class Make, size_t... kIndex>
-auto MakeFor(QuantFormat format, const Make& make, std::index_sequence<kIndex...>) {
-  using Made = decltype(make.template operator()<kQuantFormats[0]>());
-  static constexpr Made kMade[] = {Make{}.template operator()<kQuantFormats[kIndex]>()...};
-  return &kMade[static_cast<int>(format)];
-}
+// What `make`, a template over a format without state, returns for this one.
 template <class Make>
-auto MakeFor(QuantFormat format, const Make& make) {
-  return MakeFor(format, make, std::make_index_sequence<std::size(kQuantFormats)>());
+auto MakeFor(QuantFormat format, const Make&) {
+  return [format]<size_t... kIndex>(std::index_sequence<kIndex...>) {
+    using Made = decltype(Make{}.template operator()<kQuantFormats[0]>());
+    static constexpr Made kMade[] = {Make{}.template operator()<kQuantFormats[kIndex]>()...};
+    return &kMade[static_cast<int>(format)];
+  }
+  (std::make_index_sequence<std::size(kQuantFormats)>());
 }
 
 inline constexpr int kPairs = kChunkInputs / 2;
@@ -173,9 +172,9 @@ void ExpandChunk(const ChunkPlace& at, int64_t first_unit, const Take& take) {
   Floats shift[2] = {};
   const Words fifth[2] = {ReadBits<kFormat, 4>(chunk, 0), ReadBits<kFormat, 4>(chunk, 1)};
   const Words sixth[2] = {ReadBits<kFormat, 5>(chunk, 0), ReadBits<kFormat, 5>(chunk, 1)};
-#pragma GCC unroll 2
-  for (int half = 0; half < 2; ++half) {
-    if constexpr (kLayoutHere.has_shift) shift[half] = ReadShift<kFormat>(at, half * kLanes);
+  if constexpr (kLayoutHere.has_shift) {
+    shift[0] = ReadShift<kFormat>(at, 0);
+    shift[1] = ReadShift<kFormat>(at, kLanes);
   }
 #pragma GCC unroll 2
   for (int strip = 0; strip < kLayoutHere.strips_per_chunk; ++strip) {

@@ -1,7 +1,7 @@
 // Brings matrices of a checkpoint to the device through two host buffers of fixed size: while one
 // is on its way, the other is filled with the next rows, in the model's dtype. So loading needs
-// little host memory beside the mapped files, and neither side waits for the other. Used by
-// LoadWeights for devices other than the CPU; off CUDA the copies are plain ones.
+// little host memory beside the mapped files, and neither side waits for the other. It is for
+// devices other than the CPU; off CUDA the copies are plain ones.
 #ifndef STRUCTATTN_SERVER_MODEL_WEIGHT_UPLOAD_H_
 #define STRUCTATTN_SERVER_MODEL_WEIGHT_UPLOAD_H_
 

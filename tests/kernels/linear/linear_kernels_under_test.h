@@ -1,4 +1,4 @@
-// The kernels that linear_test tries. Used by it alone.
+// The kernels that linear_test tries.
 #ifndef STRUCTATTN_TESTS_KERNELS_LINEAR_LINEAR_KERNELS_UNDER_TEST_H_
 #define STRUCTATTN_TESTS_KERNELS_LINEAR_LINEAR_KERNELS_UNDER_TEST_H_
 

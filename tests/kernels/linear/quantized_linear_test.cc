@@ -83,7 +83,7 @@ struct FixedInputs {
 // The weights of one chunk of a block.
 struct ChunkWeights {
   int64_t codes[kChunkInputs];  // Less their offset.
-  float scales[2];              // Of each half.
+  float scales[2];              // One for each half.
   float shift;
 
   ChunkWeights(QuantFormat format, const QuantBlockParts& parts, int chunk) {

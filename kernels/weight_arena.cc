@@ -1,5 +1,5 @@
 // See weight_arena.h.
-#include "kernels/linear/weight_arena.h"
+#include "kernels/weight_arena.h"
 
 #include <sys/mman.h>
 

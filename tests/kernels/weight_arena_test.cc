@@ -1,5 +1,5 @@
 // WeightArena: what it hands out is aligned, apart from everything else, and outlives it.
-#include "kernels/linear/weight_arena.h"
+#include "kernels/weight_arena.h"
 
 #include <gtest/gtest.h>
 

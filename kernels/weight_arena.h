@@ -1,9 +1,9 @@
-// Memory for the packed weights of a model: many matrices side by side in huge pages.
-// Made by server/model/weights while a model is loaded, filled by PackedWeight; never used while
-// serving. A matrix alone would leave its last pages small, and a small matrix all of them: the
-// translation misses cost a decode step 7 to 27 % where they were measured.
-#ifndef STRUCTATTN_KERNELS_LINEAR_WEIGHT_ARENA_H_
-#define STRUCTATTN_KERNELS_LINEAR_WEIGHT_ARENA_H_
+// Memory for the packed weights of a model: many matrices side by side in huge pages. It is there
+// for loading, never used while serving. A matrix alone would leave its last pages small, and a
+// small matrix all of them: the translation misses cost a decode step 7 to 27 % where they were
+// measured.
+#ifndef STRUCTATTN_KERNELS_WEIGHT_ARENA_H_
+#define STRUCTATTN_KERNELS_WEIGHT_ARENA_H_
 
 #include <cstdint>
 #include <memory>
@@ -25,4 +25,4 @@ class WeightArena {
 
 }  // namespace structattn
 
-#endif  // STRUCTATTN_KERNELS_LINEAR_WEIGHT_ARENA_H_
+#endif  // STRUCTATTN_KERNELS_WEIGHT_ARENA_H_
