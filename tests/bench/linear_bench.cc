@@ -197,13 +197,12 @@ std::vector<float> Expand(const QuantMatrixView& view) {
 using Format = std::optional<QuantFormat>;
 
 // Of quant blocks, inputs are rounded down to whole ones. `source` of the first layer only.
-Matrix PackMatrix(MatrixShape shape, Format format, int layer, const PackTarget& target,
-                  const linear::LinearKernel& kernel) {
+Matrix PackMatrix(MatrixShape shape, Format format, int layer, const PackTarget& target) {
   if (!format.has_value()) {
     const std::vector<float> values = Values(shape.outputs * shape.inputs, 12345u + layer);
     const MatrixView view = {values.data(), DType::kFloat32, shape.outputs, shape.inputs};
     return {shape, PackWeight({&view, 1}, target),
-            TypedBuffer(kernel.dtype, layer == 0 ? values : std::vector<float>())};
+            TypedBuffer(target.dtype, layer == 0 ? values : std::vector<float>())};
   }
   const int inputs = QuantLayoutOf(*format).inputs();
   shape.inputs = shape.inputs / inputs * inputs;
@@ -280,8 +279,8 @@ namespace {
 
 std::vector<structattn::linear::LinearKernel> Kernels() {
   std::vector<structattn::linear::LinearKernel> kernels;
-  for (const auto set : {structattn::linear::Bfloat16Kernels(), structattn::linear::FloatKernels(),
-                         structattn::linear::QuantizedDotKernels()}) {
+  for (const auto set :
+       {structattn::linear::Bfloat16Kernels(), structattn::linear::FloatKernels()}) {
     kernels.insert(kernels.end(), set.begin(), set.end());
   }
   return kernels;

@@ -130,7 +130,7 @@ class Bench {
     const at::Tensor output = output_.narrow(0, 0, input.size(0) * matrices_[i].shape.outputs)
                                   .view({input.size(0), matrices_[i].shape.outputs});
     Linear({.pool = &pool_}, {.input = input.const_data_ptr(),
-                              .weight = matrices_[i].view.packed,
+                              .weight = matrices_[i].packed.view,
                               .output = output.data_ptr<float>(),
                               .rows = input.size(0)});
     return output;

@@ -20,7 +20,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/embedding/embedding.h"
-#include "kernels/linear/int8_linear.h"
+#include "kernels/linear/linear.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "kernels/sampling/pick_tokens.h"
