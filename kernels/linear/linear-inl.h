@@ -78,7 +78,7 @@ inline constexpr int kSliceUnits = 512;
 inline constexpr int kStagedStride = kSliceUnits + 16;  // In units: 64 bytes of skew.
 
 // What is multiplied. A unit is kInputsPerUnit inputs side by side: Unit of a row, to be broadcast,
-// and Packed of an output, a cell of the layout in linear-inl.h.
+// and Packed of an output, a place of the layout above.
 template <class F>
 concept Format = requires(const typename F::Packed* packed, const typename F::Input* inputs,
                           typename F::Unit* units, int64_t count, FloatVector sum) {
