@@ -59,8 +59,11 @@ bool Call::Withdraw() {
 }
 
 void Call::Close(bool caller_gone) {
-  CallRecord record = {
-      .method = options_.method, .request_id = request_id_, .model = {}, .outcome = {}};
+  CallRecord record = {.method = options_.method,
+                       .caller = options_.caller,
+                       .request_id = request_id_,
+                       .model = {},
+                       .outcome = {}};
   FrontDoor* door = nullptr;
   std::shared_ptr<engine::ServedModel> lease;
   {

@@ -32,7 +32,8 @@ class FrontDoor;
 class Call : public std::enable_shared_from_this<Call> {
  public:
   struct Options {
-    std::string method;                            // As logs and metrics name it: "Generate".
+    std::string method;       // As logs and metrics name it: "Generate".
+    std::string caller = {};  // Who is calling, as logs name it: the peer's address.
     absl::Time deadline = absl::InfiniteFuture();  // The protocol's own; timeout_ms may be earlier.
     // A full queue of the engine is waited for instead of refused. Whoever sets it bounds how many
     // such calls there are.
@@ -78,6 +79,8 @@ class Call : public std::enable_shared_from_this<Call> {
 
   const Options& options() const { return options_; }
   absl::Time arrival() const { return arrival_; }
+  // The call's hold on its model; null before it is admitted and after it is closed.
+  std::shared_ptr<engine::ServedModel> lease();
   // True for the one who may tell the sink the end, after Record.
   bool ClaimEnd();
   // What the log line says of the end.
@@ -97,7 +100,6 @@ class Call : public std::enable_shared_from_this<Call> {
   // The FrontDoor's side, in the order of a call's life.
   void Enter(FrontDoor* door);
   void SetLease(std::shared_ptr<engine::ServedModel> lease);
-  std::shared_ptr<engine::ServedModel> lease();
   // True when the call was cancelled or its deadline is not after `now`; it has ended then.
   bool StopIfDue(absl::Time now);
   // False when it has ended.

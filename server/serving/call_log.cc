@@ -7,6 +7,7 @@ namespace structattn::serving {
 
 void LogCall(const CallRecord& record) {
   LogFields fields = {{"method", record.method},
+                      {"caller", record.caller},
                       {"request_id", record.request_id},
                       {"model", record.model},
                       {"code", absl::StatusCodeToString(record.outcome.code())}};

@@ -27,6 +27,7 @@ struct CallUsage {
 
 struct CallRecord {
   std::string method;
+  std::string caller;
   std::string request_id;
   std::string model;
   absl::Status outcome;

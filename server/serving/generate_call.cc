@@ -48,7 +48,8 @@ absl::Status GenerateCall::Prepare(const Context& context) {
 }
 
 absl::StatusOr<Call::MaybeTicket> GenerateCall::Submit(const engine::ServedModel& served) {
-  if (started_.has_value()) sink_->OnStarted(*std::exchange(started_, std::nullopt));
+  if (!has_started_) sink_->OnStarted(std::move(started_));
+  has_started_ = true;
   // Kept from here: an engine that takes the work may end it, and let the sink go, at once.
   const std::shared_ptr<GenerateSink> sink = sink_;
   // A call that may have to come again gives a copy.
@@ -68,7 +69,13 @@ void GenerateCall::EmitError(const absl::Status& status) {
 
 void GenerateCall::EmitStopped(engine::FinishReason reason) {
   const std::shared_ptr<GenerateSink> sink = std::exchange(sink_, nullptr);
-  if (started_.has_value()) sink->OnStarted(*std::exchange(started_, std::nullopt));
+  if (!has_started_) {
+    const std::shared_ptr<engine::ServedModel> served = lease();
+    if (!prepared_.has_value() && served != nullptr) {
+      started_.provenance = MakeProvenance(*served, nullptr, request_.seed.value_or(0));
+    }
+    sink->OnStarted(std::move(started_));
+  }
   const engine::FinishEvent finish = StoppedEvent(reason);
   Record(absl::OkStatus(), UsageOf(finish));
   for (const engine::ContinuationEnd& end : finish.continuations) {

@@ -62,7 +62,8 @@ class GenerateCall final : public Call, public engine::EventSink {
   GenerateRequest request_;
   std::shared_ptr<GenerateSink> sink_;               // Until the end.
   std::optional<engine::GenerateRequest> prepared_;  // Until an engine has it.
-  std::optional<Started> started_;                   // From Prepare until it is told.
+  Started started_;                                  // Until the sink has it.
+  bool has_started_ = false;
 };
 
 }  // namespace structattn::serving

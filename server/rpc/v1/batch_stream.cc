@@ -14,7 +14,6 @@
 namespace structattn::rpc {
 namespace {
 
-constexpr char kMethod[] = "GenerateBatch";
 constexpr size_t kMaxQuotedBytes = 64;
 
 std::string Quoted(const std::string& id) {
@@ -22,9 +21,10 @@ std::string Quoted(const std::string& id) {
 }
 
 // Every entry that the client has its answer of, or will not get it any more, is logged once.
-void CloseEntry(const BatchEntry& entry, bool client_gone) {
+void CloseEntry(const BatchEntry& entry, const serving::Call::Options& options, bool client_gone) {
   if (entry.call != nullptr) return entry.call->Close(client_gone);
-  serving::LogCall({.method = kMethod,
+  serving::LogCall({.method = options.method,
+                    .caller = options.caller,
                     .request_id = entry.request_id,
                     .model = entry.model,
                     .outcome = entry.outcome});
@@ -65,7 +65,7 @@ void BatchStream::OnWriteDone(bool ok) {
     if (has_room) intake_ = Intake::kHandling;
     Pump();
   }
-  if (closed.has_value()) CloseEntry(*closed, /*client_gone=*/false);
+  if (closed.has_value()) CloseEntry(*closed, options_.call, /*client_gone=*/false);
   if (!ok) Abandon();
   if (has_room) HandleMessage();
 }
@@ -75,7 +75,7 @@ void BatchStream::OnCancel() { Abandon(); }
 void BatchStream::OnDone() {
   {
     absl::MutexLock lock(&mutex_);
-    for (const BatchEntry* entry : window_.All()) CloseEntry(*entry, client_gone_);
+    for (const BatchEntry* entry : window_.All()) CloseEntry(*entry, options_.call, client_gone_);
     serving::Log(spdlog::level::info, "batch",
                  {{"code", absl::StatusCodeToString(Outcome().code())},
                   {"error", std::string(Outcome().message())},
@@ -185,11 +185,12 @@ absl::Status BatchStream::CheckMessage() {
 }
 
 void BatchStream::Admit(int64_t index) {
-  BatchCall made = NewBatchCall(
-      *message_, {.method = kMethod, .deadline = options_.deadline, .waits_for_room = true},
-      options_.door->limits(), [self = shared_from_this(), index](BatchOutcome outcome) {
-        self->OnEnd(index, std::move(outcome));
-      });
+  serving::Call::Options options = options_.call;
+  options.waits_for_room = true;
+  BatchCall made = NewBatchCall(*message_, std::move(options), options_.door->limits(),
+                                [self = shared_from_this(), index](BatchOutcome outcome) {
+                                  self->OnEnd(index, std::move(outcome));
+                                });
   message_ = v1::GenerateBatchRequest();
   {
     absl::MutexLock lock(&mutex_);

@@ -32,8 +32,8 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
                           public std::enable_shared_from_this<BatchStream> {
  public:
   struct Options {
-    serving::FrontDoor* door;  // Outlives the stream.
-    absl::Time deadline;       // Of the whole stream.
+    serving::FrontDoor* door;     // Outlives the stream.
+    serving::Call::Options call;  // What the calls of its requests have in common.
     // Runs once, last, on a gRPC thread: the owner drops its reference.
     std::function<void(const BatchStream*)> on_done;
   };

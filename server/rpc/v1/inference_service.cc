@@ -13,8 +13,9 @@
 namespace structattn::rpc {
 namespace {
 
-absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
-  return absl::FromChrono(context.deadline());
+serving::Call::Options OptionsOf(const char* method, const grpc::CallbackServerContext& context) {
+  return {
+      .method = method, .caller = context.peer(), .deadline = absl::FromChrono(context.deadline())};
 }
 
 }  // namespace
@@ -30,20 +31,21 @@ void InferenceService::EndBatches(const absl::Status& status) {
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  return GenerateStream::Start(door_, {.method = "Generate", .deadline = DeadlineOf(*context)},
-                               *request);
+  return GenerateStream::Start(door_, OptionsOf("Generate", *context), *request);
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* InferenceService::GenerateBatch(
     grpc::CallbackServerContext* context) {
-  const auto stream = std::make_shared<BatchStream>(BatchStream::Options{
-      .door = door_, .deadline = DeadlineOf(*context), .on_done = [this](const BatchStream* done) {
-        std::shared_ptr<BatchStream> last;  // Outlives the lock.
-        absl::MutexLock lock(&mutex_);
-        const auto found = batches_.find(done);
-        last = std::move(found->second);
-        batches_.erase(found);
-      }});
+  const auto stream = std::make_shared<BatchStream>(
+      BatchStream::Options{.door = door_,
+                           .call = OptionsOf("GenerateBatch", *context),
+                           .on_done = [this](const BatchStream* done) {
+                             std::shared_ptr<BatchStream> last;  // Outlives the lock.
+                             absl::MutexLock lock(&mutex_);
+                             const auto found = batches_.find(done);
+                             last = std::move(found->second);
+                             batches_.erase(found);
+                           }});
   {
     absl::MutexLock lock(&mutex_);
     batches_.emplace(stream.get(), stream);
@@ -62,9 +64,8 @@ grpc::ServerUnaryReactor* InferenceService::Score(grpc::CallbackServerContext* c
   serving::ScoreRequest decoded;
   const absl::Status status = DecodeScoreRequest(*request, door_->limits(), &decoded);
   reactor->Start(door_,
-                 std::make_shared<serving::ScoreCall>(
-                     serving::Call::Options{.method = "Score", .deadline = DeadlineOf(*context)},
-                     std::move(decoded), reactor),
+                 std::make_shared<serving::ScoreCall>(OptionsOf("Score", *context),
+                                                      std::move(decoded), reactor),
                  status);
   return reactor.get();
 }
@@ -76,12 +77,10 @@ grpc::ServerUnaryReactor* InferenceService::ScoreRolling(grpc::CallbackServerCon
       [response](const serving::ScoreAnswer& answer) { *response = EncodeRollingScores(answer); });
   serving::ScoreRollingRequest decoded;
   const absl::Status status = DecodeScoreRollingRequest(*request, &decoded);
-  reactor->Start(
-      door_,
-      std::make_shared<serving::ScoreCall>(
-          serving::Call::Options{.method = "ScoreRolling", .deadline = DeadlineOf(*context)},
-          std::move(decoded), reactor),
-      status);
+  reactor->Start(door_,
+                 std::make_shared<serving::ScoreCall>(OptionsOf("ScoreRolling", *context),
+                                                      std::move(decoded), reactor),
+                 status);
   return reactor.get();
 }
 
@@ -92,9 +91,8 @@ grpc::ServerUnaryReactor* InferenceService::Inspect(grpc::CallbackServerContext*
   serving::InspectRequest decoded;
   const absl::Status status = DecodeInspectRequest(*request, door_->limits(), &decoded);
   reactor->Start(door_,
-                 std::make_shared<serving::InspectCall>(
-                     serving::Call::Options{.method = "Inspect", .deadline = DeadlineOf(*context)},
-                     std::move(decoded), reactor),
+                 std::make_shared<serving::InspectCall>(OptionsOf("Inspect", *context),
+                                                        std::move(decoded), reactor),
                  status);
   return reactor.get();
 }
