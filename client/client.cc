@@ -121,7 +121,7 @@ grpc::Status Client::Generate(grpc::ClientContext& context, const v1::GenerateRe
       finished = true;
     }
   }
-  const grpc::Status status = reader->Finish();
+  grpc::Status status = reader->Finish();
   if (status.ok() && !finished) {
     return {grpc::StatusCode::DATA_LOSS, "the stream ended before its last message"};
   }

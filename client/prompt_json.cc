@@ -56,11 +56,10 @@ int32_t GetInt(const Json& value, const std::string& field) {
   return value.get<int32_t>();
 }
 
-const Json& GetArray(const Json& value, const std::string& field) {
+void CheckArray(const Json& value, const std::string& field) {
   if (!value.is_array()) {
     throw PromptError(field, std::string("an array is needed, not ") + value.type_name());
   }
-  return value;
 }
 
 std::string Indexed(const std::string& field, size_t index) {
@@ -86,9 +85,11 @@ void SetSegmentField(const std::string& key, const Json& value, const std::strin
       segment->set_text(GetString(value, field));
       return;
     }
+    CheckArray(value, field);
     v1::TokenIds* token_ids = segment->mutable_token_ids();
-    const Json& ids = GetArray(value, field);
-    for (size_t i = 0; i < ids.size(); ++i) token_ids->add_ids(GetInt(ids[i], Indexed(field, i)));
+    for (size_t i = 0; i < value.size(); ++i) {
+      token_ids->add_ids(GetInt(value[i], Indexed(field, i)));
+    }
   } else if (key == "paraphrase_index" || key == "paraphrase_idx") {
     SetParaphraseIndex(value, field, segment);
   } else if (key == "group") {
@@ -103,16 +104,17 @@ void SetSegmentField(const std::string& key, const Json& value, const std::strin
 }
 
 void ParseSegments(const Json& segments, v1::Prompt* prompt) {
-  GetArray(segments, "segments");
+  CheckArray(segments, "segments");
   for (size_t i = 0; i < segments.size(); ++i) {
     const std::string field = Indexed("segments", i);
     if (!segments[i].is_object()) throw PromptError(field, "an object is needed");
     v1::Segment* segment = prompt->add_segments();
+    const std::string prefix = field + ".";
     for (const auto& [key, value] : segments[i].items()) {
-      SetSegmentField(key, value, field + "." + key, segment);
+      SetSegmentField(key, value, prefix + key, segment);
     }
     if (segment->type() == v1::SEGMENT_TYPE_UNSPECIFIED) {
-      throw PromptError(field + ".type", "missing");
+      throw PromptError(prefix + "type", "missing");
     }
     if (segment->content_case() == v1::Segment::CONTENT_NOT_SET) {
       throw PromptError(field, "one of text, token_ids is needed");
@@ -129,14 +131,15 @@ void ParseRule(const Json& value, v1::Rule* rule) {
   if (!value.is_object() || value.size() != 1 || !value.contains("visible")) {
     throw PromptError("rule", "a preset's name or {\"visible\": [[..], ..]} is needed");
   }
-  const Json& rows = GetArray(value["visible"], "rule.visible");
+  const Json& rows = value["visible"];
+  CheckArray(rows, "rule.visible");
   v1::RuleTable* table = rule->mutable_table();
   for (size_t g = 0; g < rows.size(); ++g) {
     const std::string field = Indexed("rule.visible", g);
+    CheckArray(rows[g], field);
     v1::VisibleGroups* row = table->add_visible();
-    const Json& groups = GetArray(rows[g], field);
-    for (size_t i = 0; i < groups.size(); ++i) {
-      row->add_groups(GetInt(groups[i], Indexed(field, i)));
+    for (size_t i = 0; i < rows[g].size(); ++i) {
+      row->add_groups(GetInt(rows[g][i], Indexed(field, i)));
     }
   }
 }
@@ -144,7 +147,7 @@ void ParseRule(const Json& value, v1::Rule* rule) {
 // An entry is a text or an array of token ids.
 std::vector<v1::Continuation> ParseContinuations(const Json& value) {
   std::vector<v1::Continuation> continuations;
-  GetArray(value, "continuations");
+  CheckArray(value, "continuations");
   for (size_t i = 0; i < value.size(); ++i) {
     const std::string field = Indexed("continuations", i);
     v1::Continuation& continuation = continuations.emplace_back();

@@ -47,8 +47,9 @@ std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::stringstream contents;
   if (file) contents << file.rdbuf();
-  if (!file || std::filesystem::is_directory(path, ignored))
+  if (!file || std::filesystem::is_directory(path, ignored)) {
     throw CLI::FileError(path + ": cannot be read");
+  }
   return contents.str();
 }
 

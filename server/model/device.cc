@@ -38,7 +38,8 @@ absl::Status LoadTorchCuda(const Device& device) {
   STRUCTATTN_RETURN_IF_ERROR(CheckGpu(
       device, {.count = CudaDeviceCount(), .capability = CudaComputeCapability(device.index)}));
   if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
-    return RefuseDevice(device, dlerror());
+    return RefuseDevice(device,
+                        dlerror());  // NOLINT(concurrency-mt-unsafe): glibc's is a thread's.
   }
   if (!at::globalContext().hasCUDA()) return RefuseDevice(device, kNoUsableGpu);
   return absl::OkStatus();
@@ -69,7 +70,7 @@ absl::StatusOr<Device> ChooseDevice(const std::optional<Device>& wanted) {
     case DeviceKind::kCuda:
       break;
   }
-  const absl::Status loaded = LoadTorchCuda(device);
+  absl::Status loaded = LoadTorchCuda(device);
   if (loaded.ok()) return device;
   if (wanted.has_value()) return loaded;
   return Device{.kind = DeviceKind::kCpu};

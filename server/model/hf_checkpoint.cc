@@ -151,7 +151,7 @@ LoadedMatrix HfCheckpoint::ReadTensor(std::string_view name, ThreadPool*) const 
 // A shard's name is a plain file name of this directory, whatever the index says.
 absl::Status CheckShardName(std::string_view name) {
   if (name.find_first_of(std::string_view("/\\\0", 3)) != std::string_view::npos ||
-      name.starts_with(".") || !name.ends_with(".safetensors")) {
+      name.starts_with('.') || !name.ends_with(".safetensors")) {
     return Refuse("shard ", Quoted(name),
                   ": allowed are names of files in the same directory that end in .safetensors");
   }
@@ -192,8 +192,9 @@ absl::StatusOr<std::vector<std::unique_ptr<Shard>>> OpenIndexed(const std::strin
   for (const auto& [tensor, name] : *map) {
     const Shard*& shard = by_name[name];
     if (shard == nullptr) {
-      if (shards.size() == kMostShards)
+      if (shards.size() == kMostShards) {
         return Refuse(index_path, ": over ", kMostShards, " shards");
+      }
       std::string path = Concat(directory, "/", name);
       absl::StatusOr<SafetensorsFile> file = SafetensorsFile::Open(path);
       if (!file.ok()) return file.status();

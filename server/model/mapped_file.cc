@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "server/model/refusal.h"
@@ -18,7 +18,7 @@ namespace structattn {
 namespace {
 
 absl::Status Refusal(const std::string& path, int error) {
-  const std::string message = Concat(path, ": ", std::strerror(error));
+  const std::string message = Concat(path, ": ", std::generic_category().message(error));
   return error == ENOENT ? absl::NotFoundError(message) : absl::FailedPreconditionError(message);
 }
 

@@ -18,6 +18,7 @@ namespace structattn {
 inline absl::string_view ForAbsl(std::string_view text) { return {text.data(), text.size()}; }
 template <typename T>
 const T& ForAbsl(const T& value) requires(!std::is_convertible_v<T, std::string_view>) {
+  // NOLINTNEXTLINE(bugprone-return-const-ref-from-parameter): outlived by the caller's argument.
   return value;
 }
 

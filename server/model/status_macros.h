@@ -17,10 +17,13 @@
     if (!status_of_expression.ok()) return status_of_expression; \
   } while (false)
 
+// NOLINTBEGIN(bugprone-macro-parentheses): `result` and `target` are declared here, so they are no
+// expressions.
 #define STRUCTATTN_ASSIGN_OR_RETURN_INNER(result, target, expression) \
   auto result = (expression);                                         \
   if (!result.ok()) return result.status();                           \
   target = *std::move(result)
+// NOLINTEND(bugprone-macro-parentheses)
 
 // Assigns the value of a StatusOr to `target` (may declare it), or returns its status.
 #define STRUCTATTN_ASSIGN_OR_RETURN(target, expression) \

@@ -39,7 +39,7 @@ at::Tensor WeightUpload::Stack(std::span<const MatrixView> parts, DType dtype) {
 }
 
 // `target` [part.rows * part.columns]
-void WeightUpload::Copy(const MatrixView& part, at::Tensor target) {
+void WeightUpload::Copy(const MatrixView& part, const at::Tensor& target) {
   const int64_t count = target.numel();
   const at::Tensor source =
       at::from_blob(const_cast<void*>(part.data), {count}, ToScalarType(part.dtype));

@@ -38,7 +38,7 @@ class WeightUpload {
     std::optional<c10::Event> copied;  // CUDA: the device has it.
   };
 
-  void Copy(const MatrixView& part, at::Tensor target);
+  void Copy(const MatrixView& part, const at::Tensor& target);
 
   const Device device_;
   const int64_t buffer_bytes_;

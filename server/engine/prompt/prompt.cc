@@ -87,8 +87,9 @@ absl::Status CheckTokenIds(const Segment& segment, size_t index, int64_t vocabul
 absl::Status CheckPromptBytes(const Prompt& prompt, int64_t max_prompt_bytes) {
   int64_t bytes = 0;
   for (const Segment& segment : prompt.segments) {
-    if (!HasIds(segment))
+    if (!HasIds(segment)) {
       bytes += static_cast<int64_t>(std::get<std::string>(segment.content).size());
+    }
   }
   if (bytes <= max_prompt_bytes) return absl::OkStatus();
   return InvalidField(

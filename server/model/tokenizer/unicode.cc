@@ -69,8 +69,9 @@ NormalizationData::NormalizationData() {
   }
   for (char32_t c = hangul::kVowels; c < hangul::kVowels + hangul::kVowelCount; ++c) MarkUnsafe(c);
   for (char32_t c = hangul::kTails + 1; c < hangul::kTails + hangul::kTailCount; ++c) MarkUnsafe(c);
-  for (char32_t c = 0; c < kFirstUnsafe; ++c)
+  for (char32_t c = 0; c < kFirstUnsafe; ++c) {
     STRUCTATTN_CHECK((unsafe_[c >> 6] >> (c & 63) & 1) == 0);
+  }
 }
 
 uint8_t NormalizationData::CombiningClass(char32_t c) const {
