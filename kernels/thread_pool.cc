@@ -64,7 +64,7 @@ void ThreadPool::ParallelFor(int64_t count, absl::FunctionRef<void(int64_t)> ite
   state_.store((loop << kLoopShift) | kOpen);
   WakeWorkers(count - 1);
   RunItems();
-  // Whoever joined keeps item_ alive; nobody joins once the loop is closed.
+  // A worker that joined keeps item_ alive; none joins once the loop is closed.
   if ((state_.fetch_and(~kOpen) & kInsideMask) != 0) WaitUntilEmpty();
 }
 

@@ -28,7 +28,7 @@ std::string Concat(const Parts&... parts) {
   return absl::StrCat(ForAbsl(parts)...);
 }
 
-// A model file that cannot be served is a failed precondition, whoever asked for it.
+// A model file that cannot be served is a failed precondition, whatever the request.
 template <typename... Parts>
 absl::Status Refuse(const Parts&... parts) {
   return absl::FailedPreconditionError(Concat(parts...));

@@ -35,7 +35,7 @@ class Call : public std::enable_shared_from_this<Call> {
     std::string method;       // As logs and metrics name it: "Generate".
     std::string caller = {};  // Who is calling, as logs name it: the peer's address.
     absl::Time deadline = absl::InfiniteFuture();  // The protocol's own; timeout_ms may be earlier.
-    // A full queue of the engine is waited for instead of refused. Whoever sets it bounds how many
+    // A full queue of the engine is waited for instead of refused. The setter bounds how many
     // such calls there are.
     bool waits_for_room = false;
   };
@@ -73,7 +73,7 @@ class Call : public std::enable_shared_from_this<Call> {
   // Gives the prepared work to the engine; runs again where the queue was full. A call without work
   // for an engine answers here.
   virtual absl::StatusOr<MaybeTicket> Submit(const engine::ServedModel& served) = 0;
-  // Record the end and tell it to the sink. Called by whoever has claimed it, so once at most.
+  // Record the end and emit it to the sink, once at most: only after the end was claimed.
   virtual void EmitError(const absl::Status& status) = 0;
   virtual void EmitStopped(engine::FinishReason reason) = 0;
 

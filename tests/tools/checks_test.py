@@ -12,7 +12,7 @@ import check_includes
 import check_released_proto
 import check_words
 
-CHECKS = [check_includes, check_words, check_budgets]
+CHECKS = [check_includes, check_words, check_banned_words, check_budgets]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

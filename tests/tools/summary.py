@@ -1,5 +1,5 @@
 """Adds up the JUnit results of several test runners: names of what failed, then the one line
-`N passed, N failed` (`, N skipped` when some were). Called by tests/run.sh and .ci/run.
+`N passed, N failed` (`, N skipped` when some were).
 
     python summary.py RESULTS.xml...
 Exits 1 if anything failed. A file that is missing, unreadable or empty is a failure too: a runner that

@@ -1,6 +1,6 @@
 // The prompt that all continuations of a Generate request share: its one sequence, how branches go
-// on from it, and what of it was cached. Used by server/engine/task/generate_task and fusion_task.
-// Samples nothing and tells nobody.
+// on from it, and what of it was cached.
+// Samples nothing and emits nothing.
 #ifndef STRUCTATTN_SERVER_ENGINE_TASK_BRANCHED_PROMPT_H_
 #define STRUCTATTN_SERVER_ENGINE_TASK_BRANCHED_PROMPT_H_
 

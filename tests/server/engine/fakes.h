@@ -1,6 +1,5 @@
 // Stand-ins for the engine's tests: a decoder that costs nothing but trips over every wrong slot,
 // block table, position or tile; a tokenizer; a sink that records; plain KV memory.
-// Used by serving_loop_test, engine_test and model_registry_test.
 #ifndef STRUCTATTN_TESTS_SERVER_ENGINE_FAKES_H_
 #define STRUCTATTN_TESTS_SERVER_ENGINE_FAKES_H_
 

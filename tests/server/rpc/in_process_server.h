@@ -1,5 +1,5 @@
 // A whole server in the test's own process, on a port of its own, with models that cost nothing;
-// and the client's view of it. Used by the tests of server/rpc.
+// and the client's view of it.
 #ifndef STRUCTATTN_TESTS_SERVER_RPC_IN_PROCESS_SERVER_H_
 #define STRUCTATTN_TESTS_SERVER_RPC_IN_PROCESS_SERVER_H_
 

@@ -1,6 +1,5 @@
 // The closure of a token, straight from MaySee: its id, its position and the closures of all that
 // it sees, in order. That is what its keys and values depend on, so numbers stand for them here.
-// Used by block_keys_test and scheduler_test.
 #ifndef STRUCTATTN_TESTS_SERVER_ENGINE_CACHE_CLOSURES_H_
 #define STRUCTATTN_TESTS_SERVER_ENGINE_CACHE_CLOSURES_H_
 

@@ -1,4 +1,4 @@
-// Own prompts of paraphrases packed into one: each token sees and stands where it does in its own
+// Per-paraphrase prompts packed into one: each token sees and stands where it does in its own
 // prompt, alone; and every refusal.
 #include "server/engine/prompt/per_paraphrase_prompts.h"
 

@@ -1,5 +1,5 @@
 // Requests that must be refused, one row each: how to spoil a good one, and what the refusal says.
-// Used by request_codec_test (the codec alone) and inference_service_test (over the wire).
+// For the codec alone (request_codec_test) and over the wire (inference_service_test).
 #ifndef STRUCTATTN_TESTS_SERVER_RPC_V1_BAD_REQUESTS_H_
 #define STRUCTATTN_TESTS_SERVER_RPC_V1_BAD_REQUESTS_H_
 

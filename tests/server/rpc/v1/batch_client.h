@@ -1,4 +1,4 @@
-// The client's side of a GenerateBatch stream, and what its answers must be. Used by the tests of
+// The client's side of a GenerateBatch stream, and what its answers must be. For the tests of
 // batch_stream; writes from the test's thread, reads when asked to.
 #ifndef STRUCTATTN_TESTS_SERVER_RPC_V1_BATCH_CLIENT_H_
 #define STRUCTATTN_TESTS_SERVER_RPC_V1_BATCH_CLIENT_H_
