@@ -62,15 +62,6 @@ class Checkpoint {
   virtual LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const = 0;
 };
 
-// The names and shapes [rows, columns] of every tensor that a config asks for, in the order of the
-// forward pass. A vector has rows = 1.
-struct TensorSpec {
-  std::string name;
-  int64_t rows;
-  int64_t columns;
-};
-std::vector<TensorSpec> ExpectedTensors(const ModelConfig& config);
-
 }  // namespace structattn
 
 #endif  // STRUCTATTN_SERVER_MODEL_CHECKPOINT_H_

@@ -15,6 +15,7 @@
 #include "server/model/refusal.h"
 #include "server/model/sha256.h"
 #include "server/model/status_macros.h"
+#include "server/model/tensor_table.h"
 
 namespace structattn {
 namespace {
@@ -59,10 +60,6 @@ class GgufCheckpoint final : public Checkpoint {
   std::string_view Bytes(const GgufTensor& tensor) const {
     return file_.bytes().substr(tensor.begin, tensor.end - tensor.begin);
   }
-  bool IsPermuted(std::string_view name) const {
-    return config_.architecture == "llama" &&
-           (name.find(".q_proj.") != name.npos || name.find(".k_proj.") != name.npos);
-  }
 
   MappedFile file_;
   Gguf gguf_;  // Points into file_.
@@ -75,20 +72,20 @@ class GgufCheckpoint final : public Checkpoint {
 
 absl::Status GgufCheckpoint::Locate() {
   for (TensorSpec& spec : ExpectedTensors(config_)) {
-    const std::string stored_name = GgufTensorName(spec.name);
-    const GgufTensor* stored = gguf_.FindTensor(stored_name);
-    if (stored == nullptr) return Refuse("'", stored_name, "': tensor is missing");
+    const std::string place = Concat("'", spec.gguf_name, "'");
+    const GgufTensor* stored = gguf_.FindTensor(spec.gguf_name);
+    if (stored == nullptr) return Refuse(place, ": tensor is missing");
     const std::vector<int64_t> shape(stored->dimensions.rbegin(), stored->dimensions.rend());
     if (absl::Status status = CheckShape(spec, shape); !status.ok()) {
-      return WithPrefix(Concat("'", stored_name, "'"), status);
+      return WithPrefix(place, status);
     }
     if (spec.rows == 1 && !stored->encoding->plain) {
-      return Refuse("'", stored_name, "': encoding ", stored->encoding->name,
+      return Refuse(place, ": encoding ", stored->encoding->name,
                     ": supported for vectors are F32, F16, BF16");
     }
     parameters_ += spec.rows * spec.columns;
     std::string name = spec.name;
-    const bool permuted = IsPermuted(name);
+    const bool permuted = spec.is_rotary && config_.architecture == "llama";
     located_.emplace(std::move(name), LocatedTensor{std::move(spec), stored, permuted});
   }
   return absl::OkStatus();
@@ -97,7 +94,9 @@ absl::Status GgufCheckpoint::Locate() {
 absl::Status GgufCheckpoint::ReadRopeDivisors() {
   const GgufTensor* stored = gguf_.FindTensor("rope_freqs.weight");
   if (stored == nullptr) return absl::OkStatus();
-  const TensorSpec spec{"rope_freqs.weight", 1, config_.head_dim / 2};
+  const TensorSpec spec{.name = "rope_freqs.weight",
+                        .gguf_name = "rope_freqs.weight",
+                        .columns = config_.head_dim / 2};
   if (absl::Status status = CheckShape(spec, stored->dimensions); !status.ok()) {
     return WithPrefix("'rope_freqs.weight'", status);
   }

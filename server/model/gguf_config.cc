@@ -117,20 +117,6 @@ absl::Status ReadEosIds(const Gguf& gguf, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-// Endings of names below "model.layers.N." and below "blk.N.", without ".weight" or ".bias".
-struct LayerName {
-  std::string_view hugging_face;
-  std::string_view gguf;
-};
-constexpr LayerName kLayerNames[] = {
-    {"input_layernorm", "attn_norm"},    {"post_attention_layernorm", "ffn_norm"},
-    {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"},      {"self_attn.o_proj", "attn_output"},
-    {"self_attn.q_norm", "attn_q_norm"}, {"self_attn.k_norm", "attn_k_norm"},
-    {"mlp.gate_proj", "ffn_gate"},       {"mlp.up_proj", "ffn_up"},
-    {"mlp.down_proj", "ffn_down"},
-};
-
 }  // namespace
 
 absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf) {
@@ -191,27 +177,6 @@ absl::StatusOr<GgufVocabulary> ReadGgufVocabulary(const Gguf& gguf) {
   STRUCTATTN_RETURN_IF_ERROR(
       gguf.Read("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix));
   return vocabulary;
-}
-
-std::string GgufTensorName(std::string_view hugging_face_name) {
-  if (hugging_face_name == "model.embed_tokens.weight") return "token_embd.weight";
-  if (hugging_face_name == "model.norm.weight") return "output_norm.weight";
-  if (hugging_face_name == "lm_head.weight") return "output.weight";
-  std::string_view rest = hugging_face_name;
-  constexpr std::string_view kLayers = "model.layers.";
-  STRUCTATTN_CHECK(rest.starts_with(kLayers));
-  rest.remove_prefix(kLayers.size());
-  const size_t number_end = rest.find('.');
-  const size_t kind_begin = rest.rfind('.');
-  STRUCTATTN_CHECK(kind_begin != std::string_view::npos && number_end < kind_begin);
-  const std::string_view middle = rest.substr(number_end + 1, kind_begin - number_end - 1);
-  for (const LayerName& name : kLayerNames) {
-    if (name.hugging_face == middle) {
-      return Concat("blk.", rest.substr(0, number_end), ".", name.gguf, rest.substr(kind_begin));
-    }
-  }
-  STRUCTATTN_CHECK(!"a tensor name that ExpectedTensors makes");
-  return "";
 }
 
 }  // namespace structattn

@@ -19,9 +19,6 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf);
 
 absl::StatusOr<GgufVocabulary> ReadGgufVocabulary(const Gguf& gguf);
 
-// "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight".
-std::string GgufTensorName(std::string_view hugging_face_name);
-
 }  // namespace structattn
 
 #endif  // STRUCTATTN_SERVER_MODEL_GGUF_CONFIG_H_

@@ -16,6 +16,7 @@
 #include "server/model/sha256.h"
 #include "server/model/status_macros.h"
 #include "server/model/strict_json.h"
+#include "server/model/tensor_table.h"
 
 namespace structattn {
 namespace {

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "kernels/dtype.h"
 #include "server/model/checkpoint.h"
+#include "server/model/tensor_table.h"
 
 namespace structattn {
 

@@ -56,7 +56,7 @@ struct TransformerOptions {
 };
 
 // Reads every tensor of the checkpoint into the options' dtype and form on their device. `progress`
-// is called with the share of layers that are done, and may be empty.
+// is called with the share of tensors that are done, and may be empty.
 TransformerWeights LoadWeights(const Checkpoint& checkpoint, const TransformerOptions& options,
                                const KernelContext& context,
                                const std::function<void(double)>& progress);

@@ -1,9 +1,8 @@
-// LoadWeights: from a checkpoint's named tensors to the stacked, packed weights of the transformer.
+// LoadWeights: from the tensors of the table to the stacked, packed weights of the transformer.
 #include <ATen/ATen.h>
 
 #include <cstddef>
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <set>
@@ -12,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/model/device.h"
 #include "server/model/int8_matrix.h"
+#include "server/model/tensor_table.h"
 #include "server/model/transformer.h"
 #include "server/model/weight_upload.h"
 
@@ -42,28 +41,30 @@ class WeightLoader {
     return AsTensor(matrix.view).to(ToScalarType(dtype_), /*non_blocking=*/false, /*copy=*/true);
   }
 
-  // The layer's matrices of these projections, stacked, with their biases when there are any.
-  LinearLayer Linear(const std::string& prefix, std::initializer_list<const char*> projections,
-                     bool has_bias) {
+  // Matrices stacked, with their biases when there are any.
+  LinearLayer Linear(std::span<const TensorSpec> tensors) {
     std::vector<std::string> names;
     std::vector<at::Tensor> biases;
-    for (const char* projection : projections) {
-      names.push_back(absl::StrCat(prefix, projection, ".weight"));
-      if (has_bias) biases.push_back(HostFloats(absl::StrCat(prefix, projection, ".bias")));
+    for (const TensorSpec& tensor : tensors) {
+      if (tensor.is_bias) {
+        biases.push_back(HostFloats(tensor.name));
+      } else {
+        names.push_back(tensor.name);
+      }
     }
-    return Stacked(names, has_bias ? ToDevice(at::cat(biases)) : at::Tensor());
+    return Stacked(names, biases.empty() ? at::Tensor() : ToDevice(at::cat(biases)));
   }
 
-  // Of tied embeddings: the CPU packs a copy, other devices multiply with the table itself.
-  LinearLayer Output(const std::string& name, const at::Tensor& tied_embedding) {
-    const bool shared = !on_cpu() && tied_embedding.defined();
-    if (shared && !(quantization_ == Quantization::kInt8 &&
-                    FitsInt8(tied_embedding.size(0), tied_embedding.size(1)))) {
-      formats_.emplace(Name(dtype_));
-      linear_bytes_ += static_cast<int64_t>(tied_embedding.nbytes());
-      return LinearLayer(tied_embedding, {});
+  // The output layer of tied embeddings: the CPU packs a copy of the table, other devices multiply
+  // with the table itself.
+  LinearLayer TiedOutput(const std::string& name, const at::Tensor& embedding) {
+    if (on_cpu() ||
+        (quantization_ == Quantization::kInt8 && FitsInt8(embedding.size(0), embedding.size(1)))) {
+      return Stacked({name}, {});
     }
-    return Stacked({name}, {});
+    formats_.emplace(Name(dtype_));
+    linear_bytes_ += static_cast<int64_t>(embedding.nbytes());
+    return LinearLayer(embedding, {});
   }
 
   // Of the matrices loaded so far, as TransformerWeights has them.
@@ -176,22 +177,46 @@ class WeightLoader {
   int64_t linear_bytes_ = 0;
 };
 
-LayerWeights LoadLayer(WeightLoader& loader, const ModelConfig& config, int64_t index) {
-  const std::string prefix = absl::StrCat("model.layers.", index, ".");
-  const std::string attention = absl::StrCat(prefix, "self_attn.");
-  const std::string mlp = absl::StrCat(prefix, "mlp.");
-  LayerWeights layer;
-  layer.attention_norm = loader.Vector(absl::StrCat(prefix, "input_layernorm.weight"));
-  if (config.qk_norm) {
-    layer.query_norm = loader.Vector(absl::StrCat(attention, "q_norm.weight"));
-    layer.key_norm = loader.Vector(absl::StrCat(attention, "k_norm.weight"));
+// `tensors` of one layer and one destination go there.
+void Place(std::span<const TensorSpec> tensors, WeightLoader& loader, TransformerWeights& weights) {
+  const TensorSpec& first = tensors.front();
+  LayerWeights* layer =
+      first.layer < 0 ? nullptr : &weights.layers[static_cast<size_t>(first.layer)];
+  switch (first.destination) {
+    case Destination::kEmbedding:
+      weights.embedding = loader.Matrix(first.name);
+      break;
+    case Destination::kAttentionNorm:
+      layer->attention_norm = loader.Vector(first.name);
+      break;
+    case Destination::kQueryNorm:
+      layer->query_norm = loader.Vector(first.name);
+      break;
+    case Destination::kKeyNorm:
+      layer->key_norm = loader.Vector(first.name);
+      break;
+    case Destination::kQkv:
+      layer->qkv = loader.Linear(tensors);
+      break;
+    case Destination::kAttentionOutput:
+      layer->attention_output = loader.Linear(tensors);
+      break;
+    case Destination::kMlpNorm:
+      layer->mlp_norm = loader.Vector(first.name);
+      break;
+    case Destination::kGateUp:
+      layer->gate_up = loader.Linear(tensors);
+      break;
+    case Destination::kMlpDown:
+      layer->mlp_down = loader.Linear(tensors);
+      break;
+    case Destination::kFinalNorm:
+      weights.final_norm = loader.Vector(first.name);
+      break;
+    case Destination::kOutput:
+      weights.output = loader.Linear(tensors);
+      break;
   }
-  layer.qkv = loader.Linear(attention, {"q_proj", "k_proj", "v_proj"}, config.qkv_bias);
-  layer.attention_output = loader.Linear(attention, {"o_proj"}, config.output_bias);
-  layer.mlp_norm = loader.Vector(absl::StrCat(prefix, "post_attention_layernorm.weight"));
-  layer.gate_up = loader.Linear(mlp, {"gate_proj", "up_proj"}, config.mlp_bias);
-  layer.mlp_down = loader.Linear(mlp, {"down_proj"}, config.mlp_bias);
-  return layer;
 }
 
 }  // namespace
@@ -200,16 +225,22 @@ TransformerWeights LoadWeights(const Checkpoint& checkpoint, const TransformerOp
                                const KernelContext& context,
                                const std::function<void(double)>& progress) {
   const ModelConfig& config = checkpoint.config();
+  const std::vector<TensorSpec> tensors = ExpectedTensors(config);
   WeightLoader loader(checkpoint, options, context);
   TransformerWeights weights;
-  weights.embedding = loader.Matrix("model.embed_tokens.weight");
-  weights.final_norm = loader.Vector("model.norm.weight");
-  weights.output = config.tied_embeddings
-                       ? loader.Output("model.embed_tokens.weight", weights.embedding)
-                       : loader.Output("lm_head.weight", {});
-  for (int64_t i = 0; i < config.layers; ++i) {
-    weights.layers.push_back(LoadLayer(loader, config, i));
-    if (progress) progress(static_cast<double>(i + 1) / static_cast<double>(config.layers));
+  weights.layers.resize(static_cast<size_t>(config.layers));
+  for (size_t begin = 0, end; begin < tensors.size(); begin = end) {
+    const TensorSpec& first = tensors[begin];
+    end = begin + 1;
+    while (end < tensors.size() && tensors[end].layer == first.layer &&
+           tensors[end].destination == first.destination) {
+      ++end;
+    }
+    Place(std::span(tensors).subspan(begin, end - begin), loader, weights);
+    if (progress) progress(static_cast<double>(end) / static_cast<double>(tensors.size()));
+  }
+  if (config.tied_embeddings) {
+    weights.output = loader.TiedOutput(tensors.front().name, weights.embedding);
   }
   weights.format = loader.Format();
   weights.linear_bytes = loader.linear_bytes();

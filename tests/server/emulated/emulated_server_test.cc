@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "client/client.h"
+#include "server/model/tensor_table.h"
 #include "tests/server/emulated/tolerance.h"
 #include "tests/server/model/model_files.h"
 #include "tests/server/model/random_checkpoint.h"

@@ -10,6 +10,7 @@
 #include "server/model/gguf.h"
 #include "server/model/gguf_config.h"
 #include "server/model/safetensors.h"
+#include "server/model/tensor_table.h"
 #include "tests/server/model/model_files.h"
 
 namespace structattn {

@@ -10,6 +10,7 @@
 #include <map>
 
 #include "server/model/checkpoint.h"
+#include "server/model/tensor_table.h"
 #include "tests/server/model/model_files.h"
 
 namespace structattn {

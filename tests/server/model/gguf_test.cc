@@ -191,13 +191,5 @@ TEST(GgufTest, RefusesAKeyThatAppearsTwice) {
               HasSubstr("metadata key 'a' appears twice"));
 }
 
-TEST(GgufTensorNameTest, CoversEveryExpectedTensor) {
-  EXPECT_EQ(GgufTensorName("model.layers.12.self_attn.q_proj.bias"), "blk.12.attn_q.bias");
-  EXPECT_EQ(GgufTensorName("model.layers.0.self_attn.k_norm.weight"), "blk.0.attn_k_norm.weight");
-  EXPECT_EQ(GgufTensorName("model.layers.3.post_attention_layernorm.weight"),
-            "blk.3.ffn_norm.weight");
-  EXPECT_EQ(GgufTensorName("lm_head.weight"), "output.weight");
-}
-
 }  // namespace
 }  // namespace structattn

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "server/model/checkpoint.h"
+#include "server/model/tensor_table.h"
 #include "tests/server/model/model_files.h"
 
 namespace structattn {

@@ -14,6 +14,7 @@
 
 #include "kernels/check.h"
 #include "kernels/dtype.h"
+#include "server/model/tensor_table.h"
 
 namespace structattn {
 namespace {

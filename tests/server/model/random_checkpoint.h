@@ -13,6 +13,7 @@
 
 #include "kernels/dtype.h"
 #include "server/model/checkpoint.h"
+#include "server/model/tensor_table.h"
 
 namespace structattn {
 

@@ -1,0 +1,47 @@
+// The tensors of a model, one row of the table each: Hugging Face's name, GGUF's name, shape and
+// the member of the transformer's weights that it becomes (part of). Every checkpoint format and
+// the weight loader walk this table; a new tensor is a new row of it. Reads no file.
+#ifndef STRUCTATTN_SERVER_MODEL_TENSOR_TABLE_H_
+#define STRUCTATTN_SERVER_MODEL_TENSOR_TABLE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/model/model_config.h"
+
+namespace structattn {
+
+// Members of TransformerWeights and, for the tensors of a layer, of LayerWeights.
+enum class Destination {
+  kEmbedding,
+  kAttentionNorm,
+  kQueryNorm,
+  kKeyNorm,
+  kQkv,
+  kAttentionOutput,
+  kMlpNorm,
+  kGateUp,
+  kMlpDown,
+  kFinalNorm,
+  kOutput,
+};
+
+struct TensorSpec {
+  std::string name;  // In a Hugging Face directory, and of Checkpoint::Read.
+  std::string gguf_name;
+  int64_t rows = 1;  // A vector has one.
+  int64_t columns = 0;
+  Destination destination = Destination::kEmbedding;
+  int64_t layer = -1;      // -1: of the whole model.
+  bool is_bias = false;    // Of the matrix before it.
+  bool is_rotary = false;  // Its outputs are elements of heads that a rotary embedding turns.
+};
+
+// What the config asks for, in the order of the forward pass. Neighbours of one layer and one
+// destination are stacked there.
+std::vector<TensorSpec> ExpectedTensors(const ModelConfig& config);
+
+}  // namespace structattn
+
+#endif  // STRUCTATTN_SERVER_MODEL_TENSOR_TABLE_H_
