@@ -33,11 +33,12 @@ HWY_INLINE void Multiply(const Pair* rows, const Pair* const (&columns)[kVecs],
     __m512bh loaded[kVecs];
 #pragma GCC unroll 16
     for (int v = 0; v < kVecs; ++v) {
-      loaded[v] = (__m512bh)_mm512_loadu_si512(columns[v] + d * column_stride);
+      loaded[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(columns[v] + d * column_stride));
     }
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      const auto pair = (__m512bh)_mm512_set1_epi32(static_cast<int>(rows[r * kRowPairs + d]));
+      const auto pair =
+          reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(rows[r * kRowPairs + d])));
 #pragma GCC unroll 16
       for (int v = 0; v < kVecs; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], loaded[v], pair);
     }
@@ -166,13 +167,13 @@ HWY_INLINE void ListedColumns(const Bfloat16* const* listed, const ValueArgs& ar
       const Interleaved both =
           Interleave(_mm512_loadu_si512(even + dim + v * kPairDims),
                      _mm512_maskz_loadu_epi16(odd_lanes, odd + dim + v * kPairDims));
-      pairs[v] = (__m512bh)both.low;
-      pairs[v + 1] = (__m512bh)both.high;
+      pairs[v] = reinterpret_cast<__m512bh>(both.low);
+      pairs[v + 1] = reinterpret_cast<__m512bh>(both.high);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      const auto weight =
-          (__m512bh)_mm512_set1_epi32(static_cast<int>(args.weights[r * kRowPairs + n / 2]));
+      const auto weight = reinterpret_cast<__m512bh>(
+          _mm512_set1_epi32(static_cast<int>(args.weights[r * kRowPairs + n / 2])));
 #pragma GCC unroll 16
       for (int v = 0; v < kVecs; ++v) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], pairs[v], weight);
     }

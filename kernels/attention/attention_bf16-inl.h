@@ -165,7 +165,8 @@ class Panel {
     Pair* to = s_.query + row * kRowPairs;
     for (int dim = 0; dim < head_.head_dim; dim += 16) {
       const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + dim));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + dim / 2), (__m256i)rounded);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + dim / 2),
+                          reinterpret_cast<__m256i>(rounded));
     }
   }
 
@@ -217,8 +218,9 @@ class Panel {
       for (; rank < 0; ++rank) visible &= visible - 1;
       if (visible == 0xffff) {
         const __m512i begin_of = _mm512_set1_epi64(reinterpret_cast<int64_t>(values));
-        _mm512_storeu_si512(s_.rows + rank, _mm512_add_epi64(begin_of, low));
-        _mm512_storeu_si512(s_.rows + rank + 8, _mm512_add_epi64(begin_of, high));
+        _mm512_storeu_si512(static_cast<void*>(s_.rows + rank), _mm512_add_epi64(begin_of, low));
+        _mm512_storeu_si512(static_cast<void*>(s_.rows + rank + 8),
+                            _mm512_add_epi64(begin_of, high));
         rank += kTileKeys;
         visible = 0;
       }
@@ -366,7 +368,7 @@ class Panel {
         return;
       case DType::kBfloat16:
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<Bfloat16*>(params_.output) + at),
-                            (__m256i)_mm512_cvtneps_pbh(result));
+                            reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(result)));
         return;
       case DType::kFloat16:
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(static_cast<Float16*>(params_.output) + at),

@@ -143,14 +143,14 @@ inline float Maximum(const float* scores, int count) {
 // `sums` with the weights added to its lanes.
 inline __m512 Weights(const float* scores, int keys, __m512 log2_scale, __m512 maximum,
                       Bfloat16* weights, __m512 sums) {
-  const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+  const __m512bh ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
   int i = 0;
   for (; i + 32 <= keys; i += 32) {
     const __m512 low = Exp2(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i), log2_scale, maximum));
     const __m512 high =
         Exp2(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i + 16), log2_scale, maximum));
     const __m512bh both = _mm512_cvtne2ps_pbh(high, low);
-    _mm512_storeu_si512(weights + i, (__m512i)both);
+    _mm512_storeu_si512(weights + i, reinterpret_cast<__m512i>(both));
     sums = _mm512_dpbf16_ps(sums, both, ones);
   }
   if (i < keys) {
@@ -161,7 +161,7 @@ inline __m512 Weights(const float* scores, int keys, __m512 log2_scale, __m512 m
         FirstLanes(keys - i - 16),
         Exp2(_mm512_fmsub_ps(_mm512_loadu_ps(scores + i + 16), log2_scale, maximum)));
     const __m512bh both = _mm512_cvtne2ps_pbh(high, low);
-    _mm512_storeu_si512(weights + i, (__m512i)both);
+    _mm512_storeu_si512(weights + i, reinterpret_cast<__m512i>(both));
     sums = _mm512_dpbf16_ps(sums, both, ones);
   }
   return sums;

@@ -129,8 +129,9 @@ class Panel {
     ScaleQueries();
     Scores();
     for (int row = 0; row < rows_; ++row) {
-      if (RowKeys(row) > 0)
+      if (RowKeys(row) > 0) {
         denominators_[row] = SoftmaxNumerators(scores_ + row * stride_, RowKeys(row));
+      }
     }
     Values();
     Store();
