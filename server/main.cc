@@ -34,7 +34,7 @@ std::function<void(double)> LogProgress(const std::string& name) {
 }
 
 absl::StatusOr<std::unique_ptr<engine::ServedModel>> LoadLogged(const ServerOptions& options,
-                                                        const engine::ModelSource& source) {
+                                                                const engine::ModelSource& source) {
   Log(spdlog::level::info, "model_load",
       {{"model", source.name}, {"path", source.path}, {"percent", 0}});
   const absl::Time begin = absl::Now();
@@ -83,7 +83,8 @@ int Serve(ServerOptions options, StopSignal* stop) {
   options.engine.on_device_lost = StopWhenDeviceLost(stop, &device_lost);
   engine::ModelRegistry registry(
       [&options](const engine::ModelSource& source) { return LoadLogged(options, source); });
-  absl::StatusOr<std::unique_ptr<rpc::RpcServer>> server = rpc::RpcServer::Start(options.rpc, &registry);
+  absl::StatusOr<std::unique_ptr<rpc::RpcServer>> server =
+      rpc::RpcServer::Start(options.rpc, &registry);
   if (!server.ok()) return ReportStartFailure(server.status());
   for (const engine::ModelSource& source : options.models) {
     const absl::Status loaded = registry.Load(source);

@@ -276,9 +276,9 @@ struct Int8LinearKernel {
     for (int i = 0; i < 2 * kBands; ++i) {
       scales[i] = LoadShared<uint32_t>(offset + i * 8 * kScaleRowBytes);
     }
-    AddTile<T>(
-        {.codes = stage * kStageBytes + places.codes, .inputs = stage * kStageBytes + places.inputs},
-        scales, sums);
+    AddTile<T>({.codes = stage * kStageBytes + places.codes,
+                .inputs = stage * kStageBytes + places.inputs},
+               scales, sums);
   }
 
   static __device__ void StoreSums(const Params& p, const Sums& sums) {

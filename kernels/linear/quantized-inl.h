@@ -225,8 +225,9 @@ template <QuantFormat kFormat, int kRows = Expander::kMostFewRows>
 void MultiplyFewRows(int rows, const void* panel, UnitRange units, const float* staged,
                      float* sums_at) {
   if constexpr (kRows > 1) {
-    if (rows < kRows)
+    if (rows < kRows) {
       return MultiplyFewRows<kFormat, kRows - 1>(rows, panel, units, staged, sums_at);
+    }
   }
   FloatVector sums[2][kRows];
 #pragma GCC unroll 8

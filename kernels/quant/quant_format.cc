@@ -130,8 +130,9 @@ void Dequantize(QuantFormat format, const void* quant_blocks, int64_t count, flo
       float scale = d;
       float shift = m;
       if (layout.has_strip_scales()) {
+        const int chunk = k / kChunkInputs;
         scale = d * static_cast<float>(number(parts.strip_scales[k / strip_inputs]));
-        shift = -(m * static_cast<float>(parts.minima[k / kChunkInputs]));
+        shift = -(m * static_cast<float>(parts.minima[chunk]));
       }
       const float value = scale * static_cast<float>(number(parts.codes[k]) - layout.offset);
       values[k] = layout.has_shift ? value + shift : value;

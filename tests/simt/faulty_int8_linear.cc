@@ -1,5 +1,6 @@
-// The kernels of Linear with int8 weights that faults_test.py spoils, as a shared library for simt_faults. Each has
-// one type, so that each fault is built quickly, and the library is never part of a CMake target.
+// The kernels of Linear with int8 weights that faults_test.py spoils, as a shared library for
+// simt_faults. Each has one type, so that each fault is built quickly, and the library is never
+// part of a CMake target.
 #include "kernels/cuda/ops.cuh"
 #include "kernels/linear/int8_linear.cuh"
 
