@@ -25,7 +25,6 @@ class Confidence {
 
   // The continuations of all branches: branch * (1 + samples), then the greedy one, then samples.
   int32_t size() const { return static_cast<int32_t>(samples_.size()); }
-  int32_t per_branch() const { return per_branch_; }
   const Generation& sample(int32_t number) const { return samples_[number].generation; }
   bool complete() const { return unfinished_ == 0; }
   int32_t generated_tokens() const;

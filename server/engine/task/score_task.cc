@@ -3,6 +3,7 @@
 #include "server/engine/task/score_task.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -44,19 +45,17 @@ ScoreTask::ScoreTask(uint64_t ticket, ScoreRequest request, std::shared_ptr<Scor
       sink_(std::move(sink)) {
   event_.prompts.resize(request_.prompts.size());
   for (size_t i = 0; i < request_.prompts.size(); ++i) {
-    ScoredPrompt& scored = request_.prompts[i];
+    const ScoredPrompt& scored = request_.prompts[i];
     event_.prompts[i].continuations.resize(scored.continuations.size());
     event_.prompt_tokens += scored.prompt.structure.size();
     const auto sequences = std::ranges::count_if(scored.continuations, NeedsSequence);
     unfinished_ += 1 + static_cast<int32_t>(sequences);
-    if (sequences > 1) scored.prompt.structure.EndRun();
+    Sequence::Tokens tokens{scored.prompt.token_ids, scored.prompt.structure};
+    if (sequences > 1) tokens.structure.EndRun();
     std::vector<int32_t> logit_tokens = LogitTokensOf(scored);
     STRUCTATTN_CHECK(!logit_tokens.empty());
-    prompts_.push_back(std::make_unique<Sequence>(
-        this,
-        Sequence::Tokens{std::move(scored.prompt.token_ids), std::move(scored.prompt.structure)},
-        request_.cache, model));
-    prompts_.back()->set_part({.prompt = static_cast<int32_t>(i)});
+    prompts_.push_back(std::make_unique<Sequence>(this, std::move(tokens), request_.cache, model));
+    prompts_.back()->set_role({.prompt = static_cast<int32_t>(i)});
     prompts_.back()->blocks().SetLogitTokens(std::move(logit_tokens));
   }
 }
@@ -85,19 +84,19 @@ Sequences ScoreTask::Begin() { return std::move(prompts_); }
 absl::Status ScoreTask::Read(const LogitsRow& row, Sampler*) {
   NoteRead();
   STRUCTATTN_ASSIGN_OR_RETURN(const ScoredRow scored, ScoredRow::Make(row.logits));
-  const auto& [prompt, continuation] = row.sequence->part();
-  if (continuation == Part::kPrompt) {
+  const auto& [prompt, continuation] = row.sequence->role();
+  if (!continuation.has_value()) {
     ReadPrompt(row, scored);
     return absl::OkStatus();
   }
-  const std::vector<int32_t>& ids = request_.prompts[prompt].continuations[continuation];
-  TokenScores& scores = event_.prompts[prompt].continuations[continuation];
+  const std::vector<int32_t>& ids = request_.prompts[prompt].continuations[*continuation];
+  TokenScores& scores = event_.prompts[prompt].continuations[*continuation];
   Append(scored, ids[scores.logprobs.size()], &scores);
   return absl::OkStatus();
 }
 
 void ScoreTask::ReadPrompt(const LogitsRow& row, const ScoredRow& scored) {
-  const int32_t number = row.sequence->part().prompt;
+  const int32_t number = row.sequence->role().prompt;
   const ScoredPrompt& asked = request_.prompts[number];
   PromptScores& scores = event_.prompts[number];
   const std::span<const int32_t> ids = row.sequence->token_ids();
@@ -122,36 +121,36 @@ void ScoreTask::ReadPrompt(const LogitsRow& row, const ScoredRow& scored) {
 }
 
 void ScoreTask::Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) {
-  const auto [prompt, continuation] = sequence->part();
-  if (continuation == Part::kPrompt) {
+  const auto [prompt, continuation] = sequence->role();
+  if (!continuation.has_value()) {
     for (const TokenRange& range : sequence->blocks().reused()) {
       event_.cached_tokens += range.end - range.begin;
     }
     const auto& continuations = request_.prompts[prompt].continuations;
-    int32_t first = Part::kPrompt;  // The one that takes the prompt's sequence itself.
-    for (size_t i = 0; i < continuations.size(); ++i) {
+    std::optional<int32_t> first;  // It takes over the prompt's sequence; the others fork that.
+    for (int32_t i = 0; i < static_cast<int32_t>(continuations.size()); ++i) {
       if (!NeedsSequence(continuations[i])) continue;
-      if (first == Part::kPrompt) {
-        first = static_cast<int32_t>(i);
+      if (!first.has_value()) {
+        first = i;
         continue;
       }
       forks->push_back(sequence->Fork(pool));
-      Extend(forks->back().get(), static_cast<int32_t>(i));
+      Extend(forks->back().get(), i);
     }
-    if (first != Part::kPrompt) Extend(sequence, first);
+    if (first.has_value()) Extend(sequence, *first);
   }
   FinishOne();
 }
 
 // All tokens but the last, whose own logits nobody wants.
 void ScoreTask::Extend(Sequence* sequence, int32_t continuation) const {
-  const int32_t prompt = sequence->part().prompt;
+  const int32_t prompt = sequence->role().prompt;
   const std::vector<int32_t>& ids = request_.prompts[prompt].continuations[continuation];
   std::vector<int32_t> logit_tokens;
   for (size_t i = 0; i + 1 < ids.size(); ++i) {
     logit_tokens.push_back(sequence->size() + static_cast<int32_t>(i));
   }
-  sequence->set_part({.prompt = prompt, .continuation = continuation});
+  sequence->set_role({.prompt = prompt, .continuation = continuation});
   sequence->AppendGiven(std::span(ids).first(ids.size() - 1), request_.prompts[prompt].group);
   sequence->blocks().SetLogitTokens(std::move(logit_tokens));
 }

@@ -33,9 +33,9 @@ class ScoreTask final : public Task {
   void Extend(Sequence* sequence, int32_t continuation) const;
   void FinishOne();
 
-  ScoreRequest request_;  // The prompts' ids and structures are those of prompts_.
+  const ScoreRequest request_;
   std::shared_ptr<ScoreSink> sink_;
-  Sequences prompts_;       // Until Begin.
+  Sequences prompts_;       // One for each of the request's, until Begin.
   ScoreEvent event_;        // Grows with every row that is read.
   int32_t unfinished_ = 0;  // Sequences begun or still to come.
 };

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,11 +28,10 @@ struct SequenceModel {
   bool decode_tiles = false;
 };
 
-// What a sequence is to its task: a prompt of it, or a continuation of that prompt.
-struct Part {
-  static constexpr int32_t kPrompt = -1;
+// What a sequence is to its task: one of its prompts, or a continuation of that prompt.
+struct SequenceRole {
   int32_t prompt = 0;
-  int32_t continuation = kPrompt;
+  std::optional<int32_t> continuation = {};
 };
 
 class Sequence {
@@ -47,8 +47,8 @@ class Sequence {
   Sequence& operator=(const Sequence&) = delete;
 
   Task& task() const { return *task_; }
-  const Part& part() const { return part_; }
-  void set_part(const Part& part) { part_ = part; }
+  const SequenceRole& role() const { return role_; }
+  void set_role(const SequenceRole& role) { role_ = role; }
 
   const Structure& structure() const { return tokens_.structure; }
   const VisibleIntervals& intervals() const { return intervals_; }
@@ -76,7 +76,7 @@ class Sequence {
   void TakeIn();
 
   Task* const task_;
-  Part part_;
+  SequenceRole role_;
   Tokens tokens_;
   const bool decode_tiles_;
   int32_t prompt_tokens_;
