@@ -20,13 +20,12 @@ namespace structattn::engine {
 
 class Engine::Impl {
  public:
-  Impl(Model* model, KvCache kv, const EngineOptions& options)
+  Impl(Model* model, const KvShape& kv, const EngineOptions& options)
       : model_(model),
-        kv_blocks_(kv.blocks),
-        block_size_(kv.block_size),
+        kv_(kv),
         max_queued_requests_(options.max_queued_requests),
         on_device_lost_(options.on_device_lost),
-        loop_(model->decoder.get(), std::move(kv),
+        loop_(model->decoder.get(), kv.blocks,
               {.max_step_tokens = options.max_step_tokens,
                .max_running_sequences = options.max_running_sequences}),
         thread_([this] { Run(); }) {}
@@ -46,7 +45,7 @@ class Engine::Impl {
   int64_t vocabulary_size() const { return model_->decoder->vocabulary_size(); }
   void Cancel(Ticket ticket);
   bool Drain(absl::Time deadline);
-  int64_t capacity_tokens() const { return int64_t{kv_blocks_} * block_size_; }
+  int64_t capacity_tokens() const { return kv_.capacity_tokens(); }
 
  private:
   // What arrived since the engine thread last looked.
@@ -62,8 +61,7 @@ class Engine::Impl {
   void PublishCounts();
 
   Model* const model_;
-  const int32_t kv_blocks_;
-  const int32_t block_size_;
+  const KvShape kv_;
   const int32_t max_queued_requests_;
   std::function<void()> on_device_lost_;  // The engine thread's own; empty once called.
 
@@ -123,9 +121,9 @@ absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(const MakeTask& make_task) {
       ticket, SequenceModel{.tokenizer = model_->tokenizer.get(),
                             .eos_token_ids = model_->config.eos_token_ids,
                             .context_length = model_->config.context_length,
-                            .block_size = block_size_,
+                            .block_size = kv_.block_size,
                             .decode_tiles = model_->decoder->tiling().split_kv_branches > 0});
-  STRUCTATTN_RETURN_IF_ERROR(task->CheckFits(kv_blocks_));
+  STRUCTATTN_RETURN_IF_ERROR(task->CheckFits(kv_.blocks));
   {
     std::lock_guard lock(mutex_);
     STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
@@ -188,8 +186,8 @@ void Engine::Impl::Run() {
   loop_.CancelAll();
 }
 
-Engine::Engine(Model* model, KvCache kv, const EngineOptions& options)
-    : impl_(std::make_unique<Impl>(model, std::move(kv), options)) {}
+Engine::Engine(Model* model, const KvShape& kv, const EngineOptions& options)
+    : impl_(std::make_unique<Impl>(model, kv, options)) {}
 
 Engine::~Engine() = default;
 

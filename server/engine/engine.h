@@ -10,7 +10,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "server/engine/cache/kv_cache.h"
 #include "server/engine/task/generate_events.h"
 #include "server/engine/task/generate_request.h"
 #include "server/engine/task/score_request.h"
@@ -19,7 +18,7 @@
 namespace structattn::engine {
 
 struct EngineOptions {
-  int64_t kv_memory_bytes = int64_t{2} << 30;  // What LoadServedModel allocates, at most.
+  int64_t kv_memory_bytes = int64_t{2} << 30;  // LoadServedModel has at most so many allocated.
   int32_t block_size = 16;                     // Tokens per KV block; a multiple of 16.
   int32_t max_queued_requests = 256;
   int32_t max_running_sequences = 64;
@@ -31,8 +30,8 @@ struct EngineOptions {
 
 class Engine {
  public:
-  // `model` outlives the engine. `kv` is memory of the model's shape.
-  Engine(Model* model, KvCache kv, const EngineOptions& options);
+  // `model` outlives the engine; `kv` is what its decoder has allocated.
+  Engine(Model* model, const KvShape& kv, const EngineOptions& options);
   // Cancels what is left (sinks hear kCancelled) and joins the thread.
   ~Engine();
 

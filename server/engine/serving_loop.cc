@@ -13,12 +13,8 @@
 
 namespace structattn::engine {
 
-ServingLoop::ServingLoop(Decoder* decoder, KvCache kv, const SchedulerLimits& limits)
-    : decoder_(decoder),
-      kv_(std::move(kv)),
-      limits_(limits),
-      pool_(kv_.blocks),
-      scheduler_(limits) {
+ServingLoop::ServingLoop(Decoder* decoder, int32_t kv_blocks, const SchedulerLimits& limits)
+    : decoder_(decoder), limits_(limits), pool_(kv_blocks), scheduler_(limits) {
   STRUCTATTN_CHECK(limits.max_step_tokens > 0 && limits.max_running_sequences > 0);
 }
 
@@ -141,7 +137,7 @@ absl::Status ServingLoop::RunBatch() {
     size_t part_begin = 0;
     size_t part_end = std::min<size_t>(logit_rows_.size(), RowsAtOnce());
     batch_.logit_rows.resize(part_end);
-    decoder_->Forward(batch_, kv_.layers, Room(part_end));
+    decoder_->Forward(batch_, Room(part_end));
     size_t row = 0;
     for (const SequenceChunk& chunk : chunks_) {
       chunk.sequence->blocks().Commit(&pool_);

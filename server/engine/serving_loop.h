@@ -13,7 +13,6 @@
 #include "absl/status/status.h"
 #include "server/engine/batch_builder.h"
 #include "server/engine/cache/block_pool.h"
-#include "server/engine/cache/kv_cache.h"
 #include "server/engine/sampling/sampler.h"
 #include "server/engine/scheduler.h"
 #include "server/engine/task/sequence.h"
@@ -24,8 +23,8 @@ namespace structattn::engine {
 
 class ServingLoop {
  public:
-  // `decoder` outlives the loop.
-  ServingLoop(Decoder* decoder, KvCache kv, const SchedulerLimits& limits);
+  // `decoder` outlives the loop, which uses the first `kv_blocks` blocks of its KV memory.
+  ServingLoop(Decoder* decoder, int32_t kv_blocks, const SchedulerLimits& limits);
 
   // Logits kept in memory at once, at least those of one row; what more a step wants is computed
   // and read part by part.
@@ -73,7 +72,6 @@ class ServingLoop {
                   Sequences* late);
 
   Decoder* const decoder_;
-  const KvCache kv_;
   const SchedulerLimits limits_;
   BlockPool pool_;
   Scheduler scheduler_;

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "kernels/attention/attention.h"
 #include "kernels/attention/work_list.h"
 
@@ -26,15 +27,27 @@ struct StepBatch {
   int64_t tokens() const { return static_cast<int64_t>(token_ids.size()); }
 };
 
+// The memory for keys and values, in blocks of block_size tokens.
+struct KvShape {
+  int32_t blocks = 0;
+  int32_t block_size = 0;
+
+  int64_t capacity_tokens() const { return int64_t{blocks} * block_size; }
+};
+
 class Decoder {
  public:
   virtual ~Decoder() = default;
 
-  // Runs the batch, writes its keys and values into `kv` (one view per layer) and the logits of
+  // Allocates the memory for keys and values, once, before the first Forward: as many blocks of
+  // `block_size` tokens as `bytes` hold. FAILED_PRECONDITION when that is not even one block,
+  // RESOURCE_EXHAUSTED when the memory cannot be had.
+  virtual absl::StatusOr<KvShape> AllocateKv(int64_t bytes, int32_t block_size) = 0;
+
+  // Runs the batch, writes its keys and values into the blocks that it names and the logits of
   // batch.logit_rows into `logits` [logit_rows, vocabulary_size], in host memory.
   // A row's result depends only on its own sequence, never on the rest of the batch.
-  virtual void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
-                       std::span<float> logits) = 0;
+  virtual void Forward(const StepBatch& batch, std::span<float> logits) = 0;
 
   // Gives the logits of further rows of the batch of the last Forward, [rows, vocabulary_size],
   // with the bits that Forward would have given, so that many rows never need their logits all at

@@ -17,6 +17,7 @@
 #include "kernels/norm/rms_norm.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "server/model/device.h"
+#include "server/model/status_macros.h"
 
 namespace structattn {
 namespace {
@@ -186,8 +187,7 @@ void Transformer::FinishLogitRows(std::span<const int32_t> logit_rows, at::Tenso
   weights_.output.Forward(context_, {.input = scratch_.normed, .output = logits, .rows = rows});
 }
 
-void Transformer::RunStep(const StepInputs& inputs, std::span<const KvLayerView> kv,
-                          at::Tensor& logits) {
+void Transformer::RunStep(const StepInputs& inputs, at::Tensor& logits) {
   Embedding(context_, {.table = weights_.embedding.const_data_ptr(),
                        .table_dtype = options_.dtype,
                        .ids = inputs.token_ids,
@@ -196,14 +196,25 @@ void Transformer::RunStep(const StepInputs& inputs, std::span<const KvLayerView>
                        .columns = config_.hidden_size});
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
     if (i > 0) RunMlp(weights_.layers[i - 1], scratch_.hidden, inputs.shape.rows);
-    RunAttention(weights_.layers[i], kv[i], inputs);
+    RunAttention(weights_.layers[i], kv_.layers[i], inputs);
   }
   FinishLogitRows({inputs.logit_rows, static_cast<size_t>(inputs.shape.logit_rows)}, logits);
 }
 
-void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
-                          std::span<float> logits) {
-  STRUCTATTN_CHECK(static_cast<int64_t>(kv.size()) == config_.layers);
+absl::StatusOr<KvShape> Transformer::AllocateKv(int64_t bytes, int32_t block_size) {
+  STRUCTATTN_CHECK(kv_.layers.empty());
+  STRUCTATTN_ASSIGN_OR_RETURN(kv_, AllocateKvCache({.layers = config_.layers,
+                                                    .kv_heads = config_.kv_heads,
+                                                    .head_dim = config_.head_dim,
+                                                    .block_size = block_size,
+                                                    .dtype = options_.dtype,
+                                                    .device = options_.device,
+                                                    .memory_bytes = bytes}));
+  return kv_.shape;
+}
+
+void Transformer::Forward(const StepBatch& batch, std::span<float> logits) {
+  STRUCTATTN_CHECK(static_cast<int64_t>(kv_.layers.size()) == config_.layers);
   STRUCTATTN_CHECK(logits.size() >= batch.logit_rows.size() * config_.vocab_size);
   const c10::InferenceMode inference;
   const c10::OptionalStreamGuard on_stream(stream_);
@@ -215,12 +226,12 @@ void Transformer::Forward(const StepBatch& batch, std::span<const KvLayerView> k
   const StepInputs inputs = uploader_.Upload(batch, shape);
   at::Tensor host_logits =
       at::from_blob(logits.data(), {exact.logit_rows, config_.vocab_size}, at::kFloat);
-  if (on_cpu) return RunStep(inputs, kv, host_logits);
+  if (on_cpu) return RunStep(inputs, host_logits);
   if (recordable) {
-    const std::function<void()> step = [this, inputs, kv] { RunStep(inputs, kv, scratch_.logits); };
-    graphs_.Run(context_, {.shape = shape, .kv = kv.data(), .step = step});
+    const std::function<void()> step = [this, inputs] { RunStep(inputs, scratch_.logits); };
+    graphs_.Run(context_, {.shape = shape, .kv = kv_.layers.data(), .step = step});
   } else {
-    RunStep(inputs, kv, scratch_.logits);
+    RunStep(inputs, scratch_.logits);
   }
   if (exact.logit_rows > 0) {
     host_logits.copy_(scratch_.logits.narrow(0, 0, exact.logit_rows));  // Waits for the step.

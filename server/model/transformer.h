@@ -17,6 +17,7 @@
 #include "kernels/context.h"
 #include "server/model/checkpoint.h"
 #include "server/model/decoder.h"
+#include "server/model/kv_cache.h"
 #include "server/model/linear_layer.h"
 #include "server/model/model_config.h"
 #include "server/model/quantization.h"
@@ -70,14 +71,14 @@ class Transformer final : public Decoder {
   // Loads the weights, once and before the first Forward.
   void Load(const Checkpoint& checkpoint, const std::function<void(double)>& progress);
 
-  // With step graphs, `kv` must be the same memory in each call.
-  void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
-               std::span<float> logits) override;
+  absl::StatusOr<KvShape> AllocateKv(int64_t bytes, int32_t block_size) override;
+  void Forward(const StepBatch& batch, std::span<float> logits) override;
   void Logits(std::span<const int32_t> rows, std::span<float> logits) override;
   int64_t vocabulary_size() const override { return config_.vocab_size; }
   Tiling tiling() const override;
   bool usable() const override;
 
+  const KvCache& kv() const { return kv_; }
   const TransformerWeights& weights() const { return weights_; }
   const StepGraphs& graphs() const { return graphs_; }
 
@@ -103,7 +104,7 @@ class Transformer final : public Decoder {
   void Reserve(const StepShape& shape);
   void ReserveRows(int64_t rows);
   // Writes the logits [logit rows, vocab] to `logits` on the device.
-  void RunStep(const StepInputs& inputs, std::span<const KvLayerView> kv, at::Tensor& logits);
+  void RunStep(const StepInputs& inputs, at::Tensor& logits);
   void RunAttention(const LayerWeights& layer, const KvLayerView& kv, const StepInputs& inputs);
   void RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t rows);
   void Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
@@ -117,6 +118,7 @@ class Transformer final : public Decoder {
   const std::optional<c10::Stream> stream_;  // Only on CUDA.
   KernelContext context_;
   TransformerWeights weights_;
+  KvCache kv_;
   StepUploader uploader_;
   Scratch scratch_;
   StepGraphs graphs_;

@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "nlohmann/json.hpp"
-#include "server/engine/cache/kv_cache.h"
 #include "server/model/model.h"
 
 namespace structattn {
@@ -89,12 +88,12 @@ double LogProbability(std::span<const float> logits, int32_t token) {
   return logits[token] - largest - std::log(sum);
 }
 
-Json Answer(const Sequence& sequence, const engine::KvCache& kv, Decoder& decoder) {
+Json Answer(const Sequence& sequence, const KvShape& kv, Decoder& decoder) {
   const StepBatch batch = MakeBatch(sequence);
   const size_t vocabulary = decoder.vocabulary_size();
   std::vector<float> logits(batch.logit_rows.size() * vocabulary);
   if (batch.tokens() > kv.capacity_tokens()) Fail("a prompt is longer than the KV memory");
-  decoder.Forward(batch, kv.layers, logits);
+  decoder.Forward(batch, logits);
   Json logprobs = Json::array();
   for (size_t row = 0; row < batch.logit_rows.size(); ++row) {
     logprobs.push_back(
@@ -117,14 +116,7 @@ int Main(int argc, char** argv) {
                                .progress = {}};
   const auto model = LoadModel(argv[1], options);
   if (!model.ok()) Fail(std::string(model.status().message()));
-  const ModelConfig& config = (*model)->config;
-  const auto kv = engine::AllocateKvCache({.layers = config.layers,
-                                           .kv_heads = config.kv_heads,
-                                           .head_dim = config.head_dim,
-                                           .block_size = kBlockSize,
-                                           .dtype = (*model)->dtype,
-                                           .device = {},
-                                           .memory_bytes = int64_t{1} << 30});
+  const auto kv = (*model)->decoder->AllocateKv(int64_t{1} << 30, kBlockSize);
   if (!kv.ok()) Fail(std::string(kv.status().message()));
   for (std::string line; std::getline(std::cin, line);) {
     std::cout << Answer(ParseRequest(Json::parse(line)), *kv, *(*model)->decoder) << "\n";

@@ -36,7 +36,7 @@ TORCH = re.compile(r"(ATen/|torch/|c10/|caffe2/)")
 
 # gRPC only at the border; LibTorch only where tensors live, so that the rest builds without it.
 GRPC_FOLDERS = ("client/", "server/rpc/", "server/main.cc")
-TORCH_FILES = re.compile(r"server/model/[^/]+$|server/engine/cache/kv_cache[^/]*$|kernels/.*_cuda\.cc$")
+TORCH_FILES = re.compile(r"server/model/[^/]+$|kernels/.*_cuda\.cc$")
 
 
 def included_layer(name: str) -> str:

@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "kernels/embedding/embedding.h"
-#include "server/engine/cache/kv_cache.h"
 #include "server/engine/engine.h"
 #include "server/model/transformer.h"
 #include "tests/server/emulated/forced_decoder.h"
@@ -146,16 +145,10 @@ Outcome Serve(const Run& run) {
   engine::fake::FakeModel model;
   model.model->config = run.config;
   model.model->decoder = std::move(forced);
-  engine::KvCache kv = *engine::AllocateKvCache({.layers = run.config.layers,
-                                                 .kv_heads = run.config.kv_heads,
-                                                 .head_dim = run.config.head_dim,
-                                                 .block_size = 16,
-                                                 .dtype = run.options.dtype,
-                                                 .device = run.options.device,
-                                                 .memory_bytes = 3 << 20});
+  const KvShape kv = *model.model->decoder->AllocateKv(3 << 20, /*block_size=*/16);
   std::vector<std::shared_ptr<engine::fake::RecordingSink>> sinks;
   {
-    engine::Engine engine(model.model.get(), std::move(kv),
+    engine::Engine engine(model.model.get(), kv,
                           {.max_running_sequences = 6, .max_step_tokens = 48});
     for (engine::GenerateRequest& request : requests) {
       sinks.push_back(std::make_shared<engine::fake::RecordingSink>());

@@ -40,11 +40,10 @@ ForcedDecoder::ForcedDecoder(std::unique_ptr<Decoder> decoder, std::vector<int32
       script_(std::move(script)),
       traces_(prompt_sizes_.size()) {}
 
-void ForcedDecoder::Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
-                            std::span<float> logits) {
+void ForcedDecoder::Forward(const StepBatch& batch, std::span<float> logits) {
   if (!reached_.HasBeenNotified()) reached_.Notify();
   begun_.WaitForNotification();
-  decoder_->Forward(batch, kv, logits);
+  decoder_->Forward(batch, logits);
   NoteSequences(batch);
   for (const QueryTile& tile : AllTiles(batch.work)) Handle(tile, batch, logits);
 }

@@ -34,8 +34,10 @@ class ForcedDecoder final : public Decoder {
   void WaitForFirstStep() const { reached_.WaitForNotification(); }
   void Begin() { begun_.Notify(); }
 
-  void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
-               std::span<float> logits) override;
+  absl::StatusOr<KvShape> AllocateKv(int64_t bytes, int32_t block_size) override {
+    return decoder_->AllocateKv(bytes, block_size);
+  }
+  void Forward(const StepBatch& batch, std::span<float> logits) override;
   // Not for runs that want so many rows: they would not be noted.
   void Logits(std::span<const int32_t> rows, std::span<float> logits) override;
   int64_t vocabulary_size() const override { return decoder_->vocabulary_size(); }

@@ -48,7 +48,7 @@ class Gate {
 class EngineTest : public ::testing::Test {
  protected:
   std::unique_ptr<Engine> MakeEngine(const EngineOptions& options, int32_t blocks = 64) {
-    return std::make_unique<Engine>(model_.model.get(), fake::MakeKvCache(blocks), options);
+    return std::make_unique<Engine>(model_.model.get(), model_.decoder->MakeKv(blocks), options);
   }
 
   static GenerateRequest Plain(int prompt_tokens, int max_tokens) {

@@ -112,22 +112,45 @@ class PieceListDecoder : public Tokenizer::StreamDecoder {
 
 }  // namespace
 
-void FakeDecoder::Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
-                          std::span<float> logits) {
+absl::StatusOr<KvShape> FakeDecoder::AllocateKv(int64_t bytes, int32_t block_size) {
+  const int64_t block_bytes =
+      int64_t{kLayers} * block_size * kHeadDim * static_cast<int64_t>(sizeof(float));
+  const int64_t blocks = bytes / block_bytes;
+  const int64_t floats = blocks * block_size * kHeadDim;
+  kv_memory_.assign(floats * kLayers, std::numeric_limits<float>::quiet_NaN());
+  kv_.clear();
+  for (int layer = 0; layer < kLayers; ++layer) {
+    kv_.push_back({.key = kv_memory_.data() + layer * floats,
+                   .value = nullptr,
+                   .dtype = DType::kFloat32,
+                   .block_size = block_size,
+                   .kv_heads = 1,
+                   .head_dim = kHeadDim});
+  }
+  return KvShape{.blocks = static_cast<int32_t>(blocks), .block_size = block_size};
+}
+
+KvShape FakeDecoder::MakeKv(int32_t blocks) {
+  constexpr int32_t kBlockSize = 16;
+  constexpr int64_t kBlockBytes = kLayers * kBlockSize * kHeadDim * sizeof(float);
+  return *AllocateKv(blocks * kBlockBytes, kBlockSize);
+}
+
+void FakeDecoder::Forward(const StepBatch& batch, std::span<float> logits) {
   if (on_forward) on_forward(batch);
   ++steps;
   most_tokens = std::max(most_tokens, batch.tokens());
   for (int64_t row = 0; row < batch.tokens(); ++row) {
     if (batch.token_ids[row] == kThrowId) throw std::runtime_error("broken on purpose\nat line 1");
     WriteKey(
-        kv[0], batch.slots[row],
+        kv_[0], batch.slots[row],
         {static_cast<uint32_t>(batch.token_ids[row]), static_cast<uint32_t>(batch.positions[row])});
   }
-  const std::vector<uint32_t> first = HashRows(batch, kv[0], &unwritten_keys_read);
+  const std::vector<uint32_t> first = HashRows(batch, kv_[0], &unwritten_keys_read);
   for (int64_t row = 0; row < batch.tokens(); ++row) {
-    WriteKey(kv[1], batch.slots[row], SplitHash(first[row]));
+    WriteKey(kv_[1], batch.slots[row], SplitHash(first[row]));
   }
-  last_hashes_ = HashRows(batch, kv[1], &unwritten_keys_read);
+  last_hashes_ = HashRows(batch, kv_[1], &unwritten_keys_read);
   last_token_ids_ = batch.token_ids;
   Logits(batch.logit_rows, logits);
   late_logit_rows -= static_cast<int64_t>(batch.logit_rows.size());
@@ -169,25 +192,6 @@ std::unique_ptr<Tokenizer::StreamDecoder> FakeTokenizer::NewStreamDecoder() cons
 std::unique_ptr<Tokenizer::StreamDecoder> PieceDecoder(std::vector<std::string> pieces,
                                                        std::string last) {
   return std::make_unique<PieceListDecoder>(std::move(pieces), std::move(last));
-}
-
-KvCache MakeKvCache(int32_t blocks, int32_t block_size) {
-  const size_t floats = size_t{1} * blocks * block_size * kHeadDim;
-  auto memory = std::make_shared<std::vector<float>>(floats * kLayers,
-                                                     std::numeric_limits<float>::quiet_NaN());
-  KvCache cache;
-  for (int layer = 0; layer < kLayers; ++layer) {
-    cache.layers.push_back({.key = memory->data() + layer * floats,
-                            .value = nullptr,
-                            .dtype = DType::kFloat32,
-                            .block_size = block_size,
-                            .kv_heads = 1,
-                            .head_dim = kHeadDim});
-  }
-  cache.blocks = blocks;
-  cache.block_size = block_size;
-  cache.memory = std::move(memory);
-  return cache;
 }
 
 FakeModel::FakeModel(int64_t context_length) : model(std::make_unique<Model>()) {

@@ -1,5 +1,5 @@
 // Stand-ins for the engine's tests: a decoder that costs nothing but trips over every wrong slot,
-// block table, position or tile; a tokenizer; a sink that records; plain KV memory.
+// block table, position or tile; a tokenizer; a sink that records.
 #ifndef STRUCTATTN_TESTS_SERVER_ENGINE_FAKES_H_
 #define STRUCTATTN_TESTS_SERVER_ENGINE_FAKES_H_
 
@@ -15,7 +15,6 @@
 #include <string>
 #include <vector>
 
-#include "server/engine/cache/kv_cache.h"
 #include "server/engine/prompt/continuation_tokens.h"
 #include "server/engine/sampling/sampling_params.h"
 #include "server/engine/task/generate_events.h"
@@ -38,12 +37,15 @@ inline constexpr int kNanId = 94;    // A last token after which the logits are 
 // its own token saw. Keys are read through tiles, intervals and block tables only.
 class FakeDecoder : public Decoder {
  public:
-  void Forward(const StepBatch& batch, std::span<const KvLayerView> kv,
-               std::span<float> logits) override;
+  absl::StatusOr<KvShape> AllocateKv(int64_t bytes, int32_t block_size) override;
+  void Forward(const StepBatch& batch, std::span<float> logits) override;
   void Logits(std::span<const int32_t> rows, std::span<float> logits) override;
   int64_t vocabulary_size() const override { return kVocabulary; }
   Tiling tiling() const override { return tiling_value; }
   bool usable() const override { return survives_failure; }
+
+  // Takes new KV memory of so many blocks of 16 tokens, every byte of it a NaN.
+  KvShape MakeKv(int32_t blocks);
 
   Tiling tiling_value;
   bool survives_failure = true;
@@ -55,6 +57,8 @@ class FakeDecoder : public Decoder {
   int64_t late_logit_rows = 0;      // Asked for after their Forward.
 
  private:
+  std::vector<float> kv_memory_;
+  std::vector<KvLayerView> kv_;          // One view per "layer".
   std::vector<int32_t> last_token_ids_;  // Of the last batch, and what its rows' logits come from.
   std::vector<uint32_t> last_hashes_;
 };
@@ -83,9 +87,6 @@ class FakeTokenizer : public Tokenizer {
 // end.
 std::unique_ptr<Tokenizer::StreamDecoder> PieceDecoder(std::vector<std::string> pieces,
                                                        std::string last = "");
-
-// KV memory of the FakeDecoder's shape, every byte of it a NaN.
-KvCache MakeKvCache(int32_t blocks, int32_t block_size = 16);
 
 // config (context length, EOS), tokenizer and decoder; `decoder` stays reachable for the test.
 struct FakeModel {

@@ -24,7 +24,8 @@ class LoopTest : public ::testing::Test {
  protected:
   void MakeLoop(const SchedulerLimits& limits, int32_t blocks = 200) {
     blocks_ = blocks;
-    loop_ = std::make_unique<ServingLoop>(model_.decoder, fake::MakeKvCache(blocks), limits);
+    loop_ = std::make_unique<ServingLoop>(model_.decoder, model_.decoder->MakeKv(blocks).blocks,
+                                          limits);
   }
 
   SequenceModel Described() const {

@@ -32,9 +32,10 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadFake(const ModelSource& source)
   if (source.path == "bad") return absl::FailedPreconditionError("bad files");
   auto served = std::make_unique<ServedModel>();
   served->name = source.name;
-  served->model = fake::FakeModel().model;
-  served->engine =
-      std::make_unique<Engine>(served->model.get(), fake::MakeKvCache(64), EngineOptions());
+  fake::FakeModel fake;
+  const KvShape kv = fake.decoder->MakeKv(64);
+  served->model = std::move(fake.model);
+  served->engine = std::make_unique<Engine>(served->model.get(), kv, EngineOptions());
   return served;
 }
 

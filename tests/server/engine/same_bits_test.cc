@@ -53,26 +53,19 @@ class SameBitsTest : public testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
     const ModelConfig config = SmallConfig();
+    const int64_t bytes = int64_t{kBlocks} * kBlockSize * 2 * config.layers * config.kv_heads *
+                          config.head_dim * static_cast<int64_t>(ByteSize(GetParam()));
     for (int threads = 1; threads <= 2; ++threads) {
       decoders_.push_back(std::make_unique<Transformer>(
           config, TransformerOptions{.dtype = GetParam()}, std::make_unique<ThreadPool>(threads)));
       decoders_.back()->Load(RandomCheckpoint(config), {});
+      ASSERT_EQ(decoders_.back()->AllocateKv(bytes, kBlockSize)->blocks, kBlocks);
     }
-    kv_ = *AllocateKvCache({.layers = config.layers,
-                            .kv_heads = config.kv_heads,
-                            .head_dim = config.head_dim,
-                            .block_size = kBlockSize,
-                            .dtype = GetParam(),
-                            .memory_bytes = int64_t{kBlocks} * kBlockSize * 2 * config.layers *
-                                            config.kv_heads * config.head_dim *
-                                            static_cast<int64_t>(ByteSize(GetParam()))});
   }
 
   // On the first `blocks` blocks of the memory, with whatever earlier loops left there.
   void MakeLoop(int threads, const SchedulerLimits& limits, int32_t blocks) {
-    KvCache kv = kv_;
-    kv.blocks = blocks;
-    loop_ = std::make_unique<ServingLoop>(decoders_[threads - 1].get(), std::move(kv), limits);
+    loop_ = std::make_unique<ServingLoop>(decoders_[threads - 1].get(), blocks, limits);
   }
 
   std::shared_ptr<RecordingSink> Add(const GenerateRequest& request) {
@@ -251,7 +244,6 @@ class SameBitsTest : public testing::TestWithParam<DType> {
   }
 
   std::vector<std::unique_ptr<Transformer>> decoders_;  // By threads - 1.
-  KvCache kv_;
   std::unique_ptr<ServingLoop> loop_;
   fake::FakeTokenizer tokenizer_;
   const std::vector<int32_t> eos_ = {fake::kEosId};

@@ -21,7 +21,8 @@ class ServingLoopTest : public ::testing::Test {
  protected:
   void MakeLoop(const SchedulerLimits& limits, int32_t blocks = kBlocks) {
     blocks_ = blocks;
-    loop_ = std::make_unique<ServingLoop>(model_.decoder, fake::MakeKvCache(blocks), limits);
+    loop_ = std::make_unique<ServingLoop>(model_.decoder, model_.decoder->MakeKv(blocks).blocks,
+                                          limits);
   }
 
   std::shared_ptr<RecordingSink> Add(GenerateRequest request) {

@@ -15,7 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "server/engine/cache/kv_cache.h"
 #include "tests/server/model/random_checkpoint.h"
 
 namespace structattn {
@@ -110,19 +109,14 @@ class TransformerTest : public testing::TestWithParam<Variant> {
         config, TransformerOptions{.dtype = variant.dtype, .quantization = variant.quantization},
         std::make_unique<ThreadPool>(threads));
     transformer_->Load(checkpoint, {});
-    kv_ = *engine::AllocateKvCache({.layers = config.layers,
-                                    .kv_heads = config.kv_heads,
-                                    .head_dim = config.head_dim,
-                                    .block_size = kBlockSize,
-                                    .dtype = variant.dtype,
-                                    .memory_bytes = 8 << 20});
+    const KvShape kv = *transformer_->AllocateKv(8 << 20, kBlockSize);
     const int64_t layer_bytes =
-        kv_.capacity_tokens() * config.kv_heads * config.head_dim * ByteSize(variant.dtype);
-    for (const KvLayerView& layer : kv_.layers) {  // NaN: what nobody wrote is not used.
+        kv.capacity_tokens() * config.kv_heads * config.head_dim * ByteSize(variant.dtype);
+    for (const KvLayerView& layer : transformer_->kv().layers) {  // What was not written is NaN.
       std::memset(layer.key, 0xff, layer_bytes);
       std::memset(layer.value, 0xff, layer_bytes);
     }
-    next_block_ = kv_.blocks;
+    next_block_ = kv.blocks;
   }
 
   // Groups 0, 1, 2, 3 and 0 again, `lengths` tokens each; ids from `seed`. Blocks are handed out
@@ -169,7 +163,7 @@ class TransformerTest : public testing::TestWithParam<Variant> {
 
   Logits Run(const StepBatch& batch) {
     Logits logits(batch.logit_rows.size() * transformer_->vocabulary_size());
-    transformer_->Forward(batch, kv_.layers, logits);
+    transformer_->Forward(batch, logits);
     return logits;
   }
 
@@ -201,7 +195,6 @@ class TransformerTest : public testing::TestWithParam<Variant> {
   static constexpr int kStride = 16;
   const std::vector<int> lengths_ = {13, 21, 9, 30, 6};  // 79 tokens.
   std::unique_ptr<Transformer> transformer_;
-  engine::KvCache kv_;
   int32_t next_block_ = 0;
 };
 

@@ -67,11 +67,11 @@ absl::StatusOr<std::unique_ptr<engine::ServedModel>> InProcessServer::Load(
     std::lock_guard lock(steps_mutex_);
     ++steps_[name];
   };
+  const KvShape kv = fake.decoder->MakeKv(options_.kv_blocks);
   auto served = std::make_unique<engine::ServedModel>();
   served->name = source.name;
   served->model = std::move(fake.model);
-  served->engine = std::make_unique<engine::Engine>(
-      served->model.get(), engine::fake::MakeKvCache(options_.kv_blocks), options_.engine);
+  served->engine = std::make_unique<engine::Engine>(served->model.get(), kv, options_.engine);
   return served;
 }
 

@@ -1,5 +1,5 @@
 // KV memory: how many blocks fit, what is refused, and that untouched blocks cost no memory.
-#include "server/engine/cache/kv_cache.h"
+#include "server/model/kv_cache.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 #include <fstream>
 #include <limits>
 
-namespace structattn::engine {
+namespace structattn {
 namespace {
 
 constexpr int64_t kBlockBytes = 2 * 3 * 4 * 32 * 16 * 2;  // Keys and values of the shape below.
@@ -62,7 +62,7 @@ TEST(KvCacheTest, RefusesSizesThatAreNotPositiveOrOverflow) {
 
 TEST(KvCacheTest, ViewsAreDistinctWritableAndOfTheShape) {
   const KvCache cache = *AllocateKvCache(Shape());
-  EXPECT_EQ(cache.capacity_tokens(), 160);
+  EXPECT_EQ(cache.shape.capacity_tokens(), 160);
   ASSERT_EQ(cache.layers.size(), 3u);
   const size_t bytes = 10 * kBlockBytes / 6;
   int fill = 1;
@@ -92,4 +92,4 @@ TEST(KvCacheTest, ResidentMemoryDoesNotGrowBeforeUse) {
 }
 
 }  // namespace
-}  // namespace structattn::engine
+}  // namespace structattn

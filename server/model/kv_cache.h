@@ -1,8 +1,7 @@
-// The KV memory of one model: keys and values of every layer, cut into blocks.
-// Allocated by served_model (AllocateKvCache, with LibTorch) and owned by the engine; tests make
-// theirs from plain memory. Knows nothing of who uses which block.
-#ifndef STRUCTATTN_SERVER_ENGINE_CACHE_KV_CACHE_H_
-#define STRUCTATTN_SERVER_ENGINE_CACHE_KV_CACHE_H_
+// The KV memory of one model: keys and values of every layer, cut into blocks. Knows nothing of
+// which sequence uses which block.
+#ifndef STRUCTATTN_SERVER_MODEL_KV_CACHE_H_
+#define STRUCTATTN_SERVER_MODEL_KV_CACHE_H_
 
 #include <cstdint>
 #include <memory>
@@ -12,16 +11,14 @@
 #include "kernels/attention/attention.h"
 #include "kernels/context.h"
 #include "kernels/dtype.h"
+#include "server/model/decoder.h"
 
-namespace structattn::engine {
+namespace structattn {
 
 struct KvCache {
   std::vector<KvLayerView> layers;
-  int32_t blocks = 0;
-  int32_t block_size = 0;        // Tokens per block.
+  KvShape shape;
   std::shared_ptr<void> memory;  // Keeps what the views point at alive.
-
-  int64_t capacity_tokens() const { return int64_t{blocks} * block_size; }
 };
 
 struct KvCacheParams {
@@ -42,6 +39,6 @@ absl::StatusOr<int32_t> CountKvBlocks(const KvCacheParams& params);
 // it. RESOURCE_EXHAUSTED when the memory cannot be had.
 absl::StatusOr<KvCache> AllocateKvCache(const KvCacheParams& params);
 
-}  // namespace structattn::engine
+}  // namespace structattn
 
-#endif  // STRUCTATTN_SERVER_ENGINE_CACHE_KV_CACHE_H_
+#endif  // STRUCTATTN_SERVER_MODEL_KV_CACHE_H_

@@ -1,5 +1,5 @@
-// Implements kv_cache.h with tensors: the only file of the engine that sees LibTorch.
-#include "server/engine/cache/kv_cache.h"
+// Implements kv_cache.h with tensors.
+#include "server/model/kv_cache.h"
 
 #include <ATen/ATen.h>
 
@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/model/device.h"
 
-namespace structattn::engine {
+namespace structattn {
 namespace {
 
 // The product of positive factors; nothing when one is not positive or the product overflows.
@@ -59,7 +59,8 @@ absl::StatusOr<KvCache> AllocateKvCache(const KvCacheParams& params) {
   const int64_t bytes = *BlockBytes(params) * *blocks;
   const c10::Device device = ToTorchDevice(params.device);
   auto tensors = std::make_shared<std::vector<at::Tensor>>();
-  KvCache cache{.layers = {}, .blocks = *blocks, .block_size = params.block_size, .memory = {}};
+  KvCache cache{
+      .layers = {}, .shape = {.blocks = *blocks, .block_size = params.block_size}, .memory = {}};
   try {
     for (int64_t layer = 0; layer < params.layers; ++layer) {
       const at::Tensor key = at::empty({bytes}, at::dtype(at::kByte).device(device));
@@ -80,4 +81,4 @@ absl::StatusOr<KvCache> AllocateKvCache(const KvCacheParams& params) {
   return cache;
 }
 
-}  // namespace structattn::engine
+}  // namespace structattn
