@@ -2,13 +2,13 @@
 // lives in the ServingLoop, which only that thread touches.
 #include "server/engine/engine.h"
 
-#include <condition_variable>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "server/engine/field_error.h"
 #include "server/engine/serving_loop.h"
 #include "server/engine/task/fusion_task.h"
@@ -32,10 +32,10 @@ class Engine::Impl {
 
   ~Impl() {
     {
-      std::lock_guard lock(mutex_);
+      const absl::MutexLock lock(&mutex_);
       stopping_ = true;
     }
-    wake_.notify_one();
+    wake_.Signal();
     thread_.join();
   }
 
@@ -55,7 +55,10 @@ class Engine::Impl {
     bool stop = false;
   };
 
-  absl::Status CheckOpen() const;
+  absl::Status CheckOpen() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsDrained() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return inbox_.empty() && tasks_ == 0;
+  }
   void Run();
   void TakeMail(Mail* mail);
   void PublishCounts();
@@ -65,19 +68,18 @@ class Engine::Impl {
   const int32_t max_queued_requests_;
   std::function<void()> on_device_lost_;  // The engine thread's own; empty once called.
 
-  std::mutex mutex_;
-  std::condition_variable wake_;     // There is mail.
-  std::condition_variable drained_;  // Nothing accepted is unfinished.
-  // Guarded by mutex_ from here.
-  std::vector<std::unique_ptr<Task>> inbox_;
-  std::vector<Ticket> cancels_;
-  Ticket next_ticket_ = 1;
-  int32_t queued_ = 0;  // Of the loop's tasks, as last published: nothing of them is computed.
-  int32_t tasks_ = 0;   // All of them.
-  bool draining_ = false;
-  bool stopping_ = false;
-  // Not guarded: the engine thread's own.
-  ServingLoop loop_;
+  absl::Mutex mutex_;
+  absl::CondVar wake_;     // There is mail.
+  absl::CondVar drained_;  // Nothing accepted is unfinished.
+  std::vector<std::unique_ptr<Task>> inbox_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Ticket> cancels_ ABSL_GUARDED_BY(mutex_);
+  Ticket next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
+  // The loop's tasks as last published: those of which nothing is computed yet, and all.
+  int32_t queued_ ABSL_GUARDED_BY(mutex_) = 0;
+  int32_t tasks_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  ServingLoop loop_;    // The engine thread's own, not guarded.
   std::thread thread_;  // Last: it uses everything above.
 };
 
@@ -96,7 +98,6 @@ absl::Status CheckLogitBias(const SamplingParams& sampling, int64_t vocabulary_s
 
 }  // namespace
 
-// Holds mutex_.
 absl::Status Engine::Impl::CheckOpen() const {
   if (draining_ || stopping_) {
     return absl::UnavailableError("the model is being drained: no new requests");
@@ -112,7 +113,7 @@ template <typename MakeTask>
 absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(const MakeTask& make_task) {
   Ticket ticket;
   {
-    std::lock_guard lock(mutex_);
+    const absl::MutexLock lock(&mutex_);
     STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
     ticket = next_ticket_++;
   }
@@ -125,44 +126,45 @@ absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(const MakeTask& make_task) {
                             .decode_tiles = model_->decoder->tiling().split_kv_branches > 0});
   STRUCTATTN_RETURN_IF_ERROR(task->CheckFits(kv_.blocks));
   {
-    std::lock_guard lock(mutex_);
+    const absl::MutexLock lock(&mutex_);
     STRUCTATTN_RETURN_IF_ERROR(CheckOpen());
     inbox_.push_back(std::move(task));
   }
-  wake_.notify_one();
+  wake_.Signal();
   return ticket;
 }
 
 void Engine::Impl::Cancel(Ticket ticket) {
   {
-    std::lock_guard lock(mutex_);
+    const absl::MutexLock lock(&mutex_);
     cancels_.push_back(ticket);
   }
-  wake_.notify_one();
+  wake_.Signal();
 }
 
 bool Engine::Impl::Drain(absl::Time deadline) {
-  std::unique_lock lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   draining_ = true;
-  return drained_.wait_until(lock, absl::ToChronoTime(deadline),
-                             [this] { return inbox_.empty() && tasks_ == 0; });
+  while (!IsDrained()) {
+    if (drained_.WaitWithDeadline(&mutex_, deadline)) return IsDrained();
+  }
+  return true;
 }
 
-// Lets Submit and Drain know what the loop holds.
+// Publishes what the loop holds to Submit and Drain.
 void Engine::Impl::PublishCounts() {
-  std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   queued_ = loop_.queued();
   tasks_ = loop_.tasks();
-  if (inbox_.empty() && loop_.idle()) drained_.notify_all();
+  if (inbox_.empty() && loop_.idle()) drained_.SignalAll();
 }
 
 // Waits until there is something to do.
 void Engine::Impl::TakeMail(Mail* mail) {
   mail->tasks.clear();
   mail->cancels.clear();
-  std::unique_lock lock(mutex_);
-  wake_.wait(lock,
-             [this] { return stopping_ || !inbox_.empty() || !cancels_.empty() || !loop_.idle(); });
+  const absl::MutexLock lock(&mutex_);
+  while (!stopping_ && inbox_.empty() && cancels_.empty() && loop_.idle()) wake_.Wait(&mutex_);
   std::swap(mail->tasks, inbox_);
   std::swap(mail->cancels, cancels_);
   mail->stop = stopping_;
@@ -178,7 +180,7 @@ void Engine::Impl::Run() {
     for (const Ticket ticket : mail.cancels) loop_.Cancel(ticket);
     if (mail.stop) break;
     loop_.Plan();
-    PublishCounts();  // Who starts in this step leaves the queue before it, not after it.
+    PublishCounts();  // A task that starts in this step leaves the queue before it, not after it.
     loop_.Execute();
     PublishCounts();
     if (loop_.decoder_lost() && on_device_lost_) std::exchange(on_device_lost_, nullptr)();

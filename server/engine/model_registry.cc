@@ -28,17 +28,17 @@ void ModelRegistry::SetHealthHook(HealthHook hook) {
 
 ModelRegistry::Entry ModelRegistry::MakeEntry(std::unique_ptr<ServedModel> model) {
   std::shared_ptr<ServedModel> lease(model.get(), [this](ServedModel* returned) {
-    // Notified under the lock: Unload may destroy nothing of ours before the lock is free.
-    std::lock_guard lock(mutex_);
+    // Signalled under the lock: Unload may destroy nothing of ours before the lock is free.
+    const absl::MutexLock lock(&mutex_);
     leased_.erase(returned);
-    lease_returned_.notify_all();
+    lease_returned_.SignalAll();
   });
   return {std::move(model), std::move(lease)};
 }
 
 absl::Status ModelRegistry::Load(const ModelSource& source) {
   {
-    std::lock_guard lock(mutex_);
+    const absl::MutexLock lock(&mutex_);
     if (draining_) return absl::UnavailableError("the server is being drained: no new models");
     if (entries_.contains(source.name) || !busy_names_.insert(source.name).second) {
       return FieldError(absl::StatusCode::kAlreadyExists, {"name", "MODEL_EXISTS"},
@@ -47,7 +47,7 @@ absl::Status ModelRegistry::Load(const ModelSource& source) {
   }
   absl::StatusOr<std::unique_ptr<ServedModel>> model = loader_(source);
   if (model.ok()) ReportHealth(source.name, true);
-  std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   busy_names_.erase(source.name);
   if (!model.ok()) return model.status();
   leased_.insert(model->get());
@@ -58,7 +58,7 @@ absl::Status ModelRegistry::Load(const ModelSource& source) {
 absl::Status ModelRegistry::Unload(const std::string& name) {
   Entry entry;
   {
-    std::lock_guard lock(mutex_);
+    const absl::MutexLock lock(&mutex_);
     const auto found = entries_.find(name);
     if (found == entries_.end()) return NotFound(name);
     entry = std::move(found->second);
@@ -69,11 +69,11 @@ absl::Status ModelRegistry::Unload(const std::string& name) {
   entry.model->engine->Drain(absl::InfiniteFuture());
   entry.lease.reset();
   {
-    std::unique_lock lock(mutex_);
-    lease_returned_.wait(lock, [&] { return !leased_.contains(entry.model.get()); });
+    const absl::MutexLock lock(&mutex_);
+    while (leased_.contains(entry.model.get())) lease_returned_.Wait(&mutex_);
   }
   entry.model.reset();
-  std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   busy_names_.erase(name);
   return absl::OkStatus();
 }
@@ -89,7 +89,7 @@ absl::Status ModelRegistry::NotFound(std::string_view name) const {
 }
 
 absl::StatusOr<std::shared_ptr<ServedModel>> ModelRegistry::Find(std::string_view name) const {
-  std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   if (name.empty() && entries_.size() == 1) return entries_.begin()->second.lease;
   const auto found = entries_.find(name);
   if (found == entries_.end()) return NotFound(name);
@@ -97,7 +97,7 @@ absl::StatusOr<std::shared_ptr<ServedModel>> ModelRegistry::Find(std::string_vie
 }
 
 std::vector<std::shared_ptr<ServedModel>> ModelRegistry::List() const {
-  std::lock_guard lock(mutex_);
+  const absl::MutexLock lock(&mutex_);
   std::vector<std::shared_ptr<ServedModel>> models;
   for (const auto& [name, entry] : entries_) models.push_back(entry.lease);
   return models;
@@ -105,7 +105,7 @@ std::vector<std::shared_ptr<ServedModel>> ModelRegistry::List() const {
 
 bool ModelRegistry::Drain(absl::Time deadline) {
   {
-    std::lock_guard lock(mutex_);
+    const absl::MutexLock lock(&mutex_);
     draining_ = true;
   }
   const std::vector<std::shared_ptr<ServedModel>> models = List();

@@ -3,18 +3,18 @@
 #ifndef STRUCTATTN_SERVER_ENGINE_MODEL_REGISTRY_H_
 #define STRUCTATTN_SERVER_ENGINE_MODEL_REGISTRY_H_
 
-#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/engine/served_model.h"
 
@@ -57,25 +57,26 @@ class ModelRegistry {
   bool Drain(absl::Time deadline);
 
  private:
-  // The registry owns the model; leases share `lease`, whose deleter only tells when the last one
-  // is gone. So a model dies on the thread that unloads it, never on its own engine's thread.
+  // The registry owns the model; leases share `lease`, whose deleter only notes that the last
+  // one is gone. So a model dies on the thread that unloads it, never on its own engine's thread.
   struct Entry {
     std::unique_ptr<ServedModel> model;
     std::shared_ptr<ServedModel> lease;
   };
 
   Entry MakeEntry(std::unique_ptr<ServedModel> model);
-  absl::Status NotFound(std::string_view name) const;  // Holds mutex_.
+  absl::Status NotFound(std::string_view name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReportHealth(const std::string& name, bool serving) const;
 
   const Loader loader_;
   HealthHook health_hook_;
-  mutable std::mutex mutex_;
-  std::condition_variable lease_returned_;
-  std::map<std::string, Entry, std::less<>> entries_;  // Guarded by mutex_.
-  std::set<std::string> busy_names_;     // Being loaded or unloaded. Guarded by mutex_.
-  std::set<const ServedModel*> leased_;  // Models whose last lease is not back. Guarded by mutex_.
-  bool draining_ = false;                // Guarded by mutex_.
+  mutable absl::Mutex mutex_;
+  absl::CondVar lease_returned_;
+  std::map<std::string, Entry, std::less<>> entries_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> busy_names_ ABSL_GUARDED_BY(mutex_);  // Being loaded or unloaded.
+  // Models whose last lease is not back.
+  std::set<const ServedModel*> leased_ ABSL_GUARDED_BY(mutex_);
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace structattn::engine
