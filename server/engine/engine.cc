@@ -25,9 +25,10 @@ class Engine::Impl {
         kv_(kv),
         max_queued_requests_(options.max_queued_requests),
         on_device_lost_(options.on_device_lost),
-        loop_(model->decoder.get(), kv.blocks,
-              {.max_step_tokens = options.max_step_tokens,
-               .max_running_sequences = options.max_running_sequences}),
+        loop_(model->decoder.get(),
+              {.kv_blocks = kv.blocks,
+               .limits = {.max_step_tokens = options.max_step_tokens,
+                          .max_running_sequences = options.max_running_sequences}}),
         thread_([this] { Run(); }) {}
 
   ~Impl() {
@@ -153,9 +154,10 @@ bool Engine::Impl::Drain(absl::Time deadline) {
 
 // Publishes what the loop holds to Submit and Drain.
 void Engine::Impl::PublishCounts() {
+  const LoopCounts counts = loop_.counts();
   const absl::MutexLock lock(&mutex_);
-  queued_ = loop_.queued();
-  tasks_ = loop_.tasks();
+  queued_ = counts.queued;
+  tasks_ = counts.tasks;
   if (inbox_.empty() && loop_.idle()) drained_.SignalAll();
 }
 

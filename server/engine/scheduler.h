@@ -24,8 +24,8 @@ struct ServingState {
 };
 
 struct SchedulerLimits {
-  int32_t max_step_tokens;
-  int32_t max_running_sequences;
+  int32_t max_step_tokens = 0;
+  int32_t max_running_sequences = 0;
 };
 
 // Tokens of one sequence in a step: ranges [range_begin, range_end) of the plan, ascending, what

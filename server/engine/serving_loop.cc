@@ -13,14 +13,20 @@
 
 namespace structattn::engine {
 
-ServingLoop::ServingLoop(Decoder* decoder, int32_t kv_blocks, const SchedulerLimits& limits)
-    : decoder_(decoder), limits_(limits), pool_(kv_blocks), scheduler_(limits) {
-  STRUCTATTN_CHECK(limits.max_step_tokens > 0 && limits.max_running_sequences > 0);
+ServingLoop::ServingLoop(Decoder* decoder, const ServingLoopOptions& options)
+    : decoder_(decoder), options_(options), pool_(options.kv_blocks), scheduler_(options.limits) {
+  STRUCTATTN_CHECK(options.limits.max_step_tokens > 0);
+  STRUCTATTN_CHECK(options.limits.max_running_sequences > 0);
 }
 
-int32_t ServingLoop::queued() const {
-  return static_cast<int32_t>(
-      std::ranges::count_if(tasks_, [](const auto& entry) { return !entry.second->started(); }));
+LoopCounts ServingLoop::counts() const {
+  const auto is_queued = [](const auto& entry) { return !entry.second->started(); };
+  return {.tasks = static_cast<int32_t>(tasks_.size()),
+          .queued = static_cast<int32_t>(std::ranges::count_if(tasks_, is_queued)),
+          .running = static_cast<int32_t>(running_.size()),
+          .waiting = static_cast<int32_t>(waiting_.size()),
+          .paused = static_cast<int32_t>(paused_.size()),
+          .available_blocks = pool_.available()};
 }
 
 void ServingLoop::Accept(std::unique_ptr<Task> task) {
@@ -119,7 +125,7 @@ void ServingLoop::Admit(int32_t count) {
 }
 
 int64_t ServingLoop::RowsAtOnce() const {
-  return std::max<int64_t>(most_logits_ / decoder_->vocabulary_size(), 1);
+  return std::max<int64_t>(options_.max_logits / decoder_->vocabulary_size(), 1);
 }
 
 std::span<float> ServingLoop::Room(size_t rows) {
@@ -128,28 +134,29 @@ std::span<float> ServingLoop::Room(size_t rows) {
   return std::span(logits_).first(size);
 }
 
-// Runs the scheduled chunks and lets their tasks read the logits that they want, a part at a time.
+// Runs the scheduled chunks and lets their tasks read the logits that they want, a slice at a time.
 absl::Status ServingLoop::RunBatch() {
   try {
     BuildBatch(chunks_, decoder_->tiling(), &batch_);
     logit_rows_ = batch_.logit_rows;
     const size_t vocabulary = decoder_->vocabulary_size();
-    size_t part_begin = 0;
-    size_t part_end = std::min<size_t>(logit_rows_.size(), RowsAtOnce());
-    batch_.logit_rows.resize(part_end);
-    decoder_->Forward(batch_, Room(part_end));
+    size_t slice_begin = 0;
+    size_t slice_end = std::min<size_t>(logit_rows_.size(), RowsAtOnce());
+    batch_.logit_rows.resize(slice_end);
+    decoder_->Forward(batch_, Room(slice_end));
     size_t row = 0;
     for (const SequenceChunk& chunk : chunks_) {
       chunk.sequence->blocks().Commit(&pool_);
       const std::span<const int32_t> logit_tokens = LogitTokens(chunk);
       for (const int32_t token : logit_tokens) {
-        if (row == part_end) {
-          part_begin = row;
-          part_end = std::min<size_t>(logit_rows_.size(), row + RowsAtOnce());
-          decoder_->Logits(std::span(logit_rows_).subspan(row, part_end - row),
-                           Room(part_end - row));
+        if (row == slice_end) {
+          slice_begin = row;
+          slice_end = std::min<size_t>(logit_rows_.size(), row + RowsAtOnce());
+          decoder_->Logits(std::span(logit_rows_).subspan(row, slice_end - row),
+                           Room(slice_end - row));
         }
-        Read(chunk, token, std::span(logits_).subspan((row - part_begin) * vocabulary, vocabulary));
+        Read(chunk, token,
+             std::span(logits_).subspan((row - slice_begin) * vocabulary, vocabulary));
         ++row;
       }
       chunk.sequence->blocks().MarkRead(logit_tokens.size());
@@ -175,7 +182,7 @@ void ServingLoop::Read(const SequenceChunk& chunk, int32_t token, std::span<cons
 void ServingLoop::Advance() {
   Sequences before = std::exchange(running_, {});
   Sequences paused = std::exchange(paused_, {});
-  int64_t places = limits_.max_running_sequences - static_cast<int64_t>(before.size());
+  int64_t places = options_.limits.max_running_sequences - static_cast<int64_t>(before.size());
   Sequences late;
   for (std::unique_ptr<Sequence>& sequence : before) {
     ++places;  // Its own.

@@ -21,14 +21,28 @@
 
 namespace structattn::engine {
 
+struct ServingLoopOptions {
+  int32_t kv_blocks = 0;  // The first so many blocks of the decoder's KV memory are used.
+  SchedulerLimits limits = {};
+  // Logits kept in memory at once, at least those of one row; what more a step wants is computed
+  // and read slice by slice. 64 MiB: 341 rows of 49,152, 110 of 151,936.
+  int64_t max_logits = int64_t{1} << 24;
+};
+
+struct LoopCounts {
+  int32_t tasks = 0;
+  int32_t queued = 0;  // Tasks of which nothing was computed yet.
+  // Sequences, of which a task may have many.
+  int32_t running = 0;
+  int32_t waiting = 0;
+  int32_t paused = 0;
+  int32_t available_blocks = 0;  // Held by no sequence.
+};
+
 class ServingLoop {
  public:
-  // `decoder` outlives the loop, which uses the first `kv_blocks` blocks of its KV memory.
-  ServingLoop(Decoder* decoder, int32_t kv_blocks, const SchedulerLimits& limits);
-
-  // Logits kept in memory at once, at least those of one row; what more a step wants is computed
-  // and read part by part.
-  void LimitLogits(int64_t logits) { most_logits_ = logits; }
+  // `decoder` outlives the loop and has allocated its KV memory.
+  ServingLoop(Decoder* decoder, const ServingLoopOptions& options);
 
   // Takes a task into the queue; its CheckFits was asked. One with nothing to compute ends at once.
   void Accept(std::unique_ptr<Task> task);
@@ -47,15 +61,7 @@ class ServingLoop {
   bool decoder_lost() const { return decoder_lost_; }
 
   bool idle() const { return tasks_.empty(); }
-  // Sequences: a task may have many.
-  int32_t running() const { return static_cast<int32_t>(running_.size()); }
-  int32_t waiting() const { return static_cast<int32_t>(waiting_.size()); }
-  int32_t paused() const { return static_cast<int32_t>(paused_.size()); }
-  // Tasks of which nothing was computed yet.
-  int32_t queued() const;
-  int32_t tasks() const { return static_cast<int32_t>(tasks_.size()); }
-  // Blocks that no sequence holds.
-  int32_t available_blocks() const { return pool_.available(); }
+  LoopCounts counts() const;
 
  private:
   template <typename Condition>
@@ -72,13 +78,11 @@ class ServingLoop {
                   Sequences* late);
 
   Decoder* const decoder_;
-  const SchedulerLimits limits_;
+  const ServingLoopOptions options_;
   BlockPool pool_;
   Scheduler scheduler_;
   Sampler sampler_;
   bool decoder_lost_ = false;
-  // 64 MiB: 341 rows of 49,152, 110 of 151,936.
-  int64_t most_logits_ = int64_t{1} << 24;
   std::map<uint64_t, std::unique_ptr<Task>> tasks_;  // By ticket; none has ended.
   std::vector<std::unique_ptr<Sequence>> running_;   // In order of admission.
   std::deque<std::unique_ptr<Sequence>> waiting_;    // In order of arrival, the preempted first.

@@ -20,10 +20,10 @@ class Task;
 
 // What sequences and tasks need to know of their model.
 struct SequenceModel {
-  const Tokenizer* tokenizer;
-  std::span<const int32_t> eos_token_ids;
-  int64_t context_length;
-  int32_t block_size;  // Tokens per block of KV memory.
+  const Tokenizer* tokenizer = nullptr;
+  std::span<const int32_t> eos_token_ids = {};
+  int64_t context_length = 0;
+  int32_t block_size = 0;  // Tokens per block of KV memory.
   // Whether generated tokens are computed in another way than those of a prompt (Tiling).
   bool decode_tiles = false;
 };

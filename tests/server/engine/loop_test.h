@@ -1,5 +1,5 @@
-// A serving loop over the fake decoder, run step by step, that checks that nothing is left behind.
-// The fixture of continuations_test and fusion_task_test.
+// A serving loop that a test runs step by step, over any decoder (LoopDriver); and over the fake
+// one, with checks that nothing is left behind (LoopTest).
 #ifndef STRUCTATTN_TESTS_SERVER_ENGINE_LOOP_TEST_H_
 #define STRUCTATTN_TESTS_SERVER_ENGINE_LOOP_TEST_H_
 
@@ -20,55 +20,83 @@ namespace structattn::engine {
 
 inline constexpr int64_t kContext = 4096;
 
-class LoopTest : public ::testing::Test {
+class LoopDriver {
  protected:
-  void MakeLoop(const SchedulerLimits& limits, int32_t blocks = 200) {
-    blocks_ = blocks;
-    loop_ = std::make_unique<ServingLoop>(model_.decoder, model_.decoder->MakeKv(blocks).blocks,
-                                          limits);
+  // What `described` points at outlives the loop.
+  void MakeLoop(Decoder* decoder, const SequenceModel& described,
+                const ServingLoopOptions& options) {
+    described_ = described;
+    loop_ = std::make_unique<ServingLoop>(decoder, options);
+    kv_blocks_ = options.kv_blocks;
   }
 
-  SequenceModel Described() const {
-    return {.tokenizer = model_.model->tokenizer.get(),
-            .eos_token_ids = model_.model->config.eos_token_ids,
-            .context_length = model_.model->config.context_length,
-            .block_size = 16,
-            .decode_tiles = model_.decoder->tiling_value.split_kv_branches > 0};
-  }
-
+  // Tickets count from 1.
   std::shared_ptr<fake::RecordingSink> Add(GenerateRequest request) {
     auto sink = std::make_shared<fake::RecordingSink>();
     const uint64_t ticket = next_ticket_++;
     if (request.fusion.has_value()) {
-      Accept(std::make_unique<FusionTask>(ticket, std::move(request), sink, Described()));
+      Accept(std::make_unique<FusionTask>(ticket, std::move(request), sink, described_));
     } else {
-      Accept(std::make_unique<GenerateTask>(ticket, std::move(request), sink, Described()));
+      Accept(std::make_unique<GenerateTask>(ticket, std::move(request), sink, described_));
     }
     return sink;
   }
   std::shared_ptr<fake::RecordingScoreSink> Add(ScoreRequest request) {
     auto sink = std::make_shared<fake::RecordingScoreSink>();
-    Accept(std::make_unique<ScoreTask>(next_ticket_++, std::move(request), sink, Described()));
+    Accept(std::make_unique<ScoreTask>(next_ticket_++, std::move(request), sink, described_));
     return sink;
-  }
-  void Accept(std::unique_ptr<Task> task) {
-    ASSERT_TRUE(task->CheckFits(blocks_).ok()) << task->CheckFits(blocks_).message();
-    loop_->Accept(std::move(task));
   }
 
   void Step() {
-    const int waiting = loop_->waiting();
+    const int waiting = loop_->counts().waiting;
     loop_->Plan();
-    preemptions_ += loop_->waiting() > waiting;
+    preemptions_ += loop_->counts().waiting > waiting;
     loop_->Execute();
   }
+
   void RunUntilIdle() {
     for (int step = 0; !loop_->idle(); ++step) {
       ASSERT_LT(step, 100000) << "the loop does not end";
       Step();
     }
-    EXPECT_EQ(loop_->running() + loop_->waiting() + loop_->paused(), 0);
-    EXPECT_EQ(loop_->available_blocks(), blocks_);
+    const LoopCounts counts = loop_->counts();
+    EXPECT_EQ(counts.running + counts.waiting + counts.paused, 0);
+    EXPECT_EQ(counts.available_blocks, kv_blocks_);
+  }
+
+  std::unique_ptr<ServingLoop> loop_;
+  int32_t kv_blocks_ = 0;
+  uint64_t next_ticket_ = 1;
+  int64_t preemptions_ = 0;  // Steps with one.
+
+ private:
+  void Accept(std::unique_ptr<Task> task) {
+    ASSERT_TRUE(task->CheckFits(kv_blocks_).ok()) << task->CheckFits(kv_blocks_).message();
+    loop_->Accept(std::move(task));
+  }
+
+  SequenceModel described_;
+};
+
+class LoopTest : public ::testing::Test, protected LoopDriver {
+ protected:
+  // The decoder's tiling is set before.
+  void MakeLoop(const SchedulerLimits& limits, int32_t kv_blocks = 200,
+                int64_t max_logits = ServingLoopOptions().max_logits) {
+    const Model& model = *model_.model;
+    LoopDriver::MakeLoop(model_.decoder,
+                         {.tokenizer = model.tokenizer.get(),
+                          .eos_token_ids = model.config.eos_token_ids,
+                          .context_length = model.config.context_length,
+                          .block_size = 16,
+                          .decode_tiles = model_.decoder->tiling_value.split_kv_branches > 0},
+                         {.kv_blocks = model_.decoder->MakeKv(kv_blocks).blocks,
+                          .limits = limits,
+                          .max_logits = max_logits});
+  }
+
+  void RunUntilIdle() {
+    LoopDriver::RunUntilIdle();
     EXPECT_EQ(model_.decoder->unwritten_keys_read, 0);
   }
 
@@ -93,10 +121,6 @@ class LoopTest : public ::testing::Test {
   }
 
   fake::FakeModel model_{kContext};
-  std::unique_ptr<ServingLoop> loop_;
-  int32_t blocks_ = 0;
-  int preemptions_ = 0;
-  uint64_t next_ticket_ = 1;
   std::mt19937 random_{1};
 };
 

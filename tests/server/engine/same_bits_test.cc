@@ -13,12 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "server/engine/serving_loop.h"
-#include "server/engine/task/fusion_task.h"
-#include "server/engine/task/generate_task.h"
-#include "server/engine/task/score_task.h"
 #include "server/model/transformer.h"
 #include "tests/server/engine/fakes.h"
+#include "tests/server/engine/loop_test.h"
 #include "tests/server/model/random_checkpoint.h"
 
 namespace structattn::engine {
@@ -49,7 +46,7 @@ ModelConfig SmallConfig() {
   return config;
 }
 
-class SameBitsTest : public testing::TestWithParam<DType> {
+class SameBitsTest : public testing::TestWithParam<DType>, protected LoopDriver {
  protected:
   void SetUp() override {
     const ModelConfig config = SmallConfig();
@@ -65,41 +62,12 @@ class SameBitsTest : public testing::TestWithParam<DType> {
 
   // On the first `blocks` blocks of the memory, with whatever earlier loops left there.
   void MakeLoop(int threads, const SchedulerLimits& limits, int32_t blocks) {
-    loop_ = std::make_unique<ServingLoop>(decoders_[threads - 1].get(), blocks, limits);
-  }
-
-  std::shared_ptr<RecordingSink> Add(const GenerateRequest& request) {
-    auto sink = std::make_shared<RecordingSink>();
-    if (request.fusion.has_value()) {
-      loop_->Accept(std::make_unique<FusionTask>(next_ticket_++, request, sink, Described()));
-    } else {
-      loop_->Accept(std::make_unique<GenerateTask>(next_ticket_++, request, sink, Described()));
-    }
-    return sink;
-  }
-
-  std::shared_ptr<fake::RecordingScoreSink> AddScores(const ScoreRequest& request) {
-    auto sink = std::make_shared<fake::RecordingScoreSink>();
-    loop_->Accept(std::make_unique<ScoreTask>(next_ticket_++, request, sink, Described()));
-    return sink;
-  }
-
-  SequenceModel Described() const {
-    return {.tokenizer = &tokenizer_,
-            .eos_token_ids = eos_,
-            .context_length = 4096,
-            .block_size = kBlockSize};
-  }
-
-  void Step() {
-    const int waiting = loop_->waiting();
-    loop_->Plan();
-    preemptions_ += loop_->waiting() > waiting;
-    loop_->Execute();
-  }
-
-  void RunUntilIdle() {
-    while (!loop_->idle()) Step();
+    LoopDriver::MakeLoop(decoders_[threads - 1].get(),
+                         {.tokenizer = &tokenizer_,
+                          .eos_token_ids = eos_,
+                          .context_length = kContext,
+                          .block_size = kBlockSize},
+                         {.kv_blocks = blocks, .limits = limits});
   }
 
   std::shared_ptr<RecordingSink> Alone(GenerateRequest request) {
@@ -159,7 +127,7 @@ class SameBitsTest : public testing::TestWithParam<DType> {
       }
       scored.continuations = {answer.token_ids};
       MakeLoop(1, {.max_step_tokens = 4096, .max_running_sequences = 1}, kBlocks);
-      const auto sink = AddScores(request);
+      const auto sink = Add(request);
       RunUntilIdle();
       for (size_t i = 0; i < answer.token_ids.size(); ++i) {
         ASSERT_EQ(sink->scores->prompts[0].continuations[0].logprobs[i],
@@ -244,13 +212,10 @@ class SameBitsTest : public testing::TestWithParam<DType> {
   }
 
   std::vector<std::unique_ptr<Transformer>> decoders_;  // By threads - 1.
-  std::unique_ptr<ServingLoop> loop_;
   fake::FakeTokenizer tokenizer_;
   const std::vector<int32_t> eos_ = {fake::kEosId};
-  uint64_t next_ticket_ = 1;
   int64_t tokens_ = 0;
   int64_t cached_tokens_ = 0;
-  int64_t preemptions_ = 0;
   int64_t scored_tokens_ = 0;
   int64_t member_tokens_ = 0;
 };
@@ -274,7 +239,7 @@ void SameBitsTest::RunMix(std::mt19937* random) {
   std::vector<std::pair<const Question*, std::shared_ptr<fake::RecordingScoreSink>>> scores;
   for (const Question& question : questions) {
     if (question.request.branches.empty() && (*random)() % 3 == 0) {
-      scores.emplace_back(&question, AddScores(ScoresOf(question)));
+      scores.emplace_back(&question, Add(ScoresOf(question)));
     }
     sinks.push_back(Add(question.request));
     for (int steps = static_cast<int>((*random)() % 6); steps > 0; --steps) Step();

@@ -6,8 +6,7 @@
 
 #include <random>
 
-#include "server/engine/task/generate_task.h"
-#include "tests/server/engine/fakes.h"
+#include "tests/server/engine/loop_test.h"
 
 namespace structattn::engine {
 namespace {
@@ -17,61 +16,11 @@ using fake::RecordingSink;
 
 constexpr int32_t kBlocks = 40;  // 640 tokens.
 
-class ServingLoopTest : public ::testing::Test {
+class ServingLoopTest : public LoopTest {
  protected:
   void MakeLoop(const SchedulerLimits& limits, int32_t blocks = kBlocks) {
-    blocks_ = blocks;
-    loop_ = std::make_unique<ServingLoop>(model_.decoder, model_.decoder->MakeKv(blocks).blocks,
-                                          limits);
+    LoopTest::MakeLoop(limits, blocks);
   }
-
-  std::shared_ptr<RecordingSink> Add(GenerateRequest request) {
-    auto sink = std::make_shared<RecordingSink>();
-    loop_->Accept(
-        std::make_unique<GenerateTask>(next_ticket_++, std::move(request), sink, Described()));
-    return sink;
-  }
-
-  SequenceModel Described() const {
-    return {.tokenizer = model_.model->tokenizer.get(),
-            .eos_token_ids = model_.model->config.eos_token_ids,
-            .context_length = model_.model->config.context_length,
-            .block_size = 16,
-            .decode_tiles = model_.decoder->tiling_value.split_kv_branches > 0};
-  }
-
-  void Step() {
-    const int waiting = loop_->waiting();
-    loop_->Plan();
-    steps_with_preemption_ += loop_->waiting() > waiting;
-    loop_->Execute();
-  }
-
-  void RunUntilIdle() {
-    for (int step = 0; !loop_->idle(); ++step) {
-      ASSERT_LT(step, 100000) << "the loop does not end";
-      Step();
-    }
-    EXPECT_EQ(loop_->available_blocks(), blocks_);
-  }
-
-  // A plain greedy request that is not stopped early.
-  GenerateRequest Plain(int prompt_tokens, int max_tokens) {
-    GenerateRequest request = fake::RandomRequest(&random_, 1, 1);
-    request.prompt = fake::OneGroupPrompt(&random_, prompt_tokens);
-    request.generated_group = 0;
-    request.stopping = StoppingParams();
-    request.stopping.max_tokens = max_tokens;
-    request.stopping.ignore_eos = true;
-    return request;
-  }
-
-  FakeModel model_;
-  std::unique_ptr<ServingLoop> loop_;
-  int32_t blocks_ = 0;
-  int steps_with_preemption_ = 0;
-  uint64_t next_ticket_ = 1;
-  std::mt19937 random_{1};
 };
 
 void ExpectSame(const RecordingSink& sink, const fake::Expected& expected) {
@@ -99,7 +48,7 @@ TEST_F(ServingLoopTest, MixedRequestsGetTheTokensOfTheDefinition) {
       requests.push_back(fake::RandomRequest(&random, 90, 30));
       sinks.push_back(Add(requests.back()));
       for (int steps = static_cast<int>(random() % 4); steps > 0; --steps) Step();
-      ASSERT_LE(loop_->running(), limits.max_running_sequences);
+      ASSERT_LE(loop_->counts().running, limits.max_running_sequences);
     }
     RunUntilIdle();
     EXPECT_LE(model_.decoder->most_tokens, limits.max_step_tokens);
@@ -142,7 +91,7 @@ TEST_F(ServingLoopTest, SharingAndPreemptionChangeNoAnswer) {
     }
   }
   EXPECT_GT(cached_tokens, 5000);
-  EXPECT_GT(steps_with_preemption_, 50);
+  EXPECT_GT(preemptions_, 50);
 }
 
 TEST_F(ServingLoopTest, CachedTokensAreCountedBySegment) {
@@ -196,12 +145,12 @@ TEST_F(ServingLoopTest, RequestsWaitInOrderUntilBlocksAreFree) {
   const auto second = Add(Plain(300, 20));  // 20: must wait.
   const auto third = Add(Plain(10, 5));     // Would fit, but came later.
   Step();
-  EXPECT_EQ(loop_->running(), 1);
-  EXPECT_EQ(loop_->waiting(), 2);
+  EXPECT_EQ(loop_->counts().running, 1);
+  EXPECT_EQ(loop_->counts().waiting, 2);
   while (!first->done()) Step();
   EXPECT_TRUE(third->token_ids.empty());
   Step();
-  EXPECT_EQ(loop_->running(), 2);
+  EXPECT_EQ(loop_->counts().running, 2);
   RunUntilIdle();
   EXPECT_EQ(second->token_ids.size(), 20u);
   EXPECT_EQ(third->token_ids.size(), 5u);
@@ -253,7 +202,7 @@ TEST_F(ServingLoopTest, TenThousandCancelsLeaveThePoolAsItWas) {
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   uint64_t cancelled = 0;
   while (cancelled < 10000) {
-    while (loop_->waiting() < 4) sinks.push_back(Add(fake::RandomRequest(&random_, 60, 20)));
+    while (loop_->counts().waiting < 4) sinks.push_back(Add(fake::RandomRequest(&random_, 60, 20)));
     for (int steps = static_cast<int>(random_() % 3); steps > 0; --steps) Step();
     const uint64_t oldest = next_ticket_ > 12 ? next_ticket_ - 12 : 1;
     loop_->Cancel(oldest + random_() % 12);

@@ -280,9 +280,9 @@ TEST_F(ContinuationsTest, ABranchIsThePlainRequestInItsGroup) {
   }
 }
 
-TEST_F(ContinuationsTest, EveryRowOfALongEchoIsReadAFewAtATime) {
-  MakeLoop({.max_step_tokens = 512, .max_running_sequences = 4});
-  loop_->LimitLogits(10 * fake::kVocabulary + 5);
+TEST_F(ContinuationsTest, EveryRowOfALongPromptIsReadAFewAtATime) {
+  MakeLoop({.max_step_tokens = 512, .max_running_sequences = 4}, /*kv_blocks=*/200,
+           /*max_logits=*/10 * fake::kVocabulary + 5);
   ScoreRequest request;
   request.prompts.push_back(
       {.prompt = fake::OneGroupPrompt(&random_, 150), .prompt_logprobs_begin = 1});
@@ -299,11 +299,11 @@ TEST_F(ContinuationsTest, ACancelAndADeadlineEndAllContinuations) {
   request.samples = request.best_of = 6;  // Two of them wait.
   const auto cancelled = Add(request);
   for (int i = 0; i < 5; ++i) Step();
-  EXPECT_GT(loop_->waiting(), 0);
-  EXPECT_EQ(loop_->queued(), 0);
+  EXPECT_GT(loop_->counts().waiting, 0);
+  EXPECT_EQ(loop_->counts().queued, 0);
   loop_->Cancel(1);
   EXPECT_TRUE(loop_->idle());
-  EXPECT_EQ(loop_->available_blocks(), blocks_);
+  EXPECT_EQ(loop_->counts().available_blocks, kv_blocks_);
   ASSERT_EQ(cancelled->finish->continuations.size(), 6u);
   for (const ContinuationEnd& end : cancelled->finish->continuations) {
     EXPECT_EQ(end.reason, FinishReason::kCancelled);

@@ -133,7 +133,7 @@ TEST_F(FusionTaskTest, AnswersWhatTheDefinitionSaysInAnyMix) {
       if (random() % 10 == 0) loop_->Cancel(next_ticket_ - 1 - random() % 3);
     }
     while (!loop_->idle()) {
-      paused += loop_->paused() > 0;
+      paused += loop_->counts().paused > 0;
       Step();
     }
     RunUntilIdle();
@@ -251,7 +251,7 @@ TEST_F(FusionTaskTest, EndsOnceWhenCancelledOrBrokenOrWithoutRoom) {
   for (int i = 0; i < 7; ++i) Step();
   loop_->Cancel(1);
   EXPECT_TRUE(loop_->idle());
-  EXPECT_EQ(loop_->available_blocks(), blocks_);
+  EXPECT_EQ(loop_->counts().available_blocks, kv_blocks_);
   EXPECT_EQ(cancelled->finish->reason, FinishReason::kCancelled);
   EXPECT_FALSE(cancelled->token_ids.empty());
 
