@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "kernels/check.h"
 #include "server/engine/field_error.h"
 #include "server/engine/serving_loop.h"
 #include "server/engine/task/fusion_task.h"
@@ -83,21 +84,6 @@ class Engine::Impl {
   ServingLoop loop_;    // The engine thread's own, not guarded.
   std::thread thread_;  // Last: it uses everything above.
 };
-
-namespace {
-
-absl::Status CheckLogitBias(const SamplingParams& sampling, int64_t vocabulary_size) {
-  for (const auto& [id, bias] : sampling.logit_bias) {
-    if (id < 0 || id >= vocabulary_size) {
-      return InvalidField(
-          "sampling.logit_bias", "TOKEN_ID_OUT_OF_RANGE",
-          absl::StrCat("token id ", id, ": the model's ids are 0 to ", vocabulary_size - 1));
-    }
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
 
 absl::Status Engine::Impl::CheckOpen() const {
   if (draining_ || stopping_) {
@@ -197,7 +183,9 @@ Engine::~Engine() = default;
 
 absl::StatusOr<Engine::Ticket> Engine::Submit(GenerateRequest request,
                                               std::shared_ptr<EventSink> sink) {
-  STRUCTATTN_RETURN_IF_ERROR(CheckLogitBias(request.sampling, impl_->vocabulary_size()));
+  for (const auto& [id, bias] : request.sampling.logit_bias) {
+    STRUCTATTN_CHECK(id >= 0 && id < impl_->vocabulary_size());
+  }
   return impl_->Submit([&](Ticket ticket, const SequenceModel& model) -> std::unique_ptr<Task> {
     if (request.fusion.has_value()) {
       return std::make_unique<FusionTask>(ticket, std::move(request), std::move(sink), model);

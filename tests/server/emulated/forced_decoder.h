@@ -1,7 +1,7 @@
 // A decoder around another one that writes down the log-probabilities of every step of every
 // request and, when it has a script, lets the engine continue with the script's tokens instead of
 // the best ones ("teacher forcing"): so two decoders can be compared on the same tokens, step by
-// step. Stands between the real engine and the real transformer.
+// step. It stands between the real engine and the real transformer.
 #ifndef STRUCTATTN_TESTS_SERVER_EMULATED_FORCED_DECODER_H_
 #define STRUCTATTN_TESTS_SERVER_EMULATED_FORCED_DECODER_H_
 

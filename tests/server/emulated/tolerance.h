@@ -24,8 +24,8 @@ inline double Bfloat16LogprobTolerance(int layers, double score_rms, double logi
 }
 
 // Of models with RandomCheckpoint's weights. Its matrices have a gain of 2, its norms' weights a
-// root mean square of 1.04: so logits have one of 2.09, q and k too, or 1.04 where they are
-// normalised, and scores the square of that.
+// root mean square of 1.04: so logits have one of 2.09, and so have q and k, or 1.04 where they
+// are normalised, and scores the square of that.
 inline constexpr double kLogitRms = 2.09;
 inline constexpr double kLlamaScoreRms = 4.37;
 inline constexpr double kQwen3ScoreRms = 1.09;

@@ -150,16 +150,6 @@ TEST_F(EngineTest, RefusesADemandThatCanNeverFit) {
   EXPECT_EQ(sink->token_ids.size(), 12u);
 }
 
-TEST_F(EngineTest, RefusesABiasOnAnUnknownToken) {
-  const auto engine = MakeEngine({});
-  GenerateRequest request = Plain(5, 3);
-  request.sampling.logit_bias = {{fake::kVocabulary, 1.0f}};
-  const absl::Status refused =
-      engine->Submit(std::move(request), std::make_shared<RecordingSink>()).status();
-  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(GetFieldErrorDetail(refused)->field, "sampling.logit_bias");
-}
-
 TEST_F(EngineTest, ACancelStopsARunningAndAWaitingRequest) {
   const auto engine = MakeEngine({.max_running_sequences = 1});
   const auto running = std::make_shared<RecordingSink>();

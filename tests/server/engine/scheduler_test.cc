@@ -150,7 +150,7 @@ void Simulation::Plan() {
   ASSERT_LE(static_cast<int32_t>(running_.size()), limits_.max_running_sequences);
 }
 
-// Sequences run and wait in order of arrival, preempted in between or not.
+// All run and wait in order of arrival, whichever of them was preempted in between.
 void Simulation::CheckOrder() const {
   int last = -1;
   for (const auto& job : running_) {

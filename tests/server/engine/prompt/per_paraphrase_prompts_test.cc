@@ -1,5 +1,5 @@
-// Per-paraphrase prompts packed into one: each token sees and stands where it does in its own
-// prompt, alone; and every refusal.
+// Per-paraphrase prompts packed into one: each token sees and stands where it does in its prompt
+// alone; and every refusal.
 #include "server/engine/prompt/per_paraphrase_prompts.h"
 
 #include <gmock/gmock.h>
