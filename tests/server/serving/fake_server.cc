@@ -89,14 +89,14 @@ absl::StatusOr<std::unique_ptr<engine::ServedModel>> FakeServer::Load(
   engine::fake::FakeModel fake(kContextLength);
   fake.model->tokenizer = std::make_unique<HeldTokenizer>(&holds_tokenizing_);
   fake.decoder->on_forward = [this](const StepBatch&) { RunStep(); };
+  const KvShape kv = fake.decoder->MakeKv(1024);
   auto served = std::make_unique<engine::ServedModel>();
   served->name = source.name;
   served->model = std::move(fake.model);
   engine::EngineOptions options;
   options.max_queued_requests = options_.max_queued_requests;
   options.max_running_sequences = options_.max_running_sequences;
-  served->engine = std::make_unique<engine::Engine>(served->model.get(),
-                                                    engine::fake::MakeKvCache(1024), options);
+  served->engine = std::make_unique<engine::Engine>(served->model.get(), kv, options);
   return served;
 }
 
