@@ -151,6 +151,7 @@ TEST_F(EngineTest, RefusesADemandThatCanNeverFit) {
 }
 
 TEST_F(EngineTest, ACancelStopsARunningAndAWaitingRequest) {
+  model_.decoder->on_forward = [](const StepBatch&) { absl::SleepFor(absl::Milliseconds(1)); };
   const auto engine = MakeEngine({.max_running_sequences = 1});
   const auto running = std::make_shared<RecordingSink>();
   const auto waiting = std::make_shared<RecordingSink>();

@@ -65,6 +65,7 @@ class LoopDriver {
   }
 
   std::unique_ptr<ServingLoop> loop_;
+  SequenceModel described_;  // What the requests that follow are served with.
   int32_t kv_blocks_ = 0;
   uint64_t next_ticket_ = 1;
   int64_t preemptions_ = 0;  // Steps with one.
@@ -74,8 +75,6 @@ class LoopDriver {
     ASSERT_TRUE(task->CheckFits(kv_blocks_).ok()) << task->CheckFits(kv_blocks_).message();
     loop_->Accept(std::move(task));
   }
-
-  SequenceModel described_;
 };
 
 class LoopTest : public ::testing::Test, protected LoopDriver {

@@ -263,7 +263,7 @@ TEST_F(FusionTaskTest, EndsOnceWhenCancelledOrBrokenOrWithoutRoom) {
   EXPECT_FALSE(failed->finish.has_value());
   EXPECT_EQ(failed->events_after_end, 0);
 
-  model_.model->config.context_length = 32;
+  described_.context_length = 32;
   const auto full = Add(request);
   EXPECT_EQ(full->finish->reason, FinishReason::kLength);
   EXPECT_EQ(full->finish->generated_tokens, 0);
