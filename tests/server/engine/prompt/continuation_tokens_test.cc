@@ -53,7 +53,7 @@ class WordTokenizer final : public fake::FakeTokenizer {
   const std::vector<int32_t> prefix_ = {7};
 };
 
-constexpr PromptLimits kLimits = {
+const PromptLimits kLimits = {
     .vocabulary_size = 1 << 20, .context_length = 64, .max_prompt_bytes = 1000, .max_segments = 10};
 
 Segment Text(SegmentType type, const std::string& text) {

@@ -33,7 +33,7 @@ class ByteTokenizer : public fake::FakeTokenizer {
   }
 };
 
-constexpr PromptLimits kLimits = {.vocabulary_size = fake::kVocabulary,
+const PromptLimits kLimits = {.vocabulary_size = fake::kVocabulary,
                                   .context_length = 100,
                                   .max_prompt_bytes = 1000,
                                   .max_segments = 20};

@@ -43,7 +43,7 @@ class ByteTokenizer : public Tokenizer {
   std::unique_ptr<StreamDecoder> NewStreamDecoder() const override { return nullptr; }
 };
 
-constexpr PromptLimits kLimits = {
+const PromptLimits kLimits = {
     .vocabulary_size = 300, .context_length = 40, .max_prompt_bytes = 50, .max_segments = 6};
 
 Segment Text(SegmentType type, const std::string& text) { return {.type = type, .content = text}; }
