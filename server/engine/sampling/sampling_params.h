@@ -20,7 +20,8 @@ struct SamplingParams {
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
   uint64_t seed = 0;
-  // By token id, which is one of the model's: a request that names another is refused before it is queued.
+  // By token id, which is one of the model's: a request that names another is refused before it is
+  // queued.
   std::vector<std::pair<int32_t, float>> logit_bias;
 };
 

@@ -34,9 +34,9 @@ class ByteTokenizer : public fake::FakeTokenizer {
 };
 
 const PromptLimits kLimits = {.vocabulary_size = fake::kVocabulary,
-                                  .context_length = 100,
-                                  .max_prompt_bytes = 1000,
-                                  .max_segments = 20};
+                              .context_length = 100,
+                              .max_prompt_bytes = 1000,
+                              .max_segments = 20};
 
 Segment Text(SegmentType type, const std::string& text) { return {.type = type, .content = text}; }
 
