@@ -35,11 +35,24 @@ void AddDetail(const google::protobuf::Message& detail, google::rpc::Status* sta
   status->add_details()->PackFrom(detail);
 }
 
+// A message that begins with the field's logical path begins with the protocol's name for it.
+void RenameField(const std::string& path, engine::FieldErrorDetail* detail, std::string* message) {
+  const std::string prefix = detail->field + ":";
+  if (!detail->field.empty() && message->starts_with(prefix)) {
+    message->replace(0, detail->field.size(), path);
+  }
+  detail->field = path;
+}
+
 }  // namespace
 
 google::rpc::Status ToRpcStatus(const absl::Status& status, FieldPathOf field_path) {
-  const std::string message = CleanMessage({status.message().data(), status.message().size()});
-  const std::optional<engine::FieldErrorDetail> field_error = engine::GetFieldErrorDetail(status);
+  std::string text(status.message());
+  std::optional<engine::FieldErrorDetail> field_error = engine::GetFieldErrorDetail(status);
+  if (field_error.has_value() && field_path != nullptr) {
+    RenameField(field_path(field_error->field), &*field_error, &text);
+  }
+  const std::string message = CleanMessage(text);
 
   google::rpc::Status rich;
   rich.set_code(static_cast<int>(status.code()));

@@ -1,7 +1,10 @@
-// Every logical path that is not a field's own name.
+// Every logical path that is not a field's own name, and errors with these.
 #include "server/rpc/v1/field_paths.h"
 
 #include <gtest/gtest.h>
+
+#include "server/engine/field_error.h"
+#include "tests/server/rpc/in_process_server.h"
 
 namespace structattn::rpc {
 namespace {
@@ -15,6 +18,15 @@ TEST(FieldPath, NamesTheFieldsOfTheWire) {
                            "sampling.logit_bias[7]", "fusion.weights[0]"}) {
     EXPECT_EQ(FieldPath(same), same);
   }
+}
+
+TEST(ToV1Status, NamesTheFieldInDetailsAndMessageAlike) {
+  const grpc::Status status =
+      ToV1Status(engine::InvalidField("rule[1]", "SOME_REASON", "it does not see itself"));
+  EXPECT_EQ(DetailsOf(status).field, "rule.table.visible[1]");
+  EXPECT_EQ(status.error_message(), "rule.table.visible[1]: it does not see itself");
+  const grpc::Status same = ToV1Status(engine::InvalidField("n", "SOME_REASON", "0 is too few"));
+  EXPECT_EQ(same.error_message(), "n: 0 is too few");
 }
 
 }  // namespace
