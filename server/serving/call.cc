@@ -23,14 +23,12 @@ absl::Time Deadline(absl::Time arrival, int64_t timeout_ms, absl::Time protocol_
 Call::Call(Options options, const RequestHeader& header, int64_t bytes)
     : options_(std::move(options)),
       request_id_(header.request_id.substr(0, kMaxLoggedBytes)),
-      model_name_(header.model.substr(0, kMaxLoggedBytes)),
       model_(header.model),
       bytes_(bytes),
       arrival_(absl::Now()),
       deadline_(Deadline(arrival_, header.timeout_ms, options_.deadline)) {}
 
 Call::~Call() {
-  absl::MutexLock lock(&mutex_);
   if (door_ != nullptr) door_->Forget(this);
 }
 
@@ -46,16 +44,20 @@ void Call::Cancel() {
       served = lease_;
       ticket = ticket_;
     }
-    stops_waiting = state_ == State::kWaiting && ClaimEndLocked();
+    const bool may_stop = state_ == State::kWaiting || (state_ == State::kQueued && is_costly_);
+    stops_waiting = may_stop && ClaimEndLocked();
   }
   if (served != nullptr) served->engine->Cancel(ticket);
   if (stops_waiting) EmitStopped(engine::FinishReason::kCancelled);
 }
 
 bool Call::Withdraw() {
+  std::shared_ptr<engine::ServedModel> lease;  // Outlives the lock.
   absl::MutexLock lock(&mutex_);
   stop_.request_stop();
-  return unsubmitted() && ClaimEndLocked();
+  if (!unsubmitted() || !ClaimEndLocked()) return false;
+  lease = std::move(lease_);
+  return true;
 }
 
 void Call::Close(bool caller_gone) {
@@ -65,15 +67,13 @@ void Call::Close(bool caller_gone) {
                        .model = {},
                        .outcome = {}};
   FrontDoor* door = nullptr;
-  std::shared_ptr<engine::ServedModel> lease;
   {
     absl::MutexLock lock(&mutex_);
     door = std::exchange(door_, nullptr);
-    lease = std::move(lease_);
+    record.model = model_name_;
     record.outcome = caller_gone ? absl::CancelledError("the client left") : outcome_;
     record.usage = usage_;
   }
-  record.model = lease != nullptr ? lease->name : model_name_;
   LogCall(record);
   if (door != nullptr) door->Forget(this);
 }
@@ -86,24 +86,40 @@ bool Call::ClaimEnd() {
 bool Call::ClaimEndLocked() { return std::exchange(state_, State::kEnded) != State::kEnded; }
 
 void Call::Record(const absl::Status& outcome, std::optional<CallUsage> usage) {
+  std::shared_ptr<engine::ServedModel> lease;  // Outlives the lock.
   absl::MutexLock lock(&mutex_);
   outcome_ = outcome;
   usage_ = std::move(usage);
+  lease = std::move(lease_);
 }
 
 void Call::Enter(FrontDoor* door) {
   absl::MutexLock lock(&mutex_);
   door_ = door;
+  model_name_ = model_.substr(0, kMaxLoggedBytes);
+}
+
+void Call::SetCostly() {
+  absl::MutexLock lock(&mutex_);
+  is_costly_ = true;
 }
 
 void Call::SetLease(std::shared_ptr<engine::ServedModel> lease) {
   absl::MutexLock lock(&mutex_);
+  model_name_ = lease->name;
   lease_ = std::move(lease);
 }
 
 std::shared_ptr<engine::ServedModel> Call::lease() {
   absl::MutexLock lock(&mutex_);
   return lease_;
+}
+
+bool Call::BeginPreparing() {
+  absl::MutexLock lock(&mutex_);
+  if (state_ != State::kQueued) return false;
+  state_ = State::kPreparing;
+  return true;
 }
 
 bool Call::StopIfDue(absl::Time now) {

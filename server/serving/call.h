@@ -44,17 +44,16 @@ class Call : public std::enable_shared_from_this<Call> {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  // Stops the work: the sink hears the end within one step of the model. No effect on an ended
-  // call.
+  // Stops the work: the sink hears the end within one step of the model, or
+  // within milliseconds while its text is tokenized. No effect on an ended call.
   void Cancel();
   // Ends a call that no engine has, without a word to the sink; false when an engine has it or it
   // has ended.
   bool Withdraw();
-  // Writes the log line and gives the model back. Called once, by the protocol, last.
+  // Writes the log line. The protocol's last word on a call that was not withdrawn.
   void Close(bool caller_gone);
 
   absl::Time deadline() const { return deadline_; }
-  const std::string& model_name() const { return model_name_; }
 
  protected:
   Call(Options options, const RequestHeader& header, int64_t bytes);
@@ -68,7 +67,9 @@ class Call : public std::enable_shared_from_this<Call> {
   // The engine's name for the work; nothing for a call that has answered without an engine.
   using MaybeTicket = std::optional<engine::Engine::Ticket>;
 
-  // Checks and tokenizes; runs once, on a thread of the pool. The call may have ended meanwhile.
+  // Everything that can be checked without a tokenizer; runs once, on the thread that admits.
+  virtual absl::Status Check(const Model& model, const Limits& limits) const = 0;
+  // Tokenizes; runs once, on a thread of the pool. The call may have ended meanwhile.
   virtual absl::Status Prepare(const Context& context) = 0;
   // Gives the prepared work to the engine; runs again where the queue was full. A call without work
   // for an engine answers here.
@@ -79,18 +80,19 @@ class Call : public std::enable_shared_from_this<Call> {
 
   const Options& options() const { return options_; }
   absl::Time arrival() const { return arrival_; }
-  // The call's hold on its model; null before it is admitted and after it is closed.
+  // The call's hold on its model; null before it is admitted and after its end.
   std::shared_ptr<engine::ServedModel> lease();
   // True for the one who may tell the sink the end, after Record.
   bool ClaimEnd();
-  // What the log line says of the end.
+  // What the log line says of the end; gives the model back.
   void Record(const absl::Status& outcome, std::optional<CallUsage> usage = {});
 
  private:
   friend class FrontDoor;
 
   enum class State {
-    kPreparing,   // Waits for the pool, or is being checked and tokenized.
+    kQueued,      // For the pool.
+    kPreparing,   // Is being tokenized.
     kWaiting,     // For room in the engine's queue.
     kSubmitting,  // Is being given to the engine.
     kSubmitted,
@@ -100,6 +102,10 @@ class Call : public std::enable_shared_from_this<Call> {
   // The FrontDoor's side, in the order of a call's life.
   void Enter(FrontDoor* door);
   void SetLease(std::shared_ptr<engine::ServedModel> lease);
+  // The call has been checked and is costly: from here on a cancel ends it while it is queued.
+  void SetCostly();
+  // False when it has ended.
+  bool BeginPreparing();
   // True when the call was cancelled or its deadline is not after `now`; it has ended then.
   bool StopIfDue(absl::Time now);
   // False when it has ended.
@@ -110,25 +116,26 @@ class Call : public std::enable_shared_from_this<Call> {
   // Refuses the call unless an engine has it.
   void RefuseUnsubmitted(const absl::Status& status);
   bool unsubmitted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return state_ == State::kPreparing || state_ == State::kWaiting;
+    return state_ != State::kSubmitting && state_ != State::kSubmitted && state_ != State::kEnded;
   }
   bool ClaimEndLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
   const std::string request_id_;
-  const std::string model_name_;  // As asked for; what the log takes of it.
-  const std::string model_;       // As asked for.
-  const int64_t bytes_;           // Of text to tokenize.
+  const std::string model_;  // As the caller names it.
+  const int64_t bytes_;      // Of text to tokenize.
   const absl::Time arrival_;
   const absl::Time deadline_;
   std::stop_source stop_;  // Of tokenizing.
 
   absl::Mutex mutex_;
-  State state_ ABSL_GUARDED_BY(mutex_) = State::kPreparing;
+  State state_ ABSL_GUARDED_BY(mutex_) = State::kQueued;
+  bool is_costly_ ABSL_GUARDED_BY(mutex_) = false;  // To tokenize: a stopped call never is.
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   FrontDoor* door_ ABSL_GUARDED_BY(mutex_) = nullptr;
-  std::shared_ptr<engine::ServedModel> lease_ ABSL_GUARDED_BY(mutex_);
-  engine::Engine::Ticket ticket_ ABSL_GUARDED_BY(mutex_) = 0;  // 0 until submitted.
+  std::shared_ptr<engine::ServedModel> lease_ ABSL_GUARDED_BY(mutex_);  // Until the end.
+  std::string model_name_ ABSL_GUARDED_BY(mutex_);                      // For the log.
+  engine::Engine::Ticket ticket_ ABSL_GUARDED_BY(mutex_) = 0;           // 0 until submitted.
   absl::Status outcome_ ABSL_GUARDED_BY(mutex_);
   std::optional<CallUsage> usage_ ABSL_GUARDED_BY(mutex_);
 };

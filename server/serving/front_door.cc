@@ -56,8 +56,12 @@ void FrontDoor::Admit(const std::shared_ptr<Call>& call, const absl::Status& dec
   if (const absl::Status open = CheckOpen(); !open.ok()) return call->Refuse(open);
   absl::StatusOr<std::shared_ptr<engine::ServedModel>> served = registry_->Find(call->model_);
   if (!served.ok()) return call->Refuse(served.status());
-  call->SetLease(*std::move(served));
+  const std::shared_ptr<engine::ServedModel> lease = *std::move(served);
+  call->SetLease(lease);
   if (!decoded.ok()) return call->Refuse(decoded);
+  const absl::Status checked = call->Check(*lease->model, limits_);
+  if (!checked.ok()) return call->Refuse(checked);
+  if (!pool_.IsCheap(call->bytes_)) call->SetCostly();
   const absl::Status posted = pool_.Post(call->bytes_, [this, call] { Run(call); });
   if (!posted.ok()) call->Refuse(posted);
 }
@@ -83,15 +87,22 @@ void FrontDoor::Forget(Call* call) {
 
 void FrontDoor::Run(const std::shared_ptr<Call>& call) {
   const std::shared_ptr<engine::ServedModel> lease = call->lease();
-  if (lease == nullptr) return;  // It was closed meanwhile.
+  if (lease == nullptr) return;  // It has ended meanwhile.
   // A cheap call is prepared in any case, so that the answer of a stopped one says of what it is.
   const bool is_cheap = pool_.IsCheap(call->bytes_);
   if (!is_cheap && call->StopIfDue(absl::Now())) return;
+  if (!call->BeginPreparing()) return;
   const std::stop_token stop = is_cheap ? std::stop_token() : call->stop_.get_token();
   const absl::Status prepared = call->Prepare({*lease, limits_, stop});
   if (!prepared.ok() && !stop.stop_requested()) return call->Refuse(prepared);
   if (call->StopIfDue(absl::Now())) return;
-  if (!Submit(call)) Wait(call);
+  if (MustWait(*call, lease.get())) {
+    if (!call->BeginSubmitting()) return;
+    call->WaitForRoom();
+  } else if (Submit(call)) {
+    return;
+  }
+  Wait(call, lease.get());
 }
 
 bool FrontDoor::Submit(const std::shared_ptr<Call>& call) {
@@ -110,10 +121,18 @@ bool FrontDoor::Submit(const std::shared_ptr<Call>& call) {
   return true;
 }
 
-void FrontDoor::Wait(std::shared_ptr<Call> call) {
+// A call that may wait takes no room that an earlier one waits for.
+bool FrontDoor::MustWait(const Call& call, const engine::ServedModel* model) {
+  if (!call.options().waits_for_room) return false;
+  absl::MutexLock lock(&mutex_);
+  return std::ranges::any_of(waiting_,
+                             [&](const Waiting& waiting) { return waiting.model == model; });
+}
+
+void FrontDoor::Wait(std::shared_ptr<Call> call, const engine::ServedModel* model) {
   {
     absl::MutexLock lock(&mutex_);
-    waiting_.push_back(std::move(call));
+    waiting_.push_back({.call = std::move(call), .model = model});
     if (std::exchange(retries_, true)) return;
     retry_delay_ = kMinRetryDelay;
   }
@@ -122,19 +141,18 @@ void FrontDoor::Wait(std::shared_ptr<Call> call) {
 
 // Runs on one thread at a time: the next run is posted at the end of this one.
 void FrontDoor::SubmitWaiting() {
-  std::deque<std::shared_ptr<Call>> calls;
+  std::deque<Waiting> calls;
   {
     absl::MutexLock lock(&mutex_);
     calls.swap(waiting_);
   }
-  std::deque<std::shared_ptr<Call>> left;
+  std::deque<Waiting> left;
   std::set<const engine::ServedModel*> full;  // Models whose queues took no more.
-  for (std::shared_ptr<Call>& call : calls) {
-    const std::shared_ptr<engine::ServedModel> lease = call->lease();
-    if (lease == nullptr || call->StopIfDue(absl::Now())) continue;
-    if (full.contains(lease.get()) || !Submit(call)) {
-      full.insert(lease.get());
-      left.push_back(std::move(call));
+  for (Waiting& waiting : calls) {
+    if (waiting.call->lease() == nullptr || waiting.call->StopIfDue(absl::Now())) continue;
+    if (full.contains(waiting.model) || !Submit(waiting.call)) {
+      full.insert(waiting.model);
+      left.push_back(std::move(waiting));
     }
   }
   const bool has_progressed = left.size() < calls.size();

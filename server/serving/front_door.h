@@ -51,13 +51,19 @@ class FrontDoor {
 
   enum class Phase { kLoading, kOpen, kDraining };
 
+  struct Waiting {
+    std::shared_ptr<Call> call;
+    const engine::ServedModel* model;  // A name, while the call holds its lease.
+  };
+
   void SetPhase(Phase phase);
   std::vector<std::shared_ptr<Call>> LiveCalls();
   void Forget(Call* call);
   void Run(const std::shared_ptr<Call>& call);
   // False when the engine's queue is full and the call waits for room.
   bool Submit(const std::shared_ptr<Call>& call);
-  void Wait(std::shared_ptr<Call> call);
+  bool MustWait(const Call& call, const engine::ServedModel* model);
+  void Wait(std::shared_ptr<Call> call, const engine::ServedModel* model);
   // Submits the waiting calls, in order, to every model that has room, and comes back later.
   void SubmitWaiting();
 
@@ -66,9 +72,9 @@ class FrontDoor {
 
   mutable absl::Mutex mutex_;
   Phase phase_ ABSL_GUARDED_BY(mutex_) = Phase::kLoading;
-  std::set<Call*> calls_ ABSL_GUARDED_BY(mutex_);                      // Admitted and not closed.
-  std::deque<std::shared_ptr<Call>> waiting_ ABSL_GUARDED_BY(mutex_);  // For room, in order.
-  bool retries_ ABSL_GUARDED_BY(mutex_) = false;  // SubmitWaiting runs or is posted.
+  std::set<Call*> calls_ ABSL_GUARDED_BY(mutex_);        // Admitted and not closed.
+  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);  // For room, in order.
+  bool retries_ ABSL_GUARDED_BY(mutex_) = false;         // SubmitWaiting runs or is posted.
   absl::Duration retry_delay_ ABSL_GUARDED_BY(mutex_);
 
   TokenizePool pool_;  // Last: its threads use everything above.

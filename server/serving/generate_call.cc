@@ -36,6 +36,10 @@ CallUsage UsageOf(const engine::FinishEvent& event) {
 
 }  // namespace
 
+absl::Status GenerateCall::Check(const Model& model, const Limits& limits) const {
+  return CheckGenerate(request_, model, limits);
+}
+
 absl::Status GenerateCall::Prepare(const Context& context) {
   absl::StatusOr<engine::GenerateRequest> prepared =
       PrepareGenerate(request_, *context.served.model, context.limits, context.stop);
@@ -58,6 +62,7 @@ absl::StatusOr<Call::MaybeTicket> GenerateCall::Submit(const engine::ServedModel
   const absl::StatusOr<engine::Engine::Ticket> ticket = served.engine->Submit(
       std::move(request), std::static_pointer_cast<GenerateCall>(shared_from_this()));
   if (!ticket.ok()) return ticket.status();
+  prepared_.reset();
   sink->OnAccepted();
   return *ticket;
 }
@@ -92,6 +97,7 @@ void GenerateCall::OnToken(engine::TokenEvent event) { sink_->OnToken(std::move(
 
 void GenerateCall::OnFinish(const engine::FinishEvent& event) {
   if (!ClaimEnd()) return;
+  request_ = {};  // An answer that is not read yet holds no prompt.
   Record(absl::OkStatus(), UsageOf(event));
   std::exchange(sink_, nullptr)->OnFinish(event);
 }

@@ -45,6 +45,7 @@ class GenerateCall final : public Call, public engine::EventSink {
         sink_(std::move(sink)) {}
 
  protected:
+  absl::Status Check(const Model& model, const Limits& limits) const override;
   absl::Status Prepare(const Context& context) override;
   absl::StatusOr<MaybeTicket> Submit(const engine::ServedModel& served) override;
   void EmitError(const absl::Status& status) override;

@@ -125,15 +125,20 @@ engine::PromptLimits PromptLimitsFor(const Model& model, const Limits& limits) {
           .max_segments = limits.max_segments};
 }
 
-absl::StatusOr<engine::GenerateRequest> PrepareGenerate(const GenerateRequest& request,
-                                                        const Model& model, const Limits& limits,
-                                                        const std::stop_token& stop) {
+absl::Status CheckGenerate(const GenerateRequest& request, const Model& model,
+                           const Limits& limits) {
   STRUCTATTN_RETURN_IF_ERROR(CheckHeader(request.header));
   STRUCTATTN_RETURN_IF_ERROR(CheckTopLogprobs("output.top_logprobs", request.top_logprobs));
   STRUCTATTN_RETURN_IF_ERROR(CheckContinuations(request));
   if (request.fusion.has_value()) STRUCTATTN_RETURN_IF_ERROR(CheckFusion(request));
   STRUCTATTN_RETURN_IF_ERROR(CheckSampling(request.sampling, model.config.vocab_size));
   STRUCTATTN_RETURN_IF_ERROR(CheckStopping(request.stopping, model.config.vocab_size));
+  return engine::CheckPrompt(request.prompt, PromptLimitsFor(model, limits));
+}
+
+absl::StatusOr<engine::GenerateRequest> PrepareGenerate(const GenerateRequest& request,
+                                                        const Model& model, const Limits& limits,
+                                                        const std::stop_token& stop) {
   STRUCTATTN_ASSIGN_OR_RETURN(EncodedQuestion question,
                               EncodeQuestion(request, model, limits, stop));
   std::optional<engine::Fusion> fusion;

@@ -17,14 +17,18 @@ namespace structattn::serving {
 // What a prompt may be for this model and these limits.
 engine::PromptLimits PromptLimitsFor(const Model& model, const Limits& limits);
 
-// Draws a seed where sampling needs one and the caller names none. `arrival` and `deadline` are
-// left at their defaults. When a stop is requested, tokenizing ends early and the result, an error
-// or not, means nothing.
+// Every check that needs no tokenizer; cheap, for any thread.
+absl::Status CheckGenerate(const GenerateRequest& request, const Model& model,
+                           const Limits& limits);
+
+// `request` has passed CheckGenerate. Draws a seed where sampling needs one and the caller names
+// none. `arrival` and `deadline` are left at their defaults. When a stop is requested, tokenizing
+// ends early and the result, an error or not, means nothing.
 absl::StatusOr<engine::GenerateRequest> PrepareGenerate(const GenerateRequest& request,
                                                         const Model& model, const Limits& limits,
                                                         const std::stop_token& stop = {});
 
-// The prompt of a dry run.
+// The prompt of a dry run, which has passed engine::CheckPrompt.
 absl::StatusOr<engine::EncodedPrompt> PrepareInspect(const InspectRequest& request,
                                                      const Model& model, const Limits& limits,
                                                      const std::stop_token& stop = {});

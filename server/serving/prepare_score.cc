@@ -127,26 +127,35 @@ absl::StatusOr<int32_t> TokenBeforeText(const Model& model) {
       "the model has neither a BOS nor an EOS token to put in front of the text");
 }
 
+absl::Status CheckText(const engine::ContinuationText& text, const Model& model,
+                       const Limits& limits) {
+  if (const std::string* characters = std::get_if<std::string>(&text)) {
+    if (static_cast<int64_t>(characters->size()) <= limits.max_prompt_bytes) {
+      return absl::OkStatus();
+    }
+    return InvalidField("text", "PROMPT_TOO_LARGE",
+                        absl::StrCat(characters->size(), " bytes of text; at most ",
+                                     limits.max_prompt_bytes, " are allowed"));
+  }
+  const auto& ids = std::get<std::vector<int32_t>>(text);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    STRUCTATTN_RETURN_IF_ERROR(
+        CheckTokenId(absl::StrCat("text.token_ids[", i, "]"), ids[i], model.config.vocab_size));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<int32_t>> EncodeText(const engine::ContinuationText& text,
-                                                const Model& model, const Limits& limits,
+                                                const Tokenizer& tokenizer,
                                                 const std::stop_token& stop) {
   std::vector<int32_t> ids;
   if (const std::string* characters = std::get_if<std::string>(&text)) {
-    if (static_cast<int64_t>(characters->size()) > limits.max_prompt_bytes) {
-      return InvalidField("text", "PROMPT_TOO_LARGE",
-                          absl::StrCat(characters->size(), " bytes of text; at most ",
-                                       limits.max_prompt_bytes, " are allowed"));
-    }
     const TextSegment segment = {.text = *characters};
     STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<Token> tokens,
-                                model.tokenizer->Encode({&segment, 1}, stop));
+                                tokenizer.Encode({&segment, 1}, stop));
     for (const Token& token : tokens) ids.push_back(token.id);
   } else {
     ids = std::get<std::vector<int32_t>>(text);
-    for (size_t i = 0; i < ids.size(); ++i) {
-      STRUCTATTN_RETURN_IF_ERROR(
-          CheckTokenId(absl::StrCat("text.token_ids[", i, "]"), ids[i], model.config.vocab_size));
-    }
   }
   if (!ids.empty()) return ids;
   return InvalidField("text", "EMPTY_PROMPT", "yields no token; at least one is needed");
@@ -164,10 +173,7 @@ bool ScoredTokens::is_greedy() const {
   return std::ranges::all_of(scores.ranks, [](int32_t rank) { return rank == 1; });
 }
 
-absl::StatusOr<PreparedScore> PrepareScore(const ScoreRequest& request,
-                                           const engine::ServedModel& served, const Limits& limits,
-                                           const std::stop_token& stop) {
-  const Model& model = *served.model;
+absl::Status CheckScore(const ScoreRequest& request, const Model& model, const Limits& limits) {
   STRUCTATTN_RETURN_IF_ERROR(CheckHeader(request.header));
   if (request.continuations.empty() && !request.prompt_logprobs_start.has_value() &&
       !request.read_outs.has_value()) {
@@ -178,6 +184,26 @@ absl::StatusOr<PreparedScore> PrepareScore(const ScoreRequest& request,
     STRUCTATTN_RETURN_IF_ERROR(CheckCandidates(*request.read_outs, model.config.vocab_size));
   }
   STRUCTATTN_RETURN_IF_ERROR(CheckContinuationTexts(request, limits));
+  return engine::CheckPrompt(request.prompt, PromptLimitsFor(model, limits));
+}
+
+absl::Status CheckScoreRolling(const ScoreRollingRequest& request, const Model& model,
+                               const Limits& limits) {
+  STRUCTATTN_RETURN_IF_ERROR(CheckHeader(request.header));
+  const int64_t context = model.config.context_length;
+  const int32_t window = request.window_tokens;
+  if (window != 0 && (window < Limits::kMinWindowTokens || window > context)) {
+    return InvalidField("window_tokens", "VALUE_OUT_OF_RANGE",
+                        absl::StrCat(window, " is not in ", Limits::kMinWindowTokens, "..", context,
+                                     ", and 0 means ", context));
+  }
+  return CheckText(request.text, model, limits);
+}
+
+absl::StatusOr<PreparedScore> PrepareScore(const ScoreRequest& request,
+                                           const engine::ServedModel& served, const Limits& limits,
+                                           const std::stop_token& stop) {
+  const Model& model = *served.model;
   engine::PromptLimits prompt_limits = PromptLimitsFor(model, limits);
   prompt_limits.stop = stop;
   STRUCTATTN_ASSIGN_OR_RETURN(
@@ -206,19 +232,12 @@ absl::StatusOr<PreparedScore> PrepareScore(const ScoreRequest& request,
 
 absl::StatusOr<PreparedScore> PrepareScoreRolling(const ScoreRollingRequest& request,
                                                   const engine::ServedModel& served,
-                                                  const Limits& limits,
                                                   const std::stop_token& stop) {
   const Model& model = *served.model;
-  STRUCTATTN_RETURN_IF_ERROR(CheckHeader(request.header));
   const int64_t context = model.config.context_length;
   const int32_t window = request.window_tokens;
-  if (window != 0 && (window < Limits::kMinWindowTokens || window > context)) {
-    return InvalidField("window_tokens", "VALUE_OUT_OF_RANGE",
-                        absl::StrCat(window, " is not in ", Limits::kMinWindowTokens, "..", context,
-                                     ", and 0 means ", context));
-  }
   STRUCTATTN_ASSIGN_OR_RETURN(std::vector<int32_t> ids,
-                              EncodeText(request.text, model, limits, stop));
+                              EncodeText(request.text, *model.tokenizer, stop));
   STRUCTATTN_ASSIGN_OR_RETURN(const int32_t before, TokenBeforeText(model));
   PreparedScore prepared;
   prepared.request.request_id = request.header.request_id;

@@ -59,15 +59,19 @@ struct PreparedScore {
   std::vector<engine::EncodedContinuations::Place> places;
 };
 
-// As with PrepareGenerate, times are left at their defaults, and a result after a requested stop
-// means nothing.
+// Every check that needs no tokenizer; cheap, for any thread.
+absl::Status CheckScore(const ScoreRequest& request, const Model& model, const Limits& limits);
+absl::Status CheckScoreRolling(const ScoreRollingRequest& request, const Model& model,
+                               const Limits& limits);
+
+// The request has passed its check. As with PrepareGenerate, times are left at their defaults, and
+// a result after a requested stop means nothing.
 absl::StatusOr<PreparedScore> PrepareScore(const ScoreRequest& request,
                                            const engine::ServedModel& served, const Limits& limits,
                                            const std::stop_token& stop = {});
 
 absl::StatusOr<PreparedScore> PrepareScoreRolling(const ScoreRollingRequest& request,
                                                   const engine::ServedModel& served,
-                                                  const Limits& limits,
                                                   const std::stop_token& stop = {});
 
 // Puts the engine's numbers into the answer of the request that they belong to.

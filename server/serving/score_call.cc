@@ -18,12 +18,19 @@ CallUsage UsageOf(const engine::ScoreEvent& event) {
 
 }  // namespace
 
+absl::Status ScoreCall::Check(const Model& model, const Limits& limits) const {
+  const auto* score = std::get_if<ScoreRequest>(&request_);
+  return score != nullptr
+             ? CheckScore(*score, model, limits)
+             : CheckScoreRolling(std::get<ScoreRollingRequest>(request_), model, limits);
+}
+
 absl::Status ScoreCall::Prepare(const Context& context) {
   const auto* score = std::get_if<ScoreRequest>(&request_);
   absl::StatusOr<PreparedScore> prepared =
       score != nullptr ? PrepareScore(*score, context.served, context.limits, context.stop)
                        : PrepareScoreRolling(std::get<ScoreRollingRequest>(request_),
-                                             context.served, context.limits, context.stop);
+                                             context.served, context.stop);
   if (!prepared.ok()) return prepared.status();
   prepared->request.arrival = arrival();
   prepared->request.deadline = deadline();
@@ -50,12 +57,17 @@ void ScoreCall::EmitStopped(engine::FinishReason reason) {
 
 void ScoreCall::OnScores(engine::ScoreEvent event) {
   if (!ClaimEnd()) return;
+  request_ = ScoreRequest();  // An answer that is not read yet holds no prompt.
   Record(absl::OkStatus(), UsageOf(event));
   std::exchange(sink_, nullptr)->OnAnswer(CompleteAnswer(*std::move(prepared_), std::move(event)));
 }
 
 void ScoreCall::OnError(const absl::Status& status) {
   if (ClaimEnd()) EmitError(status);
+}
+
+absl::Status InspectCall::Check(const Model& model, const Limits& limits) const {
+  return engine::CheckPrompt(request_.prompt, PromptLimitsFor(model, limits));
 }
 
 absl::Status InspectCall::Prepare(const Context& context) {

@@ -35,6 +35,7 @@ class ScoreCall final : public Call, public engine::ScoreSink {
         sink_(std::move(sink)) {}
 
  protected:
+  absl::Status Check(const Model& model, const Limits& limits) const override;
   absl::Status Prepare(const Context& context) override;
   absl::StatusOr<MaybeTicket> Submit(const engine::ServedModel& served) override;
   void EmitError(const absl::Status& status) override;
@@ -45,7 +46,7 @@ class ScoreCall final : public Call, public engine::ScoreSink {
   void OnError(const absl::Status& status) override;
 
  private:
-  const std::variant<ScoreRequest, ScoreRollingRequest> request_;
+  std::variant<ScoreRequest, ScoreRollingRequest> request_;
   std::shared_ptr<ScoreAnswerSink> sink_;  // Until the end.
   std::optional<PreparedScore> prepared_;
 };
@@ -66,6 +67,7 @@ class InspectCall final : public Call {
         sink_(std::move(sink)) {}
 
  protected:
+  absl::Status Check(const Model& model, const Limits& limits) const override;
   absl::Status Prepare(const Context& context) override;
   absl::StatusOr<MaybeTicket> Submit(const engine::ServedModel& served) override;
   void EmitError(const absl::Status& status) override;

@@ -1,5 +1,5 @@
-// Implements batch_stream.h. As in generate_stream, Start* and Finish are called with mutex_ held,
-// calls and the FrontDoor never are, but for Call::Withdraw, which calls nobody.
+// Implements batch_stream.h. As in generate_stream, Start* and Finish are called with mutex_ held.
+// Calls and the FrontDoor never are, but for Call::Withdraw and Call::Close, which reach no stream.
 #include "server/rpc/v1/batch_stream.h"
 
 #include <string>
@@ -20,7 +20,8 @@ std::string Quoted(const std::string& id) {
   return absl::StrCat("\"", id.substr(0, kMaxQuotedBytes), "\"");
 }
 
-// Every entry that the client has its answer of, or will not get it any more, is logged once.
+// Logs an entry whose answer is written, or will never be. Entries that a stopping server leaves
+// unanswered are not logged: the client sends them again.
 void CloseEntry(const BatchEntry& entry, const serving::Call::Options& options, bool client_gone) {
   if (entry.call != nullptr) return entry.call->Close(client_gone);
   serving::LogCall({.method = options.method,
@@ -103,6 +104,7 @@ void BatchStream::HandleMessage() {
       const std::string id = message_.ok() ? RequestIdOf(*message_) : "";
       BatchEntry& entry =
           window_.Open(next_index_++, id.size() <= serving::Limits::kMaxRequestIdBytes ? id : "");
+      if (message_.ok()) entry.model = ModelOf(*message_).substr(0, kMaxQuotedBytes);
       if (absl::Status error = CheckMessage(); error.ok()) {
         admitted = entry.index;
       } else {
@@ -220,7 +222,7 @@ void BatchStream::OnEnd(int64_t index, BatchOutcome outcome) {
 }
 
 void BatchStream::ReadOn() {
-  if (client_gone_) {
+  if (client_gone_ || finished_) {
     intake_ = Intake::kEnded;
   } else {
     intake_ = Intake::kReading;

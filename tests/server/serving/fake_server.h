@@ -25,6 +25,7 @@ class FakeServer {
   ~FakeServer();
 
   FrontDoor& door() { return door_; }
+  engine::ModelRegistry& registry() { return registry_; }
 
   // The model's next step waits until ReleaseSteps.
   void HoldSteps();

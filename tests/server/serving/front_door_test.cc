@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <random>
@@ -258,6 +259,36 @@ TEST(FrontDoor, ACostlyTextDelaysNoOtherAndEndsWithItsCaller) {
   slow.sink->Wait();
   EXPECT_EQ(slow.sink->finish->reason, engine::FinishReason::kCancelled);
   slow.call->Close(/*caller_gone=*/true);
+}
+
+// What is wrong with a request is said before it waits, so that no stopped call goes by its
+// numbers.
+TEST(FrontDoor, ChecksACostlyCallBeforeItCanBeStopped) {
+  FakeServer server;
+  server.HoldTokenizing();
+  GenerateRequest costly = Generate();
+  costly.prompt.segments[0].content = std::string(1 << 20, 'x');
+  const Admitted busy = Admit(server, costly);
+  GenerateRequest huge = costly;
+  huge.n = std::numeric_limits<int32_t>::max();
+  huge.header.timeout_ms = 1;
+  const Admitted refused = Admit(server, huge);
+  EXPECT_TRUE(refused.sink->ended());
+  EXPECT_EQ(engine::GetFieldErrorDetail(refused.sink->error)->field, "n");
+  const Admitted queued = Admit(server, costly);
+  queued.call->Cancel();
+  EXPECT_TRUE(queued.sink->ended());  // At once: it only waited.
+  busy.call->Cancel();
+  busy.sink->Wait();
+}
+
+// An answer that is not read keeps no model.
+TEST(FrontDoor, AnEndedCallHoldsNoModelBeforeItIsClosed) {
+  FakeServer server;
+  const Admitted admitted = Admit(server, Generate());
+  admitted.sink->Wait();
+  EXPECT_TRUE(server.registry().Unload("m").ok());
+  admitted.call->Close(/*caller_gone=*/false);
 }
 
 // Random cancels, withdrawals and closes from several threads: every call ends exactly once, or is

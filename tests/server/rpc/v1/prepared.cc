@@ -12,6 +12,7 @@ absl::StatusOr<engine::GenerateRequest> Prepared(const v1::GenerateRequest& requ
                                                  const Model& model) {
   serving::GenerateRequest decoded;
   STRUCTATTN_RETURN_IF_ERROR(DecodeGenerateRequest(request, {}, &decoded));
+  STRUCTATTN_RETURN_IF_ERROR(serving::CheckGenerate(decoded, model, {}));
   return serving::PrepareGenerate(decoded, model, {});
 }
 
@@ -19,6 +20,7 @@ absl::StatusOr<serving::PreparedScore> PreparedScoreOf(const v1::ScoreRequest& r
                                                        const engine::ServedModel& served) {
   serving::ScoreRequest decoded;
   STRUCTATTN_RETURN_IF_ERROR(DecodeScoreRequest(request, {}, &decoded));
+  STRUCTATTN_RETURN_IF_ERROR(serving::CheckScore(decoded, *served.model, {}));
   return serving::PrepareScore(decoded, served, {});
 }
 
@@ -26,7 +28,8 @@ absl::StatusOr<serving::PreparedScore> PreparedScoreOf(const v1::ScoreRollingReq
                                                        const engine::ServedModel& served) {
   serving::ScoreRollingRequest decoded;
   STRUCTATTN_RETURN_IF_ERROR(DecodeScoreRollingRequest(request, &decoded));
-  return serving::PrepareScoreRolling(decoded, served, {});
+  STRUCTATTN_RETURN_IF_ERROR(serving::CheckScoreRolling(decoded, *served.model, {}));
+  return serving::PrepareScoreRolling(decoded, served);
 }
 
 std::string FieldOf(const absl::Status& status) {
