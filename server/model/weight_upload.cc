@@ -12,8 +12,9 @@ namespace structattn {
 
 WeightUpload::WeightUpload(const Device& device, int64_t buffer_bytes)
     : device_(device), buffer_bytes_(buffer_bytes) {
-  for (Buffer& buffer : buffers_)
+  for (Buffer& buffer : buffers_) {
     buffer.bytes = at::empty({buffer_bytes}, HostStaging(device.kind));
+  }
 }
 
 WeightUpload::~WeightUpload() {

@@ -21,6 +21,11 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
 
   const std::string& name() const { return name_; }
 
+  // For a caller that holds the service's lock under its own name.
+  void AssertLocked() const ABSL_ASSERT_EXCLUSIVE_LOCK(service_->mutex_) {
+    service_->mutex_.AssertHeld();
+  }
+
   void Push(Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(service_->mutex_) {
     wanted_ = status;
     Pump();
@@ -94,6 +99,7 @@ void HealthService::EndWatches() {
   absl::MutexLock lock(&mutex_);
   ended_ = true;
   for (Watcher* watcher : watchers_) {
+    watcher->AssertLocked();
     watcher->End(ToGrpcStatus(absl::UnavailableError("the server is stopping")));
   }
 }
@@ -117,6 +123,7 @@ grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(
     grpc::CallbackServerContext*, const HealthCheckRequest* request) {
   auto* watcher = new Watcher(this, request->service());
   absl::MutexLock lock(&mutex_);
+  watcher->AssertLocked();
   watchers_.insert(watcher);
   const auto found = statuses_.find(watcher->name());
   watcher->Push(found == statuses_.end() ? HealthCheckResponse::SERVICE_UNKNOWN : found->second);
@@ -126,6 +133,7 @@ grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(
 
 void HealthService::Notify(const std::string& name, Status status) {
   for (Watcher* watcher : watchers_) {
+    watcher->AssertLocked();
     if (watcher->name() == name) watcher->Push(status);
   }
 }

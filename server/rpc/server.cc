@@ -10,8 +10,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <string_view>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -51,10 +51,11 @@ absl::Status DiagnoseBind(const RpcServerOptions& options) {
     if (error != 0) break;
   }
   freeaddrinfo(addresses);
-  if (error == EADDRINUSE)
+  if (error == EADDRINUSE) {
     return absl::AlreadyExistsError(absl::StrCat(given, "the port is taken"));
-  return absl::UnavailableError(
-      absl::StrCat(given, error == 0 ? "refused by the system" : std::strerror(error)));
+  }
+  return absl::UnavailableError(absl::StrCat(
+      given, error == 0 ? "refused by the system" : std::generic_category().message(error)));
 }
 
 void ConfigureBuilder(grpc::ServerBuilder* builder) {

@@ -89,7 +89,7 @@ void Call::Record(const absl::Status& outcome, std::optional<CallUsage> usage) {
   std::shared_ptr<engine::ServedModel> lease;  // Outlives the lock.
   absl::MutexLock lock(&mutex_);
   outcome_ = outcome;
-  usage_ = std::move(usage);
+  usage_ = usage;
   lease = std::move(lease_);
 }
 

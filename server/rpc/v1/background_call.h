@@ -69,8 +69,9 @@ class BackgroundCall final : public grpc::ServerUnaryReactor {
   void Complete(absl::StatusOr<Response> result) {
     absl::MutexLock lock(&mutex_);
     if (std::exchange(completed_, true)) return;
-    if (result.ok()) *response_ = *std::move(result);
-    Finish(ToV1Status(result.status()));
+    const absl::Status status = result.status();
+    if (status.ok()) *response_ = *std::move(result);
+    Finish(ToV1Status(status));
   }
 
   absl::Mutex mutex_;

@@ -179,8 +179,9 @@ absl::Status BatchStream::CheckMessage() {
                                 absl::StrCat("empty: 1..", serving::Limits::kMaxRequestIdBytes,
                                              " bytes are required in a stream of requests"));
   }
-  if (id.size() > serving::Limits::kMaxRequestIdBytes || seen_ids_.Insert(id))
+  if (id.size() > serving::Limits::kMaxRequestIdBytes || seen_ids_.Insert(id)) {
     return absl::OkStatus();
+  }
   return engine::FieldError(
       absl::StatusCode::kAlreadyExists, {"request_id", "REQUEST_ID_DUPLICATE"},
       absl::StrCat(Quoted(id), ": an earlier request of this stream has this id"));
