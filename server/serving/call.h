@@ -2,10 +2,10 @@
 // stream, a score, an entry of a batch. It holds the lease on its model and its ticket at the
 // engine, is cancelled in one way, ends exactly once, and is logged in one line.
 //
-// A protocol makes a GenerateCall, ScoreCall, ScoreRollingCall or InspectCall (generate_call.h,
-// score_call.h) with a sink, admits it at the FrontDoor, and closes it when its answer is written
-// or nobody waits for it any more. The sink is told the end exactly once, on any thread, and never
-// with a lock of the call held; after the end it is let go.
+// A protocol makes a GenerateCall, ScoreCall or InspectCall (generate_call.h, score_call.h) with a
+// sink, admits it at the FrontDoor, and closes it when its answer is written or the client is gone.
+// The sink is told the end exactly once unless the call is withdrawn, on any thread, and never with
+// a lock of the call held; after the end it is let go.
 #ifndef STRUCTATTN_SERVER_SERVING_CALL_H_
 #define STRUCTATTN_SERVER_SERVING_CALL_H_
 
@@ -44,8 +44,8 @@ class Call : public std::enable_shared_from_this<Call> {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  // Stops the work: the sink hears the end within one step of the model, or
-  // within milliseconds while its text is tokenized. No effect on an ended call.
+  // Stops the work: the sink hears the end within one step of the model, or within milliseconds
+  // while a costly text is tokenized. No effect on an ended call.
   void Cancel();
   // Ends a call that no engine has, without a word to the sink; false when an engine has it or it
   // has ended.
@@ -130,7 +130,7 @@ class Call : public std::enable_shared_from_this<Call> {
 
   absl::Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kQueued;
-  bool is_costly_ ABSL_GUARDED_BY(mutex_) = false;  // To tokenize: a stopped call never is.
+  bool is_costly_ ABSL_GUARDED_BY(mutex_) = false;  // It ends by a cancel without being tokenized.
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   FrontDoor* door_ ABSL_GUARDED_BY(mutex_) = nullptr;
   std::shared_ptr<engine::ServedModel> lease_ ABSL_GUARDED_BY(mutex_);  // Until the end.

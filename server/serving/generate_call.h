@@ -25,7 +25,8 @@ struct Started {
 };
 
 // What a protocol hears of a GenerateCall: OnError alone; or OnStarted, any number of OnToken, and
-// OnFinish or OnError. Must not block, and is called by one thread at a time but for OnAccepted.
+// OnFinish or OnError. It must not block. Events come one at a time, but OnAccepted may come beside
+// another.
 class GenerateSink {
  public:
   virtual ~GenerateSink() = default;
