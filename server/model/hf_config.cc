@@ -1,10 +1,10 @@
 // config.json and generation_config.json -> ModelConfig, as transformers reads them, in the style
 // of version 5 and of older ones. Refuses by name whatever would change the computation and is not
 // supported; ignores the rest.
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "server/model/json_fields.h"
 #include "server/model/model_config.h"
 #include "server/model/refusal.h"
 #include "server/model/status_macros.h"
@@ -12,8 +12,6 @@
 
 namespace structattn {
 namespace {
-
-using Json = nlohmann::json;
 
 // What the configuration classes of transformers assume for a field that is missing.
 struct Family {
@@ -31,61 +29,6 @@ constexpr Family kFamilies[] = {
     {"LlamaForCausalLM", "llama", 32000, 11008, 0, 0, 2048, 2},
     {"Qwen2ForCausalLM", "qwen2", 151936, 22016, 32, 0, 32768, -1},
     {"Qwen3ForCausalLM", "qwen3", 151936, 22016, 32, 128, 32768, -1},
-};
-
-// Fields of one JSON object. JSON's null counts as missing.
-class Fields {
- public:
-  explicit Fields(const Json& object) : object_(object) {}
-
-  const Json* Find(std::string_view key) const {
-    const auto found = object_.find(key);
-    return found == object_.end() || found->is_null() ? nullptr : &*found;
-  }
-  bool Names(std::string_view key) const { return object_.contains(key); }
-
-  absl::Status Read(std::string_view key, int64_t& target) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return absl::OkStatus();
-    if (!value->is_number_integer()) return WrongKind(key, *value, "an integer");
-    if (value->is_number_unsigned() &&
-        value->get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()}) {
-      return WrongKind(key, *value, "an integer below 2^63");
-    }
-    target = value->get<int64_t>();
-    return absl::OkStatus();
-  }
-
-  absl::Status Read(std::string_view key, double& target) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return absl::OkStatus();
-    if (!value->is_number()) return WrongKind(key, *value, "a number");
-    target = value->get<double>();
-    return absl::OkStatus();
-  }
-
-  absl::Status Read(std::string_view key, bool& target) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return absl::OkStatus();
-    if (!value->is_boolean()) return WrongKind(key, *value, "true or false");
-    target = value->get<bool>();
-    return absl::OkStatus();
-  }
-
-  absl::Status Read(std::string_view key, std::string& target) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return absl::OkStatus();
-    if (!value->is_string()) return WrongKind(key, *value, "a string");
-    target = value->get<std::string>();
-    return absl::OkStatus();
-  }
-
-  static absl::Status WrongKind(std::string_view key, const Json& value, std::string_view needed) {
-    return Refuse(key, " is ", Quoted(value.dump()), ", ", needed, " is needed");
-  }
-
- private:
-  const Json& object_;
 };
 
 absl::StatusOr<const Family*> FindFamily(const Fields& fields) {
