@@ -118,19 +118,72 @@ TEST(HfCheckpointTest, CopiesTensorsThatAreNotAligned) {
   EXPECT_NE((*checkpoint)->Read("model.norm.weight").owned, nullptr);
 }
 
-TEST(HfCheckpointTest, IgnoresWhatTheConfigDoesNotAskFor) {
-  const TempDirectory directory;
+// The config of the tiny model with `changes`, and its tensors without lm_head.weight where the
+// changes tie the embeddings.
+std::vector<FileTensor> WriteConfig(const TempDirectory& directory, const Json& changes) {
   WriteTinyModel(directory);
   Json config = TinyConfig();
-  config["tie_word_embeddings"] = true;  // lm_head.weight stays in the file.
+  config.update(changes);
   directory.Write("config.json", config.dump());
-  std::vector<FileTensor> tensors = TinyTensors(TinyModelConfig(), "F32");
+  return TinyTensors(*ParseModelConfig(config.dump(), ""), "F32");
+}
+
+TEST(HfCheckpointTest, IgnoresWhatTheConfigDoesNotAskFor) {
+  const TempDirectory directory;
+  std::vector<FileTensor> tensors = WriteConfig(directory, {{"tie_word_embeddings", true}});
   tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", "F64", {1}, "12345678"});
   directory.Write("model.safetensors", SafetensorsBytes(tensors));
   const auto checkpoint = Checkpoint::Open(directory.path());
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   ExpectTinyValues(**checkpoint, DType::kFloat32);
   EXPECT_DEATH((*checkpoint)->Read("lm_head.weight"), "broken invariant");
+}
+
+// transformers 5.23, PreTrainedModel.tie_weights: "both are present in the checkpoints with
+// different values, so we will NOT tie them".
+TEST(HfCheckpointTest, AStoredHeadIsUsedWhateverTheConfigSaysOfTies) {
+  const TempDirectory directory;
+  WriteConfig(directory, {{"tie_word_embeddings", true}});  // lm_head.weight stays in the file.
+  const auto checkpoint = Checkpoint::Open(directory.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_FALSE((*checkpoint)->config().tied_embeddings);
+  ExpectTinyValues(**checkpoint, DType::kFloat32);
+  EXPECT_EQ(ExpectedTensors((*checkpoint)->config()).back().name, "lm_head.weight");
+}
+
+// The same function: "we're missing the source but we have the target -> we swap them".
+TEST(HfCheckpointTest, AHeadAloneIsTheEmbeddingTooWhereTheConfigTiesThem) {
+  const TempDirectory directory;
+  std::vector<FileTensor> tensors = WriteConfig(directory, {{"tie_word_embeddings", true}});
+  const std::string bytes = TinyBytes("lm_head.weight", "F32", 272 * 32);
+  ASSERT_EQ(tensors[0].name, "model.embed_tokens.weight");
+  tensors[0].name = "lm_head.weight";
+  tensors[0].bytes = bytes;
+  directory.Write("model.safetensors", SafetensorsBytes(tensors));
+  const auto checkpoint = Checkpoint::Open(directory.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_TRUE((*checkpoint)->config().tied_embeddings);
+  const LoadedMatrix table = (*checkpoint)->Read("model.embed_tokens.weight");
+  EXPECT_EQ(std::memcmp(table.view.data, bytes.data(), bytes.size()), 0);
+
+  directory.Write("config.json", TinyConfig().dump());  // Not tied: transformers draws a table.
+  EXPECT_THAT(ErrorOf(directory.path()), HasSubstr("'model.embed_tokens.weight': tensor is miss"));
+}
+
+TEST(HfCheckpointTest, ReadsTensorsWithoutThePrefixOfTheBaseModel) {
+  for (const bool tied : {false, true}) {
+    const TempDirectory directory;
+    std::vector<FileTensor> tensors = WriteConfig(directory, {{"tie_word_embeddings", tied}});
+    for (FileTensor& tensor : tensors) {
+      if (tensor.name.starts_with("model.")) tensor.name.erase(0, 6);
+    }
+    directory.Write("model.safetensors", SafetensorsBytes(tensors));
+    const auto checkpoint = Checkpoint::Open(directory.path());
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    EXPECT_EQ((*checkpoint)->config().tied_embeddings, tied);
+    ExpectTinyValues(**checkpoint, DType::kFloat32);
+    EXPECT_EQ((*checkpoint)->Read("model.norm.weight").view.columns, 32);
+  }
 }
 
 TEST(HfCheckpointTest, TheDigestFollowsEveryFile) {
