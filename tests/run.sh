@@ -49,7 +49,7 @@ export STRUCTATTN_TEST_MODELS=${STRUCTATTN_TEST_MODELS:-$cache/models}
 if [[ $fast ]]; then
   unset STRUCTATTN_TEST_MODELS
   ctest_selection=(-LE '^(slow|models)$')
-  pytest_selection=(-m 'not slow and not models')
+  pytest_selection=(-m 'not slow and not models and not long')
 else
   tests/models/fetch.sh "$STRUCTATTN_TEST_MODELS" || broken "tests/models/fetch.sh"
 fi
