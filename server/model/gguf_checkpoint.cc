@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "server/model/folder_tokenizer.h"
 #include "server/model/gguf.h"
 #include "server/model/gguf_config.h"
 #include "server/model/mapped_file.h"
@@ -114,17 +115,9 @@ absl::Status GgufCheckpoint::ReadRopeDivisors() {
 
 absl::Status GgufCheckpoint::AddTokenizer() {
   STRUCTATTN_ASSIGN_OR_RETURN(const GgufVocabulary vocabulary, ReadGgufVocabulary(gguf_));
-  const auto tokens = static_cast<int64_t>(vocabulary.tokens.size());
-  if (tokens > config_.vocab_size) {
-    return Refuse("tokenizer.ggml.tokens: ", tokens, " tokens, the model embeds only ",
-                  config_.vocab_size, " (token_embd.weight)");
-  }
   STRUCTATTN_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromGguf(vocabulary));
-  if (tokenizer_->vocabulary_size() > config_.vocab_size) {
-    return Refuse("tokenizer.ggml: ", tokenizer_->vocabulary_size(),
-                  " token ids, the model embeds only ", config_.vocab_size);
-  }
-  return absl::OkStatus();
+  const absl::Status status = CheckEmbedded(*tokenizer_, config_.vocab_size);
+  return status.ok() ? status : WithPrefix("tokenizer.ggml.tokens", status);
 }
 
 void GgufCheckpoint::MakeDigest() {

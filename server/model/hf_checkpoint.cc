@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/check.h"
+#include "server/model/folder_tokenizer.h"
 #include "server/model/mapped_file.h"
 #include "server/model/plain_tensor.h"
 #include "server/model/refusal.h"
@@ -21,7 +22,6 @@ namespace structattn {
 namespace {
 
 constexpr size_t kLargestConfigBytes = size_t{1} << 20;
-constexpr size_t kLargestTokenizerBytes = size_t{1} << 27;
 constexpr std::string_view kEmbedding = "model.embed_tokens.weight";
 constexpr std::string_view kOutput = "lm_head.weight";
 
@@ -29,7 +29,7 @@ constexpr std::string_view kOutput = "lm_head.weight";
 struct Texts {
   std::string config;
   std::string generation_config;  // Empty: there is none.
-  std::string tokenizer;
+  TokenizerFiles tokenizer;
 };
 
 struct LocatedTensor {
@@ -47,7 +47,7 @@ class HfCheckpoint final : public Checkpoint {
   void SettleTies();
   // Finds every expected tensor and fills in the dtype where the config names none.
   absl::Status Locate();
-  absl::Status AddTokenizer(std::string_view json, const std::string& path);
+  absl::Status AddTokenizer(const TokenizerFiles& files);
   void MakeDigest(const Texts& texts);
 
   const ModelConfig& config() const override { return config_; }
@@ -106,23 +106,10 @@ absl::Status HfCheckpoint::Locate() {
   return absl::OkStatus();
 }
 
-absl::Status HfCheckpoint::AddTokenizer(std::string_view json, const std::string& path) {
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromJson(json);
-  if (!tokenizer.ok()) return WithPrefix(path, tokenizer.status());
-  tokenizer_ = *std::move(tokenizer);
-  if (tokenizer_->vocabulary_size() > config_.vocab_size) {
-    return Refuse(path, ": ", tokenizer_->vocabulary_size(), " token ids, the model embeds only ",
-                  config_.vocab_size, " (model.embed_tokens.weight)");
-  }
-  for (const std::span<const int32_t> ids :
-       {tokenizer_->special_prefix(), tokenizer_->special_suffix()}) {
-    for (const int32_t id : ids) {
-      if (id < config_.vocab_size) continue;
-      return Refuse(path, ": post_processor: token id ", id, ", the model embeds only ",
-                    config_.vocab_size, " (model.embed_tokens.weight)");
-    }
-  }
-  return absl::OkStatus();
+absl::Status HfCheckpoint::AddTokenizer(const TokenizerFiles& files) {
+  STRUCTATTN_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromFolder(files));
+  const absl::Status status = CheckEmbedded(*tokenizer_, config_.vocab_size);
+  return status.ok() ? status : WithPrefix("tokenizer.json", status);
 }
 
 void HfCheckpoint::MakeDigest(const Texts& texts) {
@@ -133,7 +120,7 @@ void HfCheckpoint::MakeDigest(const Texts& texts) {
   };
   add("config", texts.config, texts.config.size());
   add("generation_config", texts.generation_config, texts.generation_config.size());
-  add("tokenizer", texts.tokenizer, texts.tokenizer.size());
+  HashTokenizerFiles(texts.tokenizer, &hash);
   for (const auto& shard : folder_.shards()) {
     add("safetensors", shard->file.header(), shard->file.file_bytes());
   }
@@ -155,8 +142,7 @@ absl::StatusOr<Texts> ReadTexts(const std::string& directory) {
       ReadSmallFile(directory + "/generation_config.json", kLargestConfigBytes);
   if (!generation.ok() && !absl::IsNotFound(generation.status())) return generation.status();
   if (generation.ok()) texts.generation_config = *std::move(generation);
-  STRUCTATTN_ASSIGN_OR_RETURN(texts.tokenizer,
-                              ReadSmallFile(directory + "/tokenizer.json", kLargestTokenizerBytes));
+  STRUCTATTN_ASSIGN_OR_RETURN(texts.tokenizer, ReadTokenizerFiles(directory));
   return texts;
 }
 
@@ -173,8 +159,9 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHfCheckpoint(const std::string& 
   auto checkpoint = std::make_unique<HfCheckpoint>(*std::move(config), std::move(folder));
   checkpoint->SettleTies();
   STRUCTATTN_RETURN_IF_ERROR(checkpoint->Locate());
-  STRUCTATTN_RETURN_IF_ERROR(
-      checkpoint->AddTokenizer(texts.tokenizer, directory + "/tokenizer.json"));
+  if (absl::Status status = checkpoint->AddTokenizer(texts.tokenizer); !status.ok()) {
+    return absl::Status(status.code(), Concat(directory, "/", std::string(status.message())));
+  }
   checkpoint->MakeDigest(texts);
   return checkpoint;
 }

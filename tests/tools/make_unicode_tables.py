@@ -23,7 +23,7 @@ NFD = normalizers.NFD().normalize_str
 HANGUL = range(0xAC00, 0xD7A4)
 
 # Bits of CharClass in unicode.h.
-LETTER, NUMBER, SPACE, NUMERIC, WORD, WHITE_SPACE = 1, 2, 4, 8, 16, 32
+LETTER, NUMBER, SPACE, NUMERIC, WORD, WHITE_SPACE, PUNCTUATION = 1, 2, 4, 8, 16, 32, 64
 
 
 def blocks(size=1024):
@@ -70,7 +70,8 @@ def classes():
     _, white_space = added_token_members(lstrip=True)
     members = [(LETTER, regex_members(r"\p{L}")), (NUMBER, regex_members(r"\p{N}")),
                (SPACE, regex_members(r"\s")), (NUMERIC, digits_members()),
-               (WORD, every - not_word), (WHITE_SPACE, white_space)]
+               (WORD, every - not_word), (WHITE_SPACE, white_space),
+               (PUNCTUATION, regex_members(r"\p{P}"))]
     bits = [0] * 0x110000
     for bit, characters in members:
         for character in characters:

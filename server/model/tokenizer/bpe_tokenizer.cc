@@ -17,7 +17,8 @@ struct BpeTokenizer::Call {
   StopPoll stop;
   std::vector<Token> tokens;
   BpeScratch scratch;
-  std::vector<size_t> word_ends;
+  std::vector<TextSpan> words;
+  std::vector<TextSpan> pieces;  // Scratch of the pre-tokeniser.
 
   // A special token matches only where every owner of its bytes parses special tokens.
   bool AllowsSpecial(OwnerCursor* cursor, size_t begin, size_t end) const {
@@ -31,14 +32,16 @@ struct BpeTokenizer::Call {
 
 BpeTokenizer::BpeTokenizer(const TokenizerConfig& config, std::unique_ptr<Bpe> bpe)
     : normalizer_(config.normalizer),
-      pre_tokenizer_(config.pre_tokenizer.digits, config.pre_tokenizer.pattern),
+      pre_tokenizer_(config.pre_tokenizer.splits),
       metaspace_(config.pre_tokenizer.metaspace),
       bpe_(std::move(bpe)),
       cut_at_meta_symbol_(bpe_->MayCutBefore(kMetaSymbol)),
       decoder_(config.decoder),
       special_prefix_(config.special_prefix),
       special_suffix_(config.special_suffix),
-      vocabulary_size_(bpe_->size()) {
+      vocabulary_size_(bpe_->size()),
+      plain_vocabulary_size_(bpe_->size()),
+      warnings_(config.warnings) {
   for (int32_t id = 0; id < bpe_->size(); ++id) {
     if (bpe_->HasToken(id)) decoder_.AddToken(id, bpe_->TokenText(id), /*special=*/false);
   }
@@ -72,6 +75,11 @@ absl::Status BpeTokenizer::AddTokens(const std::vector<AddedToken>& tokens) {
     decoder_.AddToken(id, pattern, token.special && pattern == token.content);
     vocabulary_size_ = std::max(vocabulary_size_, id + 1);
   }
+  while (plain_vocabulary_size_ > 0) {
+    const std::string& last = bpe_->TokenText(plain_vocabulary_size_ - 1);
+    if (bpe_->HasToken(plain_vocabulary_size_ - 1) && !added_ids_.contains(last)) break;
+    --plain_vocabulary_size_;
+  }
   return absl::OkStatus();
 }
 
@@ -86,8 +94,12 @@ absl::StatusOr<std::vector<Token>> BpeTokenizer::Encode(std::span<const TextSegm
   for (size_t i = 0; i < segments.size(); ++i) {
     text.Append(segments[i].text, static_cast<int32_t>(i));
   }
-  Call call{
-      .segments = segments, .stop = StopPoll(stop), .tokens = {}, .scratch = {}, .word_ends = {}};
+  Call call{.segments = segments,
+            .stop = StopPoll(stop),
+            .tokens = {},
+            .scratch = {},
+            .words = {},
+            .pieces = {}};
   call.tokens.reserve(text.text.size() / 4);
   OwnerCursor cursor(text.runs);
   OwnerCursor token_cursor(text.runs);
@@ -154,25 +166,23 @@ OwnedText BpeTokenizer::ApplyMetaspace(const OwnedText& text, TextPart part, boo
 void BpeTokenizer::EncodeWords(const OwnedText& text, TextPart part, Call* call) const {
   const std::string_view view =
       std::string_view(text.text).substr(part.begin, part.end - part.begin);
-  call->word_ends.clear();
+  call->words.clear();
   if (metaspace_.has_value() && metaspace_->split) {
-    SplitBeforeSymbol(view, metaspace_->replacement, SymbolCut::kBeforeEach, &call->word_ends);
-  } else if (cut_at_meta_symbol_) {
-    SplitBeforeSymbol(view, kMetaSymbol, SymbolCut::kBeforeRun, &call->word_ends);
+    SplitBeforeSymbol(view, metaspace_->replacement, SymbolCut::kBeforeEach, &call->words);
+  } else if (pre_tokenizer_.empty() && cut_at_meta_symbol_) {
+    SplitBeforeSymbol(view, kMetaSymbol, SymbolCut::kBeforeRun, &call->words);
   } else {
-    pre_tokenizer_.Split(view, &call->word_ends);
+    pre_tokenizer_.Split(view, &call->words, &call->pieces);
   }
   OwnerCursor cursor(text.runs);
-  size_t begin = 0;
-  for (const size_t end : call->word_ends) {
-    if (call->stop.Stopped(end - begin)) return;
-    bpe_->EncodeWord(view.substr(begin, end - begin), &call->stop, &call->scratch);
-    const size_t offset = part.begin + begin;
+  for (const TextSpan word : call->words) {
+    if (call->stop.Stopped(word.end - word.begin)) return;
+    bpe_->EncodeWord(view.substr(word.begin, word.end - word.begin), &call->stop, &call->scratch);
+    const size_t offset = part.begin + word.begin;
     for (const BpeSymbol& symbol : call->scratch.symbols) {
       call->tokens.push_back(
           {symbol.id, cursor.MajorityOwner(offset + symbol.begin, offset + symbol.end)});
     }
-    begin = end;
   }
 }
 

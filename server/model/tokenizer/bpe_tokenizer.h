@@ -37,9 +37,11 @@ class BpeTokenizer : public Tokenizer {
   std::span<const int32_t> special_prefix() const override { return special_prefix_; }
   std::span<const int32_t> special_suffix() const override { return special_suffix_; }
   int32_t vocabulary_size() const override { return vocabulary_size_; }
+  int32_t plain_vocabulary_size() const override { return plain_vocabulary_size_; }
   bool IsSpecial(int32_t id) const override { return decoder_.IsSpecial(id); }
   std::string TokenBytes(int32_t id) const override { return decoder_.Bytes(id); }
   int32_t FindToken(std::string_view content) const override;
+  std::span<const std::string> warnings() const override { return warnings_; }
   std::unique_ptr<StreamDecoder> NewStreamDecoder() const override { return decoder_.NewStream(); }
 
  private:
@@ -64,6 +66,8 @@ class BpeTokenizer : public Tokenizer {
   std::vector<int32_t> special_prefix_;
   std::vector<int32_t> special_suffix_;
   int32_t vocabulary_size_ = 0;
+  int32_t plain_vocabulary_size_ = 0;
+  std::vector<std::string> warnings_;
 };
 
 }  // namespace structattn

@@ -2,7 +2,6 @@
 // family publishes. Never guesses a family: a tokenizer.ggml.model or tokenizer.ggml.pre that it
 // does not know is refused by name.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <string>
 #include <string_view>
@@ -14,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/model/status_macros.h"
+#include "server/model/tokenizer/gguf_families.h"
 #include "server/model/tokenizer/tokenizer_config.h"
 #include "server/model/tokenizer/utf8.h"
 
@@ -28,12 +28,6 @@ enum TokenType : int32_t {
   kUnused = 5,
   kByte = 6,
 };
-
-// GGUF files call these control tokens; Qwen's tokenizer.json does not call them special.
-constexpr std::array<std::string_view, 12> kQwenPlainTokens = {
-    "<tool_call>",    "</tool_call>", "<tool_response>", "</tool_response>",
-    "<think>",        "</think>",     "<|fim_prefix|>",  "<|fim_middle|>",
-    "<|fim_suffix|>", "<|fim_pad|>",  "<|repo_name|>",   "<|file_sep|>"};
 
 // A longer SentencePiece token is an attack: finding its merges is quadratic in its length.
 constexpr size_t kMaxPieceBytes = 1024;
@@ -128,29 +122,17 @@ absl::StatusOr<TokenizerConfig> ByteLevelConfig(const GgufVocabulary& vocabulary
   STRUCTATTN_RETURN_IF_ERROR(AddMerges(vocabulary, &config.bpe));
   config.pre_tokenizer.byte_level = true;
   config.decoder.kind = DecoderConfig::kByteLevel;
-  bool adds_bos = false;
-  const std::string& pre = vocabulary.pre;
-  if (pre == "gpt-2") {
-    config.pre_tokenizer.pattern = WordPattern::kGpt2;
-  } else if (pre == "smollm") {
-    config.pre_tokenizer.pattern = WordPattern::kGpt2;
-    config.pre_tokenizer.digits = DigitSplit::kIndividual;
-  } else if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3") {
-    config.pre_tokenizer.pattern = WordPattern::kLlama3;
-    config.bpe.ignore_merges = true;
-    adds_bos = true;
-  } else if (pre == "qwen2") {
-    config.pre_tokenizer.pattern = WordPattern::kQwen2;
+  STRUCTATTN_ASSIGN_OR_RETURN(GgufFamily family, FindGgufFamily(vocabulary.pre));
+  config.pre_tokenizer.splits = std::move(family.splits);
+  config.bpe.ignore_merges = family.ignore_merges;
+  if (family.nfc) {
     config.normalizer.push_back({.kind = NormalizerStep::kNfc, .pattern = "", .content = ""});
-    for (AddedToken& token : config.added_tokens) {
-      token.special &= std::find(kQwenPlainTokens.begin(), kQwenPlainTokens.end(), token.content) ==
-                       kQwenPlainTokens.end();
-    }
-  } else {
-    return Refuse("pre", absl::StrCat("\"", pre, "\" is not supported: supported are gpt-2, ",
-                                      "llama-bpe, qwen2, smollm"));
   }
-  STRUCTATTN_RETURN_IF_ERROR(AddSpecialIds(vocabulary, adds_bos, &config));
+  for (AddedToken& token : config.added_tokens) {
+    token.special &= std::find(family.plain_tokens.begin(), family.plain_tokens.end(),
+                               token.content) == family.plain_tokens.end();
+  }
+  STRUCTATTN_RETURN_IF_ERROR(AddSpecialIds(vocabulary, family.adds_bos, &config));
   return config;
 }
 

@@ -2,13 +2,15 @@
 // does not know.
 #include "server/model/tokenizer/json_components.h"
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/model/status_macros.h"
-#include "server/model/tokenizer/pre_tokenizer.h"
+#include "server/model/tokenizer/split_pattern.h"
 
 namespace structattn {
 namespace {
@@ -66,28 +68,52 @@ absl::StatusOr<Metaspace> ReadMetaspace(const JsonNode& node) {
   return metaspace;
 }
 
-absl::Status ReadSplit(const JsonNode& node, PreTokenizerConfig* config) {
-  STRUCTATTN_ASSIGN_OR_RETURN(const std::string behavior, node["behavior"].String());
-  STRUCTATTN_ASSIGN_OR_RETURN(const bool invert, node["invert"].BoolOr(false));
-  if (behavior != "Isolated") return Unknown(node["behavior"], behavior, "Isolated");
-  if (invert) return node["invert"].Refuse("true is not supported");
-  const JsonNode regex = node["pattern"]["Regex"];
-  STRUCTATTN_ASSIGN_OR_RETURN(const std::string text, regex.String());
-  config->pattern = FindWordPattern(text);
-  if (config->pattern == WordPattern::kNone) {
-    return Unknown(regex, text, "the patterns of GPT-2, Llama-3 and Qwen2");
+absl::StatusOr<SplitBehavior> ReadBehavior(const JsonNode& node) {
+  static constexpr std::pair<std::string_view, SplitBehavior> kBehaviors[] = {
+      {"Isolated", SplitBehavior::kIsolated},
+      {"Removed", SplitBehavior::kRemoved},
+      {"MergedWithPrevious", SplitBehavior::kMergedWithPrevious},
+      {"MergedWithNext", SplitBehavior::kMergedWithNext},
+      {"Contiguous", SplitBehavior::kContiguous}};
+  STRUCTATTN_ASSIGN_OR_RETURN(const std::string name, node.String());
+  for (const auto& [known, behavior] : kBehaviors) {
+    if (name == known) return behavior;
   }
-  return absl::OkStatus();
+  return Unknown(node, name, "Isolated, Removed, MergedWithPrevious, MergedWithNext, Contiguous");
+}
+
+absl::StatusOr<SplitPattern> ReadSplitPattern(const JsonNode& node) {
+  if (node["Regex"].is_null()) {
+    STRUCTATTN_ASSIGN_OR_RETURN(std::string text, LiteralPattern(node));
+    return SplitPattern::Literal(std::move(text));
+  }
+  STRUCTATTN_ASSIGN_OR_RETURN(const std::string regex, node["Regex"].String());
+  std::optional<SplitPattern> pattern = SplitPattern::FromRegex(regex);
+  if (pattern.has_value()) return *std::move(pattern);
+  return node["Regex"].Refuse(absl::StrCat(
+      "\"", regex,
+      "\" is not supported: supported are those of GPT-2, Llama-3 and Qwen2 and runs of one set "
+      "such as \\s?\\p{L}+"));
+}
+
+absl::StatusOr<SplitStep> ReadSplit(const JsonNode& node) {
+  STRUCTATTN_ASSIGN_OR_RETURN(SplitPattern pattern, ReadSplitPattern(node["pattern"]));
+  SplitStep step{.pattern = std::move(pattern)};
+  STRUCTATTN_ASSIGN_OR_RETURN(step.behavior, ReadBehavior(node["behavior"]));
+  STRUCTATTN_ASSIGN_OR_RETURN(step.invert, node["invert"].BoolOr(false));
+  return step;
+}
+
+absl::StatusOr<SplitStep> ReadDigits(const JsonNode& node) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const bool individual, node["individual_digits"].BoolOr(false));
+  return SplitStep{.pattern = SplitPattern::Digits(individual)};
 }
 
 absl::Status ReadByteLevel(const JsonNode& node, PreTokenizerConfig* config) {
   STRUCTATTN_ASSIGN_OR_RETURN(const bool prefix, node["add_prefix_space"].BoolOr(false));
   STRUCTATTN_ASSIGN_OR_RETURN(const bool use_regex, node["use_regex"].BoolOr(true));
   if (prefix) return node["add_prefix_space"].Refuse("true is not supported");
-  if (use_regex && config->pattern != WordPattern::kNone) {
-    return node["use_regex"].Refuse("true is not supported after a Split");
-  }
-  if (use_regex) config->pattern = WordPattern::kGpt2;
+  if (use_regex) config->splits.push_back({.pattern = SplitPattern::Words(WordPattern::kGpt2)});
   config->byte_level = true;
   return absl::OkStatus();
 }
@@ -189,24 +215,20 @@ absl::Status ReadPreTokenizer(const JsonNode& node, TokenizerConfig* config) {
   PreTokenizerConfig& result = config->pre_tokenizer;
   for (size_t i = 0; i < parts.size(); ++i) {
     const auto& [type, part] = parts[i];
-    const bool first = i == 0;
     const bool last = i + 1 == parts.size();
-    if (type == "Digits" && first) {
-      STRUCTATTN_ASSIGN_OR_RETURN(const bool individual, part["individual_digits"].BoolOr(false));
-      result.digits = individual ? DigitSplit::kIndividual : DigitSplit::kContiguous;
-    } else if (type == "Split" && first) {
-      STRUCTATTN_RETURN_IF_ERROR(ReadSplit(part, &result));
+    if (type == "Digits") {
+      STRUCTATTN_ASSIGN_OR_RETURN(SplitStep step, ReadDigits(part));
+      result.splits.push_back(std::move(step));
+    } else if (type == "Split") {
+      STRUCTATTN_ASSIGN_OR_RETURN(SplitStep step, ReadSplit(part));
+      result.splits.push_back(std::move(step));
     } else if (type == "ByteLevel" && last) {
       STRUCTATTN_RETURN_IF_ERROR(ReadByteLevel(part, &result));
-    } else if (type == "Metaspace" && first && last) {
+    } else if (type == "Metaspace" && parts.size() == 1) {
       STRUCTATTN_ASSIGN_OR_RETURN(result.metaspace, ReadMetaspace(part));
     } else {
-      return Unknown(part, type,
-                     "Metaspace alone, ByteLevel, Digits before ByteLevel, Split before ByteLevel");
+      return Unknown(part, type, "Split, Digits, ByteLevel behind them, Metaspace alone");
     }
-  }
-  if (!parts.empty() && !result.byte_level && !result.metaspace.has_value()) {
-    return node.Refuse("Digits and Split are supported before ByteLevel only");
   }
   return absl::OkStatus();
 }

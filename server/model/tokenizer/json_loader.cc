@@ -1,5 +1,7 @@
-// Tokenizer::FromJson: a tokenizer.json as PyPI `tokenizers` writes it, into a TokenizerConfig.
-// Reads no file; trusts nothing in the text.
+// Vocabulary, merges and added tokens of a tokenizer.json; its other components are read by
+// json_components.
+#include "server/model/tokenizer/json_loader.h"
+
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,14 +22,11 @@ absl::Status ReadAddedTokens(const JsonNode& node, TokenizerConfig* config) {
   for (size_t i = 0; i < node.size(); ++i) {
     const JsonNode item = node.At(i);
     STRUCTATTN_RETURN_IF_ERROR(item.ExpectObject());
-    AddedToken token;
+    for (const char* flag : {"special", "normalized", "lstrip", "rstrip", "single_word"}) {
+      STRUCTATTN_RETURN_IF_ERROR(item[flag].Bool().status());
+    }
+    STRUCTATTN_ASSIGN_OR_RETURN(AddedToken token, ReadAddedToken(item));
     STRUCTATTN_ASSIGN_OR_RETURN(token.id, item["id"].Integer(kMaxVocabularySize));
-    STRUCTATTN_ASSIGN_OR_RETURN(token.content, item["content"].String());
-    STRUCTATTN_ASSIGN_OR_RETURN(token.special, item["special"].Bool());
-    STRUCTATTN_ASSIGN_OR_RETURN(token.normalized, item["normalized"].Bool());
-    STRUCTATTN_ASSIGN_OR_RETURN(token.lstrip, item["lstrip"].Bool());
-    STRUCTATTN_ASSIGN_OR_RETURN(token.rstrip, item["rstrip"].Bool());
-    STRUCTATTN_ASSIGN_OR_RETURN(token.single_word, item["single_word"].Bool());
     config->added_tokens.push_back(std::move(token));
   }
   return absl::OkStatus();
@@ -113,10 +112,12 @@ absl::StatusOr<TokenizerConfig> ReadConfig(const nlohmann::json& document) {
   if (const JsonNode version = root["version"]; !version.is_null() && version.value() != "1.0") {
     return version.Refuse(absl::StrCat(version.value().dump(), ": supported is \"1.0\""));
   }
-  for (const char* field : {"truncation", "padding"}) {
-    if (!root[field].is_null()) return root[field].Refuse("is not supported: supported is null");
-  }
   TokenizerConfig config;
+  for (const char* field : {"truncation", "padding"}) {
+    if (!root[field].is_null()) {
+      config.warnings.push_back(absl::StrCat(field, " is ignored: no prompt is cut or padded"));
+    }
+  }
   STRUCTATTN_RETURN_IF_ERROR(ReadAddedTokens(root["added_tokens"], &config));
   STRUCTATTN_RETURN_IF_ERROR(ReadNormalizer(root["normalizer"], &config));
   STRUCTATTN_RETURN_IF_ERROR(ReadPreTokenizer(root["pre_tokenizer"], &config));
@@ -131,9 +132,24 @@ absl::StatusOr<TokenizerConfig> ReadConfig(const nlohmann::json& document) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view json) {
+absl::StatusOr<AddedToken> ReadAddedToken(const JsonNode& node) {
+  AddedToken token;
+  STRUCTATTN_ASSIGN_OR_RETURN(token.content, node["content"].String());
+  STRUCTATTN_ASSIGN_OR_RETURN(token.special, node["special"].BoolOr(false));
+  STRUCTATTN_ASSIGN_OR_RETURN(token.normalized, node["normalized"].BoolOr(!token.special));
+  STRUCTATTN_ASSIGN_OR_RETURN(token.lstrip, node["lstrip"].BoolOr(false));
+  STRUCTATTN_ASSIGN_OR_RETURN(token.rstrip, node["rstrip"].BoolOr(false));
+  STRUCTATTN_ASSIGN_OR_RETURN(token.single_word, node["single_word"].BoolOr(false));
+  return token;
+}
+
+absl::StatusOr<TokenizerConfig> ReadTokenizerJson(std::string_view json) {
   STRUCTATTN_ASSIGN_OR_RETURN(const nlohmann::json document, ParseJson(json));
-  STRUCTATTN_ASSIGN_OR_RETURN(TokenizerConfig config, ReadConfig(document));
+  return ReadConfig(document);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view json) {
+  STRUCTATTN_ASSIGN_OR_RETURN(TokenizerConfig config, ReadTokenizerJson(json));
   return BuildTokenizer(std::move(config));
 }
 

@@ -1,85 +1,110 @@
-// Splits a piece of text between added tokens into words. Keeps no state between pieces.
+// The behaviours of a Split: what becomes of matches and of the text between them. Keeps no state
+// between pieces.
 #include "server/model/tokenizer/pre_tokenizer.h"
 
-#include "server/model/tokenizer/unicode.h"
-#include "server/model/tokenizer/utf8.h"
-#include "server/model/tokenizer/word_scanner.h"
+#include <cstddef>
+#include <optional>
 
 namespace structattn {
 namespace {
 
-constexpr std::string_view kGpt2Regex =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kLlama3Regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3})"
-    R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kQwen2Regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N})"
-    R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+// Puts matches and the text between them, in the order of the text, together to words.
+class Joiner {
+ public:
+  Joiner(SplitBehavior behavior, std::vector<TextSpan>* words)
+      : behavior_(behavior), first_(words->size()), words_(words) {}
 
-constexpr int kLlama3MaxDigits = 3;
-constexpr int kQwen2MaxDigits = 1;
-
-}  // namespace
-
-WordPattern FindWordPattern(std::string_view regex) {
-  if (regex == kGpt2Regex) return WordPattern::kGpt2;
-  if (regex == kLlama3Regex) return WordPattern::kLlama3;
-  if (regex == kQwen2Regex) return WordPattern::kQwen2;
-  return WordPattern::kNone;
-}
-
-void PreTokenizer::SplitPattern(std::string_view text, size_t begin, size_t end,
-                                std::vector<size_t>* ends) const {
-  // The pattern sees the part alone: its end looks like the end of the text.
-  const WordScanner scanner(text.substr(0, end));
-  switch (pattern_) {
-    case WordPattern::kNone:
-      if (begin < end) ends->push_back(end);
-      return;
-    case WordPattern::kGpt2:
-      while (begin < end) ends->push_back(begin = scanner.Gpt2WordEnd(begin));
-      return;
-    case WordPattern::kLlama3:
-      while (begin < end) {
-        ends->push_back(begin = scanner.Llama3WordEnd(begin, kLlama3MaxDigits));
-      }
-      return;
-    case WordPattern::kQwen2:
-      while (begin < end) {
-        ends->push_back(begin = scanner.Llama3WordEnd(begin, kQwen2MaxDigits));
-      }
-      return;
+  void Add(TextSpan part, bool is_match) {
+    if (part.begin == part.end) return;
+    const bool has_last = words_->size() > first_;
+    switch (behavior_) {
+      case SplitBehavior::kIsolated:
+        words_->push_back(part);
+        break;
+      case SplitBehavior::kRemoved:
+        if (!is_match) words_->push_back(part);
+        break;
+      case SplitBehavior::kMergedWithPrevious:
+        Put(part, /*joins=*/has_last && is_match && !last_is_match_);
+        break;
+      case SplitBehavior::kMergedWithNext:
+        // A match waits for what follows it, unless that is a match, too.
+        Put(part, /*joins=*/has_last && !is_match && last_is_match_);
+        break;
+      case SplitBehavior::kContiguous:
+        Put(part, /*joins=*/has_last && is_match == last_is_match_);
+        break;
+    }
+    last_is_match_ = is_match;
   }
-}
 
-void PreTokenizer::Split(std::string_view text, std::vector<size_t>* ends) const {
-  if (digits_ == DigitSplit::kNone) return SplitPattern(text, 0, text.size(), ends);
-  const CharClasses& classes = CharClasses::Get();
-  const auto is_digit = [&](size_t i) {
-    return (classes(CharAt(text, i).code_point) & kNumeric) != 0;
-  };
-  for (size_t begin = 0; begin < text.size();) {
-    const bool digit = is_digit(begin);
-    size_t end = begin;
-    do {
-      end += CharAt(text, end).size;
-    } while (end < text.size() && is_digit(end) == digit &&
-             !(digit && digits_ == DigitSplit::kIndividual));
-    SplitPattern(text, begin, end, ends);
+ private:
+  void Put(TextSpan part, bool joins) {
+    if (joins) {
+      words_->back().end = part.end;
+    } else {
+      words_->push_back(part);
+    }
+  }
+
+  SplitBehavior behavior_;
+  size_t first_;  // Word of the piece that is being cut.
+  std::vector<TextSpan>* words_;
+  bool last_is_match_ = false;
+};
+
+void AppendWords(WordPattern pattern, std::string_view text, size_t begin,
+                 std::vector<TextSpan>* words) {
+  while (begin < text.size()) {
+    const size_t end = WordEnd(pattern, text, begin);
+    words->push_back({begin, end});
     begin = end;
   }
 }
 
+void Cut(const SplitStep& step, std::string_view whole, TextSpan piece,
+         std::vector<TextSpan>* words) {
+  const std::string_view text = whole.substr(0, piece.end);
+  const WordPattern* const pattern = step.pattern.words();
+  const bool keeps_words = step.behavior == SplitBehavior::kIsolated ||
+                           (step.behavior == SplitBehavior::kRemoved && step.invert);
+  if (pattern != nullptr && keeps_words) return AppendWords(*pattern, text, piece.begin, words);
+  Joiner joiner(step.behavior, words);
+  size_t done = piece.begin;
+  while (const std::optional<TextSpan> match = step.pattern.Find(text, done)) {
+    joiner.Add({done, match->begin}, step.invert);
+    joiner.Add(*match, !step.invert);
+    done = match->end;
+  }
+  joiner.Add({done, piece.end}, step.invert);
+}
+
+}  // namespace
+
+void PreTokenizer::Split(std::string_view text, std::vector<TextSpan>* words,
+                         std::vector<TextSpan>* pieces) const {
+  words->clear();
+  if (!text.empty()) words->push_back({0, text.size()});
+  for (const SplitStep& step : steps_) {
+    pieces->swap(*words);
+    words->clear();
+    for (const TextSpan piece : *pieces) Cut(step, text, piece, words);
+  }
+}
+
 void SplitBeforeSymbol(std::string_view text, std::string_view symbol, SymbolCut cut,
-                       std::vector<size_t>* ends) {
+                       std::vector<TextSpan>* words) {
+  size_t begin = 0;
   size_t run_end = 0;  // End of the symbol found last.
   for (size_t found = text.find(symbol); found != std::string_view::npos;
        found = text.find(symbol, run_end)) {
-    if (found > 0 && (cut == SymbolCut::kBeforeEach || found != run_end)) ends->push_back(found);
+    if (found > 0 && (cut == SymbolCut::kBeforeEach || found != run_end)) {
+      words->push_back({begin, found});
+      begin = found;
+    }
     run_end = found + symbol.size();
   }
-  if (!text.empty()) ends->push_back(text.size());
+  if (begin < text.size()) words->push_back({begin, text.size()});
 }
 
 }  // namespace structattn

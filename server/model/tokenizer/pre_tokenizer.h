@@ -1,39 +1,37 @@
-// Cuts normalised text into the words that BPE sees, as the known split patterns do it, with hand-
-// written scanners in place of a regex engine: linear in the text whatever it holds. Never changes
-// the text.
+// Cuts normalised text into the words that the model sees, by the Split and Digits steps of a
+// pre-tokenizer, each on the pieces of the one before it. Never changes the text, but a step may
+// leave parts of it out.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_PRE_TOKENIZER_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_PRE_TOKENIZER_H_
 
-#include <cstddef>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "server/model/tokenizer/split_pattern.h"
 #include "server/model/tokenizer/tokenizer_config.h"
 
 namespace structattn {
 
-// The regular expressions that the scanners implement, or kNone for any other.
-WordPattern FindWordPattern(std::string_view regex);
-
-// Appends the end of each word of `text`; the last one is text.size(). Words are never empty.
 class PreTokenizer {
  public:
-  PreTokenizer(DigitSplit digits, WordPattern pattern) : digits_(digits), pattern_(pattern) {}
+  explicit PreTokenizer(std::vector<SplitStep> steps) : steps_(std::move(steps)) {}
 
-  void Split(std::string_view text, std::vector<size_t>* ends) const;
+  bool empty() const { return steps_.empty(); }
+
+  // The words of `text` in order into `words`; never empty ones. A pattern sees the piece that it
+  // cuts alone: its end looks like the end of the text. `pieces` is scratch.
+  void Split(std::string_view text, std::vector<TextSpan>* words,
+             std::vector<TextSpan>* pieces) const;
 
  private:
-  void SplitPattern(std::string_view text, size_t begin, size_t end,
-                    std::vector<size_t>* ends) const;
-
-  DigitSplit digits_;
-  WordPattern pattern_;
+  std::vector<SplitStep> steps_;
 };
 
-// Cuts before every `symbol`, or only where another character is before it.
+// Cuts before every `symbol`, or only where another character is before it. Appends the words.
 enum class SymbolCut { kBeforeEach, kBeforeRun };
 void SplitBeforeSymbol(std::string_view text, std::string_view symbol, SymbolCut cut,
-                       std::vector<size_t>* ends);
+                       std::vector<TextSpan>* words);
 
 }  // namespace structattn
 

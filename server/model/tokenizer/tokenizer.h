@@ -24,6 +24,14 @@ struct TextSegment {
   bool parse_special = false;
 };
 
+// The tokenizer's files of a model's folder, as text; an absent one is empty.
+struct TokenizerFiles {
+  std::string tokenizer_json;
+  std::string tokenizer_config;    // tokenizer_config.json
+  std::string added_tokens;        // added_tokens.json
+  std::string special_tokens_map;  // special_tokens_map.json
+};
+
 struct Token {
   int32_t id;
   int32_t segment;  // Index of the segment that holds most of its bytes; on a tie the earlier one.
@@ -33,6 +41,8 @@ class Tokenizer {
  public:
   // Refuses, by name, every component that it does not know. Messages name the JSON path.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromJson(std::string_view json);
+  // The tokenizer of a folder, as its files together describe it; messages begin with the file.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromFolder(const TokenizerFiles& files);
   // Behaves like the tokenizer.json that the vocabulary's family publishes.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromGguf(const GgufVocabulary& vocabulary);
 
@@ -53,11 +63,16 @@ class Tokenizer {
 
   // One more than the largest id.
   virtual int32_t vocabulary_size() const = 0;
+  // The same without added tokens: text that holds none of them stays below it.
+  virtual int32_t plain_vocabulary_size() const = 0;
   virtual bool IsSpecial(int32_t id) const = 0;
   // What the token stands for; empty for unknown ids. May be part of a character.
   virtual std::string TokenBytes(int32_t id) const = 0;
   // The id of a token by its literal content ("<|im_end|>"), or -1.
   virtual int32_t FindToken(std::string_view content) const = 0;
+
+  // What of the files is ignored or changed, a sentence each, for the log.
+  virtual std::span<const std::string> warnings() const = 0;
 
   // Decodes token by token. The pieces put end to end equal `Tokenizer.decode(ids)` of PyPI
   // `tokenizers` (special tokens skipped); every piece is whole UTF-8 characters.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/model/tokenizer/split_pattern.h"
 #include "server/model/tokenizer/tokenizer.h"
 
 namespace structattn {
@@ -36,8 +37,15 @@ struct NormalizerStep {
   std::string content;  // kReplace, kPrepend.
 };
 
-enum class DigitSplit { kNone, kIndividual, kContiguous };
-enum class WordPattern { kNone, kGpt2, kLlama3, kQwen2 };
+// What becomes of the matches of a pattern: each a word of its own, left out, part of the word
+// before or behind, or joined to one word with the matches that touch it.
+enum class SplitBehavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
+
+struct SplitStep {
+  SplitPattern pattern;
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+  bool invert = false;  // What lies between the matches counts as matches, and they as the rest.
+};
 
 struct Metaspace {
   std::string replacement;
@@ -46,8 +54,7 @@ struct Metaspace {
 };
 
 struct PreTokenizerConfig {
-  DigitSplit digits = DigitSplit::kNone;
-  WordPattern pattern = WordPattern::kNone;
+  std::vector<SplitStep> splits;
   bool byte_level = false;
   std::optional<Metaspace> metaspace;
 };
@@ -81,6 +88,7 @@ struct TokenizerConfig {
   DecoderConfig decoder;
   std::vector<int32_t> special_prefix;
   std::vector<int32_t> special_suffix;
+  std::vector<std::string> warnings;  // What of the files is ignored or changed, for the log.
 };
 
 // Checks what the parts demand of each other; messages name the JSON path.

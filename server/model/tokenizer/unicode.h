@@ -15,12 +15,13 @@
 namespace structattn {
 
 enum CharClass : uint8_t {
-  kLetter = 1,       // \p{L} of the split patterns.
-  kNumber = 2,       // \p{N} of the split patterns.
-  kSpace = 4,        // \s of the split patterns.
-  kNumeric = 8,      // What the Digits pre-tokeniser splits off.
-  kWord = 16,        // \w around an added token with single_word.
-  kWhiteSpace = 32,  // What an added token with lstrip or rstrip swallows.
+  kLetter = 1,        // \p{L} of the split patterns.
+  kNumber = 2,        // \p{N} of the split patterns.
+  kSpace = 4,         // \s of the split patterns.
+  kNumeric = 8,       // What the Digits pre-tokeniser splits off.
+  kWord = 16,         // \w around an added token with single_word.
+  kWhiteSpace = 32,   // What an added token with lstrip or rstrip swallows.
+  kPunctuation = 64,  // \p{P} of the split patterns.
 };
 
 // CharClass bits of every code point: two-stage table, immutable.

@@ -77,6 +77,8 @@ class FakeTokenizer : public Tokenizer {
   std::span<const int32_t> special_prefix() const override { return {}; }
   std::span<const int32_t> special_suffix() const override { return {}; }
   int32_t vocabulary_size() const override { return kVocabulary; }
+  int32_t plain_vocabulary_size() const override { return kVocabulary; }
+  std::span<const std::string> warnings() const override { return {}; }
   bool IsSpecial(int32_t id) const override { return id == kEosId; }
   std::string TokenBytes(int32_t id) const override;
   int32_t FindToken(std::string_view) const override { return -1; }

@@ -216,10 +216,12 @@ TEST(GgufCheckpointTest, RefusesBrokenFiles) {
       {[](auto& w) { w.Int32s("tokenizer.ggml.token_type", {1}); },
        "257 tokens, 0 scores, 1 token"},
       {[](auto& w) {
-         w.Strings("tokenizer.ggml.tokens", std::vector<std::string>(273, "x"));
+         std::vector<std::string> tokens = TinyTokens();
+         while (tokens.size() < 273) tokens.push_back("xx" + std::to_string(tokens.size()));
+         w.Strings("tokenizer.ggml.tokens", tokens);
          w.RemoveKey("tokenizer.ggml.token_type");
        },
-       "273 tokens, the model embeds only 272"},
+       "tokenizer.ggml.tokens: 273 token ids, the model embeds only 272"},
       {[](auto& w) {
          w.tensors.push_back({"rope_freqs.weight", {4}, 0, std::string(16, 0)});
        },

@@ -339,13 +339,28 @@ TEST(HfCheckpointTest, RefusesAVocabularyThatDoesNotFit) {
   directory.Write("config.json", config.dump());
   EXPECT_THAT(ErrorOf(directory.path()),
               HasSubstr("'model.embed_tokens.weight': shape [272, 32], the config asks for [271"));
-  config["vocab_size"] = 256;
+  config["vocab_size"] = 255;
   config["eos_token_id"] = 0;
   directory.Write("config.json", config.dump());
   directory.Write("model.safetensors",
                   SafetensorsBytes(TinyTensors(*ParseModelConfig(config.dump(), ""), "F32")));
   EXPECT_THAT(ErrorOf(directory.path()),
-              HasSubstr("/tokenizer.json: 257 token ids, the model embeds only 256"));
+              HasSubstr("/tokenizer.json: 256 token ids, the model embeds only 255"));
+}
+
+// As the <pad> that fine-tuned folders add without a row of the embedding for it.
+TEST(HfCheckpointTest, AnAddedTokenMayLieBeyondTheEmbedding) {
+  const TempDirectory directory;
+  WriteTinyModel(directory);
+  Json config = TinyConfig();
+  config["vocab_size"] = 256;
+  config["eos_token_id"] = 0;
+  directory.Write("config.json", config.dump());
+  directory.Write("model.safetensors",
+                  SafetensorsBytes(TinyTensors(*ParseModelConfig(config.dump(), ""), "F32")));
+  const auto checkpoint = Checkpoint::Open(directory.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->TakeTokenizer()->FindToken("<|endoftext|>"), 256);
 }
 
 TEST(HfCheckpointTest, RefusesSpecialTokensBeyondTheEmbedding) {
@@ -362,7 +377,7 @@ TEST(HfCheckpointTest, RefusesSpecialTokensBeyondTheEmbedding) {
   directory.Write("tokenizer.json", tokenizer.dump());
   EXPECT_THAT(
       ErrorOf(directory.path()),
-      HasSubstr("/tokenizer.json: post_processor: token id 4000000, the model embeds only"));
+      HasSubstr("/tokenizer.json: the special token id 4000000 around a prompt: the model embeds"));
 }
 
 }  // namespace

@@ -35,6 +35,8 @@ class ByteTokenizer : public Tokenizer {
   std::span<const int32_t> special_prefix() const override { return {&kBos, 1}; }
   std::span<const int32_t> special_suffix() const override { return {&kEos, 1}; }
   int32_t vocabulary_size() const override { return 258; }
+  int32_t plain_vocabulary_size() const override { return 258; }
+  std::span<const std::string> warnings() const override { return {}; }
   bool IsSpecial(int32_t id) const override { return id >= kBos; }
   std::string TokenBytes(int32_t id) const override {
     return id < kBos ? std::string(1, static_cast<char>(id)) : "";

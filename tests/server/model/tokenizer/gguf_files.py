@@ -3,7 +3,7 @@
 import gguf
 
 PRE = {"gpt2": "gpt-2", "smollm2": "smollm", "llama3": "llama-bpe", "qwen2": "qwen2",
-       "qwen3": "qwen2"}
+       "qwen3": "qwen2", "deepseek-llm": "deepseek-llm", "deepseek-coder": "deepseek-coder"}
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 

@@ -52,8 +52,9 @@ std::unique_ptr<Tokenizer> Load(const GgufVocabulary& vocabulary) {
 }
 
 TEST(FromGguf, RefusesUnknownFamiliesByName) {
-  GgufVocabulary vocabulary = ByteLevel("deepseek-llm");
-  EXPECT_THAT(RefusalOf(vocabulary), StartsWith("tokenizer.ggml.pre: \"deepseek-llm\""));
+  GgufVocabulary vocabulary = ByteLevel("tekken");
+  EXPECT_THAT(RefusalOf(vocabulary), StartsWith("tokenizer.ggml.pre: \"tekken\" is not supported"));
+  EXPECT_THAT(RefusalOf(vocabulary), testing::HasSubstr("deepseek-r1-qwen, "));
   EXPECT_THAT(RefusalOf(ByteLevel("default")), StartsWith("tokenizer.ggml.pre: \"default\""));
   vocabulary.model = "bert";
   EXPECT_THAT(RefusalOf(vocabulary), StartsWith("tokenizer.ggml.model: \"bert\""));

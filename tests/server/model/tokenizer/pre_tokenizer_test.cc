@@ -17,21 +17,31 @@ namespace {
 using ::testing::ElementsAre;
 
 std::vector<std::string> Words(const PreTokenizer& pre_tokenizer, const std::string& text) {
-  std::vector<size_t> ends;
-  pre_tokenizer.Split(text, &ends);
+  std::vector<TextSpan> spans, scratch;
+  pre_tokenizer.Split(text, &spans, &scratch);
   std::vector<std::string> words;
-  size_t begin = 0;
-  for (const size_t end : ends) {
-    words.push_back(text.substr(begin, end - begin));
-    begin = end;
-  }
+  for (const TextSpan span : spans) words.push_back(text.substr(span.begin, span.end - span.begin));
   return words;
 }
 
-const PreTokenizer kGpt2(DigitSplit::kNone, WordPattern::kGpt2);
-const PreTokenizer kSmollm2(DigitSplit::kIndividual, WordPattern::kGpt2);
-const PreTokenizer kLlama3(DigitSplit::kNone, WordPattern::kLlama3);
-const PreTokenizer kQwen2(DigitSplit::kNone, WordPattern::kQwen2);
+PreTokenizer Of(WordPattern pattern) {
+  return PreTokenizer({{.pattern = SplitPattern::Words(pattern)}});
+}
+
+PreTokenizer WithDigits(bool individual) {
+  return PreTokenizer({{.pattern = SplitPattern::Digits(individual)},
+                       {.pattern = SplitPattern::Words(WordPattern::kGpt2)}});
+}
+
+PreTokenizer Split(std::string_view regex, SplitBehavior behavior, bool invert = false) {
+  return PreTokenizer(
+      {{.pattern = *SplitPattern::FromRegex(regex), .behavior = behavior, .invert = invert}});
+}
+
+const PreTokenizer kGpt2 = Of(WordPattern::kGpt2);
+const PreTokenizer kSmollm2 = WithDigits(/*individual=*/true);
+const PreTokenizer kLlama3 = Of(WordPattern::kLlama3);
+const PreTokenizer kQwen2 = Of(WordPattern::kQwen2);
 
 TEST(PreTokenizer, Gpt2) {
   EXPECT_THAT(Words(kGpt2, ""), ElementsAre());
@@ -50,8 +60,8 @@ TEST(PreTokenizer, DigitsCutBeforeThePattern) {
   EXPECT_THAT(Words(kSmollm2, "ab 12 c"), ElementsAre("ab", " ", "1", "2", " c"));
   // The pattern sees the end of the part as the end of the text: all spaces are one word.
   EXPECT_THAT(Words(kSmollm2, "a  1"), ElementsAre("a", "  ", "1"));
-  const PreTokenizer contiguous(DigitSplit::kContiguous, WordPattern::kGpt2);
-  EXPECT_THAT(Words(contiguous, "a12 \u0663b"), ElementsAre("a", "12", " ", "\u0663", "b"));
+  EXPECT_THAT(Words(WithDigits(/*individual=*/false), "a12 \u0663b"),
+              ElementsAre("a", "12", " ", "\u0663", "b"));
 }
 
 TEST(PreTokenizer, Llama3AndQwen2) {
@@ -69,12 +79,53 @@ TEST(PreTokenizer, Llama3AndQwen2) {
   EXPECT_THAT(Words(kQwen2, "   1"), ElementsAre("  ", " ", "1"));
 }
 
-TEST(PreTokenizer, KnowsItsPatternsByTheirText) {
-  EXPECT_EQ(FindWordPattern("\\s+"), WordPattern::kNone);
-  EXPECT_EQ(FindWordPattern(""), WordPattern::kNone);
-  EXPECT_EQ(FindWordPattern(
-                R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"),
-            WordPattern::kGpt2);
+TEST(PreTokenizer, EachBehaviourOfASplit) {
+  const auto words = [](SplitBehavior behavior, bool invert) {
+    return Words(Split("[,;]", behavior, invert), "a,,b;c");
+  };
+  EXPECT_THAT(words(SplitBehavior::kIsolated, false), ElementsAre("a", ",", ",", "b", ";", "c"));
+  EXPECT_THAT(words(SplitBehavior::kRemoved, false), ElementsAre("a", "b", "c"));
+  EXPECT_THAT(words(SplitBehavior::kRemoved, true), ElementsAre(",", ",", ";"));
+  EXPECT_THAT(words(SplitBehavior::kMergedWithPrevious, false), ElementsAre("a,", ",", "b;", "c"));
+  EXPECT_THAT(words(SplitBehavior::kMergedWithNext, false), ElementsAre("a", ",", ",b", ";c"));
+  EXPECT_THAT(words(SplitBehavior::kContiguous, false), ElementsAre("a", ",,", "b", ";", "c"));
+}
+
+TEST(PreTokenizer, RunsOfOneSet) {
+  constexpr auto kIsolated = SplitBehavior::kIsolated;
+  EXPECT_THAT(Words(Split("\\s?\\p{L}+", kIsolated), "a  bc1"), ElementsAre("a", " ", " bc", "1"));
+  // The space of the set is the prefix where a letter follows, else part of the run.
+  EXPECT_THAT(Words(Split("\\s?[\u3000!]+", kIsolated), "a\u3000b\u3000!"),
+              ElementsAre("a", "\u3000", "b", "\u3000!"));
+  EXPECT_THAT(Words(Split("\\p{N}{1,3}", kIsolated), "12345a"), ElementsAre("123", "45", "a"));
+  EXPECT_THAT(Words(Split("[^\\r\\n]+", kIsolated), "ab\n\nc"), ElementsAre("ab", "\n\n", "c"));
+  EXPECT_THAT(Words(Split("\\s?\\p{P}+", kIsolated), "a $=!?"), ElementsAre("a $=", "!?"));
+}
+
+// A line ends before each line feed, too.
+TEST(PreTokenizer, SpacesAtTheEndOfALine) {
+  const PreTokenizer spaces = Split("\\s+$", SplitBehavior::kIsolated);
+  EXPECT_THAT(Words(spaces, "a  b  "), ElementsAre("a  b", "  "));
+  EXPECT_THAT(Words(spaces, "a \n b"), ElementsAre("a", " ", "\n b"));
+  EXPECT_THAT(Words(spaces, "a\nb\n"), ElementsAre("a\nb", "\n"));
+  EXPECT_THAT(Words(spaces, "a \n \n b"), ElementsAre("a", " \n ", "\n b"));
+}
+
+TEST(SplitPattern, KnowsWhatItImplements) {
+  for (const std::string_view regex :
+       {"\\s", "[\r\n]", "[\\r\\n]", "[a-c\\-\\]]+", " ?[^\\s\\p{L}]+", "\\p{N}{1,3}", "\\s+$",
+        "[&]", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"}) {
+    EXPECT_TRUE(SplitPattern::FromRegex(regex).has_value()) << regex;
+  }
+  for (const std::string_view regex :
+       {"",       "a",         "\\w+",    "[",
+        "[]",     "[]]",       "[a",      "[z-a]",
+        "[a[b]]", "[a&&b]",    "[\\d]",   "[\\pL]",
+        "[a]*",   "[a]{2}",    "[a]{1,}", "[a]{1,99999999999999999999}",
+        "[a]$",   "\\s?[a]+$", "[a]+|b",  "\\p{M}",
+        "[a]++",  " ?",        "\\s?",    "^[a]"}) {
+    EXPECT_FALSE(SplitPattern::FromRegex(regex).has_value()) << regex;
+  }
 }
 
 TEST(PreTokenizer, WordsCoverTheTextWhateverItHolds) {
@@ -100,18 +151,19 @@ TEST(PreTokenizer, WordsCoverTheTextWhateverItHolds) {
 }
 
 TEST(SplitBeforeSymbol, EachOrRunsOnly) {
-  std::vector<size_t> ends;
-  SplitBeforeSymbol("_a__b", "_", SymbolCut::kBeforeEach, &ends);
-  EXPECT_THAT(ends, ElementsAre(2, 3, 5));
-  ends.clear();
-  SplitBeforeSymbol("_a__b", "_", SymbolCut::kBeforeRun, &ends);
-  EXPECT_THAT(ends, ElementsAre(2, 5));
-  ends.clear();
-  SplitBeforeSymbol("__", "_", SymbolCut::kBeforeRun, &ends);
-  EXPECT_THAT(ends, ElementsAre(2));
-  ends.clear();
-  SplitBeforeSymbol("", "_", SymbolCut::kBeforeEach, &ends);
-  EXPECT_THAT(ends, ElementsAre());
+  const auto words = [](std::string_view text, SymbolCut cut) {
+    std::vector<TextSpan> spans;
+    SplitBeforeSymbol(text, "_", cut, &spans);
+    std::vector<std::string> result;
+    for (const TextSpan span : spans) {
+      result.emplace_back(text.substr(span.begin, span.end - span.begin));
+    }
+    return result;
+  };
+  EXPECT_THAT(words("_a__b", SymbolCut::kBeforeEach), ElementsAre("_a", "_", "_b"));
+  EXPECT_THAT(words("_a__b", SymbolCut::kBeforeRun), ElementsAre("_a", "__b"));
+  EXPECT_THAT(words("__", SymbolCut::kBeforeRun), ElementsAre("__"));
+  EXPECT_THAT(words("", SymbolCut::kBeforeEach), ElementsAre());
 }
 
 }  // namespace

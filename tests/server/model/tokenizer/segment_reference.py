@@ -92,8 +92,10 @@ class Reference:
             self.lost = {byte for byte, c in enumerate(byte_alphabet()) if c not in known}
         unknown = document["model"]["unk_token"] is not None and not byte_level and \
             not document["model"]["byte_fallback"]
+        removed = any(step.get("behavior") == "Removed" and not step["invert"] for step in
+                      (document["pre_tokenizer"] or {}).get("pretokenizers", []))
         # Only the lengths of plainly matching added tokens are known.
-        self.exact = not unknown and not any(t["lstrip"] or t["rstrip"] or t["single_word"] or
+        self.exact = not unknown and not removed and not any(t["lstrip"] or t["rstrip"] or t["single_word"] or
                              (t["normalized"] and self.kinds) for t in added)
         for token in added:
             self.lengths[token["id"]] = len(token["content"].encode())
