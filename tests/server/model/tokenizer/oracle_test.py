@@ -31,6 +31,12 @@ def test_family(bin_dir, family):
     compare(bin_dir, family, 20_000, hostile=50)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("family", list(oracle.VARIANTS))
+def test_variant(bin_dir, family):
+    compare(bin_dir, family, 20_000, hostile=50)
+
+
 @pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.parametrize("family", list(oracle.REAL))

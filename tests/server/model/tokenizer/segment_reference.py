@@ -95,8 +95,9 @@ class Reference:
         removed = any(step.get("behavior") == "Removed" and not step["invert"] for step in
                       (document["pre_tokenizer"] or {}).get("pretokenizers", []))
         # Only the lengths of plainly matching added tokens are known.
-        self.exact = not unknown and not removed and not any(t["lstrip"] or t["rstrip"] or t["single_word"] or
-                             (t["normalized"] and self.kinds) for t in added)
+        self.exact = not unknown and not removed and not any(
+            t["lstrip"] or t["rstrip"] or t["single_word"] or (t["normalized"] and self.kinds)
+            for t in added)
         for token in added:
             self.lengths[token["id"]] = len(token["content"].encode())
 
