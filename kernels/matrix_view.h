@@ -1,4 +1,4 @@
-// A matrix of plain numbers that somebody else owns: what checkpoints hand out and weights are
+// A matrix of plain numbers in memory of another owner: what checkpoints hand out and weights are
 // packed from. It holds no memory.
 #ifndef STRUCTATTN_KERNELS_MATRIX_VIEW_H_
 #define STRUCTATTN_KERNELS_MATRIX_VIEW_H_

@@ -56,12 +56,12 @@ struct Bfloat16Pairs {
   }
 };
 
-inline constexpr int kTileRows = 16;  // Also the units of a tile of weights.
+inline constexpr int kTileRows = 16;  // The units of a tile of weights, too.
 inline constexpr int kBandRows = 2 * kTileRows;
-inline constexpr int kTilePanels = 8;  // Of a macro-panel.
+inline constexpr int kTilePanels = 8;  // Panels of a macro-panel.
 inline constexpr int kTileItemRows = 512;
 inline constexpr int64_t kTileInputs = 2 * kTileRows;
-inline constexpr int64_t kTilePairs = kTileRows * kPanelOutputs;  // Of a panel.
+inline constexpr int64_t kTilePairs = kTileRows * kPanelOutputs;  // Pairs of a tile of one panel.
 
 // Up to 32 rows of the inputs, over one slice.
 struct TileRows {

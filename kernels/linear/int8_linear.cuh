@@ -133,7 +133,7 @@ template <typename T, int kRows>
 struct Int8LinearKernel {
   using Params = LinearParams;
   static constexpr const char* kName = "int8_linear";
-  static constexpr int kBands = kRows <= 64 ? 1 : 2;  // Of 16 outputs, a warp.
+  static constexpr int kBands = kRows <= 64 ? 1 : 2;  // Bands of 16 outputs, a warp.
   static constexpr int kWarps = kRows <= 16 ? 2 : 4;
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kOutputs = kWarps * kBands * 16;
@@ -169,9 +169,9 @@ struct Int8LinearKernel {
     static constexpr int kStep = kThreads / Layout::kChunks;
 
     const char* from;   // The thread's first row of the next tile.
-    int64_t row_bytes;  // Of global memory.
+    int64_t row_bytes;  // Bytes between rows in global memory.
     int left;           // Bytes from there to the row's end; not above 0: none.
-    int rows;           // That exist, counted from the thread's first.
+    int rows;           // Existing rows, counted from the thread's first.
     int first;          // Offset of the first in the tile.
 
     // The block's rows begin with `row_begin` of `all_rows`.
@@ -317,7 +317,7 @@ struct Int8LinearKernel {
       }
       // fault: int8_tile_not_waited_for, int8_no_barrier, int8_copy_over_the_tile_in_use
       WaitCopies<kStages - 2>();
-      BlockBarrier();  // Tile t is there for all; nobody reads tile t - 1 any more.
+      BlockBarrier();  // Tile t is there for all threads; tile t - 1 is no longer read.
       CopyTile(t + kStages - 1, free_stage, work);
       MultiplyTile(t, stage, places, sums);
       free_stage = stage;

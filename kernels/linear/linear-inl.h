@@ -70,7 +70,7 @@ inline FloatVector LoadHalves(const void* from) {
 #endif
 }
 
-// Of registers for sums: rows of a tile at most, and all sums of a tile of few rows.
+// Registers for sums: the most rows of a tile, and all sums of a tile of few rows.
 inline constexpr int kMaxRows = kLanes == 16 ? 12 : kLanes == 8 ? 6 : 4;
 inline constexpr int kMaxSums = kLanes == 16 ? 16 : kLanes == 8 ? 12 : 8;
 
@@ -87,11 +87,11 @@ concept Format = requires(const typename F::Packed* packed, const typename F::In
   requires F::kInputsPerUnit >= 1;
 };
 
-// Of one panel.
+// The bytes of one unit of a panel.
 template <Format F>
 inline constexpr int kUnitBytes = kPanelOutputs * sizeof(typename F::Packed);
 
-// Of a panel or of inputs.
+// Units [begin, end) of a panel or of inputs.
 struct UnitRange {
   int64_t begin;
   int64_t end;
@@ -104,10 +104,10 @@ struct SumPlaces {
   int64_t from_stride;
   float* to;  // May be `from`.
   int64_t to_stride;
-  const float* bias;  // To add at the end, or null.
+  const float* bias;  // Added at the end; may be null.
   bool accumulate;    // Add what is at `to`, after the bias.
 
-  // To other outputs of the same rows.
+  // Moves on by so many outputs of the same rows.
   void Move(int64_t outputs) {
     if (from != nullptr) from += outputs;
     to += outputs;
@@ -264,9 +264,9 @@ class StagedInputs {
 // before it is multiplied, and stays in the first-level cache. The sums meet the same weights, in
 // the same order, as if the panel had held them as floats.
 struct Expander {
-  // Of a panel; bounds are multiples of kChunkInputs if it is quantized.
+  // Expands units of a panel; bounds are multiples of kChunkInputs if it is quantized.
   void (*expand)(const void* panel, UnitRange units, float* to);
-  int64_t unit_bytes;  // Of a panel, to fetch ahead; 0 if `expand` does it.
+  int64_t unit_bytes;  // A panel's bytes a unit, to fetch ahead; 0 if `expand` does it.
   // Adds such units to the sums, [rows, kPanelOutputs], of up to kMostFewRows rows; or null.
   static constexpr int kMostFewRows = 4;
   void (*multiply)(int rows, const void* panel, UnitRange units, const float* staged, float* sums);
@@ -325,7 +325,7 @@ class MacroPanel {
 
  private:
   static constexpr int64_t kSumStride = kMacroPanels * kPanelOutputs;
-  static constexpr int64_t kPieceUnits = 128;  // That are expanded at once.
+  static constexpr int64_t kPieceUnits = 128;  // Units expanded at once.
   static_assert(kSliceUnits % kPieceUnits == 0 && kPieceUnits % kChunkInputs == 0);
 
   void Begin(int64_t output) {
@@ -426,7 +426,7 @@ void RunItem(const LinearItem& item, const Expander* expander) {
   }
 }
 
-// Of panels as the micro-kernel multiplies them.
+// Runs the item on panels that the micro-kernel multiplies as they are.
 template <Format F>
 void RunPacked(const LinearItem& item) {
   RunItem<F>(item, nullptr);

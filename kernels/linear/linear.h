@@ -70,10 +70,10 @@ struct PackedWeight {
 
 // Where and how weights are packed.
 struct PackTarget {
-  DType dtype;       // Of the inputs, and of weights that are not quantized.
+  DType dtype;       // The inputs' dtype, and that of weights that are not quantized.
   ThreadPool& pool;  // Its threads pack.
   WeightArena& arena;
-  // Of that dtype, and supported by this CPU; null: the best one of this CPU.
+  // A kernel of that dtype that this CPU supports; null: the best one of this CPU.
   const linear::LinearKernel* kernel = nullptr;
 };
 

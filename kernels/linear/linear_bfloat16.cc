@@ -80,8 +80,8 @@ std::vector<float> SmallProduct(const LinearKernel& kernel) {
   return output;
 }
 
-// Both sum the same exact products of numbers up to 1, in another order: two chains of n terms are
-// within 2 n u of the sum of their magnitudes, which is at most n.
+// Both sum the same exact products of numbers up to 1, in another order: each of the two chains of
+// n terms is within 2 n u of the sum of their magnitudes, which is at most n, so 4 n u n apart.
 bool Agree(const LinearKernel& a, const LinearKernel& b) {
   const std::vector<float> first = SmallProduct(a);
   const std::vector<float> second = SmallProduct(b);

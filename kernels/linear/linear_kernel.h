@@ -23,12 +23,12 @@ inline constexpr int kMacroPanels = 16;
 struct LinearItem {
   const void* input;   // [rows, inputs] of the kernel's dtype, all rows of the call.
   const void* panels;  // The item's first panel, packed as linear-inl.h shows.
-  QuantFormat format;  // Of quantized weights.
-  const float* bias;   // Of the item's first output, or null.
+  QuantFormat format;  // The format of quantized weights.
+  const float* bias;   // Starts at the item's first output; may be null.
   float* output;       // [rows, output_stride], at the item's first output.
   bool accumulate;
   int64_t inputs;
-  int64_t units;    // Of a panel, padding included (linear-inl.h).
+  int64_t units;    // Units of a panel, padding included (linear-inl.h).
   int64_t outputs;  // Real outputs in the item; its last panel may hold padding.
   int64_t output_stride;
   int64_t panel_bytes;  // From panel to panel.
@@ -37,14 +37,15 @@ struct LinearItem {
 };
 
 struct LinearKernel {
-  std::string_view name;                // "avx512_bf16"
-  DType dtype;                          // Of inputs, and of weights that are not quantized.
-  int panel_outputs;                    // Outputs that lie side by side in a panel.
-  int inputs_per_unit = 1;              // Inputs of one output that lie side by side.
-  int units_multiple = 1;               // Zeros pad panels to a multiple of so many units.
-  int item_rows = kItemRows;            // Of one item, at most; a multiple of 32.
-  void (*run)(const LinearItem& item);  // Of panels of numbers.
-  void (*run_quantized)(const LinearItem& item) = nullptr;  // Of panels of quant blocks, or null.
+  std::string_view name;      // "avx512_bf16"
+  DType dtype;                // The dtype of inputs, and of weights that are not quantized.
+  int panel_outputs;          // Outputs that lie side by side in a panel.
+  int inputs_per_unit = 1;    // Inputs of one output that lie side by side.
+  int units_multiple = 1;     // Zeros pad panels to a multiple of so many units.
+  int item_rows = kItemRows;  // The most rows of an item; a multiple of 32.
+  void (*run)(const LinearItem& item);  // Multiplies panels of numbers.
+  void (*run_quantized)(const LinearItem& item) =
+      nullptr;  // Multiplies panels of quant blocks; may be null.
 
   int64_t Units(int64_t inputs) const {
     const int64_t multiple = int64_t{inputs_per_unit} * units_multiple;

@@ -47,9 +47,9 @@ namespace structattn::linear {
 namespace HWY_NAMESPACE {
 namespace {
 
-inline constexpr int kDotInputs = 4;  // Of an output, in one word of codes.
+inline constexpr int kDotInputs = 4;  // Inputs of an output in one word of codes.
 inline constexpr int kDots = kChunkInputs / kDotInputs;
-inline constexpr int64_t kStagedChunks = 32;  // Of a row at a time.
+inline constexpr int64_t kStagedChunks = 32;  // Chunks of a row staged at a time.
 
 // What multiplies: Inputs are the n of a chunk as the engine wants them, which Split makes; Load
 // makes the same of the codes of a dot product, four to each lane; Sums are an integer in each
@@ -78,7 +78,7 @@ inline Floats FusedMultiplyAdd(Floats a, Floats b, Floats sum) {
 template <Engine E>
 struct StagedChunk {
   typename E::Inputs inputs;
-  int32_t sums[2];  // Of n, in each half of the chunk.
+  int32_t sums[2];  // The sum of n in each half of the chunk.
   float quantum;
 };
 
@@ -243,7 +243,7 @@ class QuantizedDotItem {
 
   float* SumsOf(int64_t panel) { return sums_ + panel * rows_ * kPanelOutputs; }
 
-  // In tiles of nearly equal height.
+  // Multiplies the item's rows in tiles of nearly equal height.
   void MultiplyPanel(int64_t panel, UnitRange chunks, float* sums) const {
     const char* const at = static_cast<const char*>(item_.panels) + panel * item_.panel_bytes;
     const int tiles = (rows_ + E::kMaxRows - 1) / E::kMaxRows;

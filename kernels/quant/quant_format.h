@@ -30,9 +30,9 @@ inline constexpr int kChunkInputs = 32;
 struct QuantBlockLayout {
   std::string_view name;
   uint32_t ggml_type;    // The format's number in a GGUF file.
-  int bytes;             // Of a quant block in a file.
+  int bytes;             // Bytes of a quant block in a file.
   int code_bits;         // 4, 5, 6 or 8; codes of 8 bits are signed, others are not.
-  int offset;            // Of codes.
+  int offset;            // Subtracted from codes.
   int chunks;            // 1, or 8 with strips.
   int strips_per_chunk;  // 1 or 2.
   bool has_shift;
@@ -70,7 +70,7 @@ struct QuantMatrixView {
   int64_t row_bytes() const { return row_quant_blocks() * QuantLayoutOf(format).bytes; }
 };
 
-// A quantized matrix with its memory, which is null where somebody else owns it.
+// A quantized matrix with its memory, which is null where it has another owner.
 struct QuantMatrix {
   QuantMatrixView view;
   std::unique_ptr<std::byte[]> owned;

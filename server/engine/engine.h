@@ -32,7 +32,7 @@ class Engine {
  public:
   // `model` outlives the engine; `kv` is what its decoder has allocated.
   Engine(Model* model, const KvShape& kv, const EngineOptions& options);
-  // Cancels what is left (sinks hear kCancelled) and joins the thread.
+  // Cancels what is left (sinks get kCancelled) and joins the thread.
   ~Engine();
 
   // Names a submitted request for Cancel; never 0.
@@ -45,7 +45,7 @@ class Engine {
   // Queues a request to score, on the same terms; `sink` is kept until OnScores or OnError.
   absl::StatusOr<Ticket> Submit(ScoreRequest request, std::shared_ptr<ScoreSink> sink);
 
-  // Stops the request within one step (its sink hears kCancelled). Unknown or finished: no effect.
+  // Stops the request within one step (its sink gets kCancelled). Unknown or finished: no effect.
   void Cancel(Ticket ticket);
 
   // Refuses new requests from now on and waits until the accepted ones are done or `deadline`

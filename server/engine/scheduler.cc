@@ -74,7 +74,7 @@ bool Scheduler::AddChunk(int32_t sequence, int32_t range_begin) {
 void Scheduler::Admit(const ServingState& state) {
   const int32_t most_running = std::min(limits_.max_running_sequences, limits_.max_step_tokens);
   int32_t running = static_cast<int32_t>(state.running.size());
-  int32_t promised = 0;  // Blocks that those who run still miss.
+  int32_t promised = 0;  // Blocks that the running sequences still miss.
   if (!state.waiting.empty()) {
     for (const SequenceBlocks* sequence : state.running) {
       promised += sequence->BlocksMissing(*state.pool);

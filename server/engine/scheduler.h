@@ -67,7 +67,7 @@ class Scheduler {
 
   const SchedulerLimits limits_;
   StepPlan plan_;
-  int32_t tokens_left_ = 0;  // Of max_step_tokens.
+  int32_t tokens_left_ = 0;  // What is left of max_step_tokens.
   AwaitedKeys awaited_;
 };
 

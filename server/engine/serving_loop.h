@@ -93,7 +93,7 @@ class ServingLoop {
   std::vector<SequenceBlocks*> waiting_blocks_;
   std::vector<SequenceBlocks*> paused_blocks_;
   const StepPlan* plan_ = nullptr;
-  std::vector<SequenceChunk> chunks_;  // Of plan_; empty when nothing is scheduled.
+  std::vector<SequenceChunk> chunks_;  // What plan_ holds; empty when nothing is scheduled.
   StepBatch batch_;
   std::vector<int32_t> logit_rows_;  // All of the batch.
   std::vector<float> logits_;        // [RowsAtOnce() at most, vocabulary]

@@ -40,7 +40,7 @@ c10::ScalarType ToScalarType(DType dtype);
 DType ToDType(c10::ScalarType type);
 c10::Device ToTorchDevice(const Device& device);
 
-// For host bytes that the device copies from or to without waiting.
+// Options of host tensors that the device copies from or to without waiting.
 c10::TensorOptions HostStaging(DeviceKind device);
 
 // Marks the work given so far to the current stream. The first call makes `event`, which may be

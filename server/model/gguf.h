@@ -36,7 +36,7 @@ enum class GgufType : uint32_t {
 
 // A value as it lies in the file, its extent already checked.
 struct GgufValue {
-  GgufType type;                     // Of an array: of its elements.
+  GgufType type;                     // An array has the type of its elements.
   std::optional<uint64_t> elements;  // Present for an array.
   std::string_view bytes;            // A string's characters, or the encoded number or elements.
 };

@@ -34,7 +34,7 @@ class ArchitectureKeys {
     return Read(key, target);
   }
 
-  // For a feature that is not supported: anything but `allowed` is refused.
+  // Refuses anything but `allowed`: the key asks for a feature that is not supported.
   template <typename T>
   absl::Status RequireValue(std::string_view key, T allowed) const {
     T value = allowed;

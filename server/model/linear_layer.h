@@ -23,7 +23,8 @@ class LinearLayer {
   // For the CPU: the rows of `packed` on top of each other, all with the same inputs; there are
   // several where they are stored in different formats. `bias`: [rows] float, or undefined.
   LinearLayer(std::vector<PackedWeight> packed, at::Tensor bias);
-  // For other devices: `weight` [outputs, inputs] and `bias` [outputs] float or undefined, there.
+  // On other devices than the CPU: `weight` [outputs, inputs] and `bias` [outputs], float or
+  // undefined, there.
   LinearLayer(at::Tensor weight, at::Tensor bias);
   LinearLayer(Int8Matrix weight, DType input_dtype, at::Tensor bias);
 
@@ -47,7 +48,7 @@ class LinearLayer {
   void ForwardTorch(const Operands& operands) const;
 
   int64_t outputs_ = 0;
-  std::vector<LinearWeight> weights_;  // Of one of the two below.
+  std::vector<LinearWeight> weights_;  // Each holds one of the two below.
   std::vector<PackedWeight> packed_;
   Int8Matrix int8_;
   at::Tensor weight_;  // Instead of them.

@@ -30,7 +30,7 @@ struct LoadOptions {
 
 struct Model {
   ModelConfig config;
-  DType dtype;                // Of activations, KV, and weights that are not quantised.
+  DType dtype;                // Activations, KV, and weights that are not quantized.
   std::string weight_format;  // TransformerWeights::format.
   int64_t linear_bytes = 0;   // TransformerWeights::linear_bytes.
   Device device;

@@ -15,7 +15,7 @@ absl::Status CheckRange(std::string_view name, int64_t value, int64_t smallest, 
   return Refuse(name, " ", value, ": allowed are ", smallest, " to ", largest);
 }
 
-// Also refuses NaN.
+// Refuses values outside [smallest, largest], and NaN.
 absl::Status CheckRange(std::string_view name, double value, double smallest, double largest) {
   if (value >= smallest && value <= largest) return absl::OkStatus();
   return Refuse(name, " ", value, ": allowed are ", smallest, " to ", largest);

@@ -1,6 +1,7 @@
 // The tensors of a model, one row of the table each: Hugging Face's name, GGUF's name, shape and
 // the member of the transformer's weights that it becomes (part of). Every checkpoint format and
-// the weight loader walk this table; a new tensor is a new row of it. Reads no file.
+// the weight loader walk this table; a tensor of a new destination is also placed in weights.cc.
+// Reads no file.
 #ifndef STRUCTATTN_SERVER_MODEL_TENSOR_TABLE_H_
 #define STRUCTATTN_SERVER_MODEL_TENSOR_TABLE_H_
 
@@ -34,7 +35,7 @@ struct TensorSpec {
   int64_t columns = 0;
   Destination destination = Destination::kEmbedding;
   int64_t layer = -1;      // -1: of the whole model.
-  bool is_bias = false;    // Of the matrix before it.
+  bool is_bias = false;    // The bias of the matrix before it.
   bool is_rotary = false;  // Its outputs are elements of heads that a rotary embedding turns.
 };
 

@@ -67,7 +67,7 @@ class WeightLoader {
     return LinearLayer(embedding, {});
   }
 
-  // Of the matrices loaded so far, as TransformerWeights has them.
+  // The formats of the matrices loaded so far, as TransformerWeights has them.
   std::string Format() const { return absl::StrJoin(formats_, "+"); }
   int64_t linear_bytes() const { return linear_bytes_; }
 

@@ -21,7 +21,7 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
 
   const std::string& name() const { return name_; }
 
-  // For a caller that holds the service's lock under its own name.
+  // States that the caller holds the service's lock under its own name.
   void AssertLocked() const ABSL_ASSERT_EXCLUSIVE_LOCK(service_->mutex_) {
     service_->mutex_.AssertHeld();
   }

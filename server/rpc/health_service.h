@@ -39,7 +39,7 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   void Notify(const std::string& name, Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Forget(Watcher* watcher);
 
-  absl::Mutex mutex_;  // Also guards the watchers' state.
+  absl::Mutex mutex_;  // Guards the watchers' state, too.
   std::map<std::string, Status> statuses_ ABSL_GUARDED_BY(mutex_);
   std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mutex_);
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;

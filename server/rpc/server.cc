@@ -25,7 +25,7 @@ constexpr size_t kMaxBufferBytes = size_t{1} << 30;
 constexpr int kKeepaliveTimeMs = 60'000;
 constexpr int kKeepaliveTimeoutMs = 20'000;
 constexpr int kMinPingIntervalMs = 10'000;
-// For cancelled streams to reach their clients.
+// How long cancelled streams have to reach their clients.
 constexpr absl::Duration kCancelGrace = absl::Seconds(2);
 
 constexpr char kInferenceName[] = "structattn.v1.InferenceService";

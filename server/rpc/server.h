@@ -32,7 +32,7 @@ class RpcServer {
  public:
   // Binds the port, exclusively, and answers from then on: health says NOT_SERVING, inference
   // UNAVAILABLE. ALREADY_EXISTS when the port is taken; UNAVAILABLE when it cannot be bound
-  // otherwise. `registry` outlives the server and hears from it through its health hook.
+  // otherwise. `registry` outlives the server; its health hook is set here.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const RpcServerOptions& options,
                                                           engine::ModelRegistry* registry);
   // Cancels what is left.

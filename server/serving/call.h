@@ -32,8 +32,8 @@ class FrontDoor;
 class Call : public std::enable_shared_from_this<Call> {
  public:
   struct Options {
-    std::string method;       // As logs and metrics name it: "Generate".
-    std::string caller = {};  // Who is calling, as logs name it: the peer's address.
+    std::string method;       // As logs name it: "Generate".
+    std::string caller = {};  // The caller as logs name it: the peer's address.
     absl::Time deadline = absl::InfiniteFuture();  // The protocol's own; timeout_ms may be earlier.
     // A full queue of the engine is waited for instead of refused. The setter bounds how many
     // such calls there are.
@@ -44,7 +44,7 @@ class Call : public std::enable_shared_from_this<Call> {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  // Stops the work: the sink hears the end within one step of the model, or within milliseconds
+  // Stops the work: the sink gets the end within one step of the model, or within milliseconds
   // while a costly text is tokenized. No effect on an ended call.
   void Cancel();
   // Ends a call that no engine has, without a word to the sink; false when an engine has it or it
@@ -82,7 +82,7 @@ class Call : public std::enable_shared_from_this<Call> {
   absl::Time arrival() const { return arrival_; }
   // The call's hold on its model; null before it is admitted and after its end.
   std::shared_ptr<engine::ServedModel> lease();
-  // True for the one who may tell the sink the end, after Record.
+  // True once: that thread alone may give the sink the end, after Record.
   bool ClaimEnd();
   // What the log line says of the end; gives the model back.
   void Record(const absl::Status& outcome, std::optional<CallUsage> usage = {});
@@ -122,11 +122,11 @@ class Call : public std::enable_shared_from_this<Call> {
 
   const Options options_;
   const std::string request_id_;
-  const std::string model_;  // As the caller names it.
-  const int64_t bytes_;      // Of text to tokenize.
+  const std::string model_;  // The name that the caller gave.
+  const int64_t bytes_;      // Bytes of text to tokenize.
   const absl::Time arrival_;
   const absl::Time deadline_;
-  std::stop_source stop_;  // Of tokenizing.
+  std::stop_source stop_;  // Stops tokenizing.
 
   absl::Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kQueued;

@@ -16,7 +16,7 @@ namespace structattn::serving {
 
 // What a call took, where the engine has ended it.
 struct CallUsage {
-  std::optional<engine::FinishReason> finish_reason = {};  // Of what was generated.
+  std::optional<engine::FinishReason> finish_reason = {};  // How the generated text ended.
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;
   int32_t generated_tokens = 0;

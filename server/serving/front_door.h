@@ -1,6 +1,6 @@
-// The one way into the server: admits calls of every protocol, has them checked and tokenized on
-// the pool, and gives them to their model's engine. It knows no protocol and blocks nobody: a
-// thread that admits a call only queues it.
+// The one way into the server: checks and admits calls of every protocol, has them tokenized on
+// the pool, and gives them to their model's engine. It knows no protocol and never blocks: a
+// thread that admits a call does the checks that need no tokenizer, and queues it.
 //
 // A call's life: Admit -> pool: Prepare -> engine. While a call waits for room in an engine's
 // queue, the FrontDoor asks again, in the order of arrival.
@@ -36,14 +36,14 @@ class FrontDoor {
 
   // Until Open and after Close, calls are refused with UNAVAILABLE.
   void Open();
-  // Also refuses the calls that no engine has.
+  // Refuses new calls from now on, and the calls that no engine has.
   void Close();
   absl::Status CheckOpen() const;
 
   // Takes a call in. A refusal reaches its sink at once, on this thread; everything else later.
   // `decoded`: what the protocol found wrong with the message; such a call is refused with it.
   void Admit(const std::shared_ptr<Call>& call, const absl::Status& decoded = absl::OkStatus());
-  // Stops the work of every call; the sinks still hear how each one ends.
+  // Stops the work of every call; the sinks still get the end of each.
   void CancelCalls();
 
  private:

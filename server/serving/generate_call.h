@@ -24,9 +24,9 @@ struct Started {
   Provenance provenance;
 };
 
-// What a protocol hears of a GenerateCall: OnError alone; or OnStarted, any number of OnToken, and
-// OnFinish or OnError. It must not block. Events come one at a time, but OnAccepted may come beside
-// another.
+// The events of a GenerateCall for its protocol: OnError alone; or OnStarted, any number of
+// OnToken, and OnFinish or OnError. It must not block. Events come one at a time, but OnAccepted
+// may come beside another.
 class GenerateSink {
  public:
   virtual ~GenerateSink() = default;

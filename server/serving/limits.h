@@ -1,6 +1,6 @@
-// Every limit of the API in one place: what a request may ask for, whichever protocol brings it.
-// The operator sets the first ones; the constants are part of the API. It decides nothing: checks
-// and codecs read it.
+// What one request may ask for, whichever protocol brings it: every limit of the API in one place.
+// --max-prompt-bytes sets the first; the constants are part of the API. The limits of queues stand
+// beside them (engine.h, tokenize_pool.h). It decides nothing: checks and codecs read it.
 #ifndef STRUCTATTN_SERVER_SERVING_LIMITS_H_
 #define STRUCTATTN_SERVER_SERVING_LIMITS_H_
 
@@ -33,7 +33,7 @@ struct Limits {
   // Continuations of one prompt.
   static constexpr int64_t kMaxBranches = 64;
   static constexpr size_t kMaxBranchCueBytes = 16384;
-  static constexpr int32_t kMaxSamples = 64;         // Of one branch; of one fusion member.
+  static constexpr int32_t kMaxSamples = 64;  // Samples of one branch, or of one fusion member.
   static constexpr int64_t kMaxContinuations = 256;  // Samples of all branches or members.
   static constexpr int64_t kMaxFusionMembers = 63;
 

@@ -37,11 +37,12 @@ struct ReadOutAnswer {
 };
 
 struct ScoreAnswer {
-  std::vector<ScoredTokens> continuations;  // As asked for; of a rolling score the whole text.
+  std::vector<ScoredTokens>
+      continuations;  // In the order asked for; a rolling score has one, the whole text.
   int32_t prompt_logprobs_start = 0;
   std::optional<ScoredTokens> prompt;    // The prompt's own tokens from that index on.
   std::vector<ReadOutAnswer> read_outs;  // Ordered by token index.
-  int32_t windows = 0;                   // Of a rolling score.
+  int32_t windows = 0;                   // A rolling score's; else 0.
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;
   absl::Duration queue;

@@ -14,7 +14,7 @@ struct Provenance {
   std::string model;             // The name that it is served under.
   std::string model_digest;      // Checkpoint::digest.
   std::string structure_digest;  // StructureDigest of the prompt; empty when none was encoded.
-  std::string dtype;             // Of activations and KV.
+  std::string dtype;             // The dtype of activations and KV.
   std::string weight_format;     // What the matrices hold.
   std::string device;            // cpu or cuda:N.
   std::string kernel;            // The attention kernel and its instruction set.

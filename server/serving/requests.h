@@ -57,7 +57,7 @@ struct GenerateRequest {
 // Where log-probabilities of the next token are read in the prompt, and of which tokens.
 struct ReadOutsRequest {
   std::vector<int32_t> token_indices = {};
-  bool group_ends = false;  // Also the last token of each group.
+  bool group_ends = false;  // The last token of each group, too.
   std::vector<int32_t> candidate_token_ids = {};
   int32_t top_logprobs = 0;
 };

@@ -1,9 +1,9 @@
-// The threads that check and tokenize requests, so that no protocol's thread ever does: bounded in
+// The threads that tokenize requests, so that no protocol's thread ever does: bounded in
 // what waits, and built so that a costly text delays no cheap one.
 //
 // Cheap jobs (few bytes of text) run in order on a thread of their own. Costly jobs run in order on
 // others, at a lower priority than everything else of the process: a megabyte of hostile text takes
-// the time that nobody needs. The pool knows nothing of requests.
+// only what is idle otherwise. The pool knows nothing of requests.
 #ifndef STRUCTATTN_SERVER_SERVING_TOKENIZE_POOL_H_
 #define STRUCTATTN_SERVER_SERVING_TOKENIZE_POOL_H_
 
@@ -27,8 +27,8 @@ class TokenizePool {
   struct Options {
     int costly_threads = 1;
     int64_t max_cheap_bytes = int64_t{16} << 10;    // A job of more bytes is a costly one.
-    int64_t max_waiting_bytes = int64_t{64} << 20;  // Of the text of costly jobs that wait.
-    size_t max_waiting_jobs = 4096;                 // Of either kind.
+    int64_t max_waiting_bytes = int64_t{64} << 20;  // Text of the costly jobs that wait.
+    size_t max_waiting_jobs = 4096;                 // Cheap ones, and costly ones.
   };
   using Job = std::function<void()>;
 

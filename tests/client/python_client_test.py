@@ -80,7 +80,7 @@ def test_the_cache_saves_what_is_equal_and_changes_nothing(client):
 
     bypassed, cached_tokens = ask(bypass=True)
     assert cached_tokens == 0
-    first, _ = ask(salt="python")  # Nobody else's.
+    first, _ = ask(salt="python")  # Shared with no other request.
     again, cached_tokens = ask(salt="python")
     assert 32 < cached_tokens < len(again.prompt_token_ids)
     per_segment = again.usage.cached_tokens_per_segment

@@ -16,7 +16,7 @@ namespace structattn::engine {
 using BlockKey = std::array<uint8_t, 32>;
 
 // A block is free; or owned by one or more sequences; or cached: published under a key, without
-// owner, kept for as long as nobody needs the memory.
+// owner, kept until its memory is needed.
 class BlockPool {
  public:
   // Blocks [0, blocks), all free.
@@ -55,8 +55,8 @@ class BlockPool {
 
   struct State {
     int32_t owners = 0;
-    std::optional<BlockKey> key = {};  // Of published blocks.
-    int32_t older = kNone;             // Of cached blocks: their neighbours in the list.
+    std::optional<BlockKey> key = {};  // Published blocks have one.
+    int32_t older = kNone;             // A cached block's neighbours in the list.
     int32_t newer = kNone;
   };
 

@@ -14,7 +14,7 @@
 
 namespace structattn::engine {
 
-// Of keys and values computed for other requests.
+// What a sequence may share of keys and values with other requests.
 struct CachePolicy {
   bool bypass = false;  // Neither use theirs nor let them use ours.
   std::string salt;     // Only requests with equal salt share.
@@ -34,7 +34,7 @@ using AwaitedKeys = absl::flat_hash_set<BlockKey>;
 struct PlanResources {
   int32_t tokens;  // Computed at most.
   BlockPool* pool;
-  AwaitedKeys* awaited;  // Of the sequences scheduled before in this step.
+  AwaitedKeys* awaited;  // What sequences scheduled before in this step compute.
 };
 
 class SequenceBlocks {
@@ -104,7 +104,7 @@ class SequenceBlocks {
       0;  // The most tokens ever committed: more than num_scheduled_ once preempted.
   std::vector<TokenRange> reused_;
   std::vector<int32_t> logit_tokens_;
-  size_t read_ = 0;  // Of logit_tokens_.
+  size_t read_ = 0;  // How many of logit_tokens_ were read.
 };
 
 }  // namespace structattn::engine

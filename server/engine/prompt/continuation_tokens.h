@@ -21,7 +21,7 @@ namespace structattn::engine {
 // behind a prompt changes the prompt's own tokens, or where one text takes several windows.
 struct ScoredPrompt {
   EncodedPrompt prompt;
-  int32_t group = 0;  // Of the continuations' tokens.
+  int32_t group = 0;  // The continuations' tokens are in it.
   // Scored each on its own, right behind the prompt; none is empty.
   std::vector<std::vector<int32_t>> continuations = {};
   // The prompt's own tokens from this index on (at least 1) are scored, each from the one before.
@@ -41,7 +41,7 @@ struct EncodedContinuations {
     int32_t prompt;
     int32_t continuation;
   };
-  std::vector<Place> places;  // Of each continuation.
+  std::vector<Place> places;  // One a continuation.
 };
 
 // For text and TOKENIZATION_JOINT: ids = encode(prompt + continuation), the border at

@@ -18,7 +18,7 @@ namespace {
 struct PerParaphrasePrompt {
   int32_t group;
   Prompt prompt;
-  std::vector<int32_t> origins;  // Of its segments in the whole prompt.
+  std::vector<int32_t> origins;  // Where its segments stand in the whole prompt.
   std::optional<EncodedPrompt> encoded = {};
 };
 

@@ -39,7 +39,7 @@ struct Prompt {
 };
 
 struct PromptLimits {
-  int64_t vocabulary_size;   // Of the model; token ids must be below.
+  int64_t vocabulary_size;   // The model's; token ids must be below.
   int64_t context_length;    // Tokens.
   int64_t max_prompt_bytes;  // Over all segments' text.
   int32_t max_segments;
@@ -65,7 +65,7 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
 // What EncodePrompt checks before anything is encoded.
 absl::Status CheckPrompt(const Prompt& prompt, const PromptLimits& limits);
 
-// Of the segment's tokens.
+// The group of the segment's tokens.
 int GroupOf(const Segment& segment);
 
 // The token ids of a prompt of which EncodePrompt accepted the beginning, special tokens included.

@@ -33,7 +33,7 @@ class FusedDistribution {
   // all zero. Valid until Clear.
   std::span<const float> Fuse(std::span<const double> weights);
 
-  // Of each member, by its own softmax.
+  // The token's log-probability by each member's own softmax.
   std::vector<float> MemberLogprobs(int32_t token_id) const;
 
   // The members' next rows follow.
@@ -42,7 +42,7 @@ class FusedDistribution {
  private:
   struct Row {
     std::vector<float> logits;
-    std::optional<ScoredRow> scored;  // Of `logits`; empty: not there yet.
+    std::optional<ScoredRow> scored;  // Made of `logits`; empty: not there yet.
   };
   void TakeLargest(const Row& row, float shift);
   void AddToSums(const Row& row, float shift);

@@ -14,7 +14,7 @@ std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<u
 // Names one random draw of one request.
 struct DrawId {
   uint64_t seed;
-  uint32_t continuation;  // Index among the continuations of the request.
+  uint32_t continuation;  // Number of the sample; the branches of a request draw the same numbers.
   uint32_t token;         // Index of the generated token.
 };
 

@@ -39,7 +39,7 @@ struct SampleInput {
 
 struct SampledToken {
   int32_t token_id = 0;
-  float logprob = 0.0f;                    // Of the raw softmax.
+  float logprob = 0.0f;                    // By the raw softmax.
   std::vector<TokenLogprob> top_logprobs;  // Best first, ties by smaller id.
 };
 

@@ -43,7 +43,7 @@ class Confidence {
   };
   static SamplingParams At(float temperature, SamplingParams sampling);
 
-  // Of the greedy continuation and of the samples.
+  // The parameters of the greedy continuation and of the samples.
   const SamplingParams greedy_;
   const SamplingParams sampled_;
   const int32_t per_branch_;

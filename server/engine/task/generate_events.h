@@ -16,13 +16,13 @@ namespace structattn::engine {
 
 // A new token of one continuation, or only text that became certain, or its end.
 struct TokenEvent {
-  int32_t index = 0;  // Of the continuation: branch * samples + sample.
+  int32_t index = 0;  // The continuation: branch * samples + sample.
   int32_t group = 0;
   std::string text;
   std::vector<int32_t> token_ids;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
-  std::vector<std::vector<float>> member_logprobs = {};  // Of each token with fusion, by member.
+  std::vector<std::vector<float>> member_logprobs = {};  // By token and member; with fusion.
   std::optional<FinishReason> finish = {};  // Set in the last event of the continuation.
 };
 
@@ -37,7 +37,7 @@ struct ContinuationEnd {
 // What one member of a fusion was worth.
 struct FusionMember {
   int32_t group = 0;
-  double weight = 0.0;  // Of all, with sum 1; 0 while confidence is not known.
+  double weight = 0.0;  // A share of all; they sum to 1. 0 while confidence is not known.
   // With weights from confidence:
   std::string greedy_text = {};
   int32_t agreeing_samples = 0;

@@ -37,7 +37,7 @@ struct GenerateRequest {
   // Continuations of each branch: so many are sampled, and the `samples` likeliest are the answer.
   int32_t samples = 1;
   int32_t best_of = 1;  // At least `samples`.
-  // With branches, each in the place of a member; samples and best_of are 1.
+  // Needs branches: each is a member. samples and best_of are 1.
   std::optional<Fusion> fusion = {};
   SamplingParams sampling;
   StoppingParams stopping;

@@ -36,7 +36,7 @@ class GenerateTask final : public GeneratingTask {
   std::vector<Generation> generations_;  // branch * best_of + sample.
   // The events of each continuation, as long as it may turn out not to be among the best.
   std::vector<std::vector<TokenEvent>> held_;
-  std::vector<ContinuationEnd> ends_;  // Of the continuations whose last event was sent.
+  std::vector<ContinuationEnd> ends_;  // Ends of continuations whose last event was sent.
 };
 
 }  // namespace structattn::engine

@@ -60,7 +60,7 @@ class GeneratingTask : public Task {
   std::shared_ptr<EventSink> sink_;
   std::vector<int32_t> branch_of_continuation_;
   std::unique_ptr<Sequence> prompt_;  // From MakePrompt to TakePrompt.
-  int32_t cached_tokens_ = 0;         // Of the prompt, and by its segments.
+  int32_t cached_tokens_ = 0;         // In the prompt, and by its segments.
   std::vector<int32_t> cached_per_segment_;
 };
 

@@ -36,7 +36,7 @@ class Generation {
 
   int32_t branch() const { return branch_; }
   int32_t tokens() const { return tokens_; }
-  // At most: max_tokens, cut to what the context leaves; may be 0.
+  // The most tokens it generates: max_tokens, cut to what the context leaves; may be 0.
   int32_t max_tokens() const { return max_tokens_; }
   // There was at least one.
   int32_t last_token() const { return last_token_; }

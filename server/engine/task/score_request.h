@@ -27,7 +27,7 @@ struct ScoreRequest {
   absl::Time deadline = absl::InfiniteFuture();
 };
 
-// Of given tokens, one entry each.
+// The scores of given tokens, one entry each.
 struct TokenScores {
   std::vector<float> logprobs;  // Natural log of the softmax.
   std::vector<int32_t> ranks;   // 1: the most likely; ties by smaller id.
@@ -35,7 +35,7 @@ struct TokenScores {
 
 struct ReadOut {
   int32_t token = 0;                       // Prompt token; the next one is predicted.
-  std::vector<float> candidate_logprobs;   // As ScoreRequest::candidates.
+  std::vector<float> candidate_logprobs;   // In the order of ScoreRequest::candidates.
   std::vector<TokenLogprob> top_logprobs;  // Best first.
 };
 
@@ -46,9 +46,9 @@ struct PromptScores {
 };
 
 struct ScoreEvent {
-  std::vector<PromptScores> prompts;  // As ScoreRequest::prompts.
-  int32_t prompt_tokens = 0;          // Of all prompts.
-  int32_t cached_tokens = 0;          // Of these, never computed for the request.
+  std::vector<PromptScores> prompts;  // In the order of ScoreRequest::prompts.
+  int32_t prompt_tokens = 0;          // In all prompts.
+  int32_t cached_tokens = 0;          // Those among them not computed for the request.
   absl::Duration queue;
   absl::Duration prefill;
   absl::Duration decode;
@@ -62,7 +62,7 @@ class ScoreSink {
   virtual void OnError(const absl::Status& status) = 0;
 };
 
-// What the sink hears of a request that was stopped: CANCELLED or DEADLINE_EXCEEDED.
+// The error of a request that was stopped: CANCELLED or DEADLINE_EXCEEDED.
 inline absl::Status UnscoredError(FinishReason reason) {
   return reason == FinishReason::kDeadline
              ? absl::DeadlineExceededError("timeout_ms has passed before every token was scored")

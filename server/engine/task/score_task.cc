@@ -142,7 +142,7 @@ void ScoreTask::Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) {
   FinishOne();
 }
 
-// All tokens but the last, whose own logits nobody wants.
+// Appends all tokens but the last: no logits are needed behind it.
 void ScoreTask::Extend(Sequence* sequence, int32_t continuation) const {
   const int32_t prompt = sequence->role().prompt;
   const std::vector<int32_t>& ids = request_.prompts[prompt].continuations[continuation];

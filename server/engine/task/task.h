@@ -42,7 +42,7 @@ class Task {
   uint64_t ticket() const { return ticket_; }
   absl::Time deadline() const { return times_.deadline; }
   bool started() const { return started_.has_value(); }
-  // The client has heard the end; nothing of the task may go on.
+  // The sink has got the end; nothing of the task may be computed any more.
   bool ended() const { return ended_; }
 
   // Whether each of its sequences, alone, fits into so many blocks.
@@ -63,7 +63,7 @@ class Task {
   virtual void Advance(Sequence* sequence, BlockPool* pool, Sequences* forks) = 0;
 
   // Whether a sequence to which nothing was appended, or a fork, waits for other sequences of the
-  // task. It holds its blocks as long as nobody needs them, and is asked again after each step:
+  // task. It holds its blocks until they are needed elsewhere. The loop asks again after each step:
   // when it is no longer paused, Advance follows.
   virtual bool IsPaused(const Sequence&) const { return false; }
 

@@ -25,7 +25,7 @@ struct BatchCall {
   absl::Status decoded;  // What is wrong with the message itself.
 };
 
-// `message` is a generate or a score. `on_end` hears the end, once, on any thread.
+// `message` is a generate or a score. `on_end` is called at the end, once, on any thread.
 BatchCall NewBatchCall(const v1::GenerateBatchRequest& message, serving::Call::Options options,
                        const serving::Limits& limits, std::function<void(BatchOutcome)> on_end);
 

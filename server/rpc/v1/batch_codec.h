@@ -23,9 +23,9 @@ absl::StatusOr<v1::GenerateBatchRequest> ParseBatchRequest(grpc::ByteBuffer* byt
 
 grpc::ByteBuffer SerializeBatchResponse(const v1::GenerateBatchResponse& response);
 
-// Of the request, or of the one to cancel; empty for other messages.
+// The id of the request, or of the one to cancel; empty for other messages.
 const std::string& RequestIdOf(const v1::GenerateBatchRequest& message);
-// That a request names; empty for other messages.
+// The model that a request names; empty for other messages.
 const std::string& ModelOf(const v1::GenerateBatchRequest& message);
 
 absl::StatusOr<BatchSettings> DecodeBatchOptions(const v1::BatchOptions& options);

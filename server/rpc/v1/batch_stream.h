@@ -65,7 +65,7 @@ class BatchStream final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   void HandleMessage();
   void Admit(int64_t index);
   void OnEnd(int64_t index, BatchOutcome outcome);
-  // Nobody hears any answer: stops everything.
+  // Stops every entry; no further answer is sent.
   void Abandon();
 
   std::shared_ptr<serving::Call> TakeUnanswered(bool* is_taken)

@@ -1,6 +1,6 @@
 // What one GenerateBatch stream has taken and not yet answered to the end: a bounded window of
-// messages, and which answer is written next. It knows no gRPC, calls nobody and takes no lock: the
-// stream guards it.
+// messages, and which answer is written next. It knows no gRPC, makes no calls and takes no lock:
+// the stream guards it.
 #ifndef STRUCTATTN_SERVER_RPC_V1_BATCH_WINDOW_H_
 #define STRUCTATTN_SERVER_RPC_V1_BATCH_WINDOW_H_
 
@@ -22,13 +22,13 @@ namespace structattn::rpc {
 
 // One message that gets an answer.
 struct BatchEntry {
-  int64_t index = 0;  // Of the message in the stream.
+  int64_t index = 0;  // The message's place in the stream.
   std::string request_id;
   std::string model;                    // As the client named it; at most what the log takes.
   std::shared_ptr<serving::Call> call;  // Null until it is admitted, and of a malformed message.
   bool is_answered = false;
-  absl::Status outcome;                             // Of an answered entry.
-  std::deque<v1::GenerateBatchResponse> responses;  // Of an answered entry; not yet written.
+  absl::Status outcome;                             // The end of an answered entry.
+  std::deque<v1::GenerateBatchResponse> responses;  // What is not yet written of an answered entry.
 };
 
 struct BatchSettings {
@@ -53,7 +53,7 @@ class BatchWindow {
 
   // `responses` is what the client gets for the entry, in order: one or more.
   void Answer(BatchEntry& entry, std::deque<v1::GenerateBatchResponse> responses);
-  // Removes an entry that is not answered; the client hears nothing.
+  // Removes an entry that is not answered; nothing is sent for it.
   void Drop(BatchEntry& entry);
 
   // The message to write now; null when none may be written yet. The messages of one entry follow
@@ -70,7 +70,7 @@ class BatchWindow {
   BatchSettings settings_;
   std::map<int64_t, BatchEntry> entries_;  // By index.
   std::map<std::string, int64_t, std::less<>> by_id_;
-  std::deque<int64_t> answered_;    // As they finished; unused in input order.
+  std::deque<int64_t> answered_;    // In the order of their ends; unused in input order.
   std::optional<int64_t> writing_;  // The entry whose messages are being written.
   int unanswered_ = 0;
 };

@@ -1,5 +1,5 @@
 // One Generate call of structattn.v1: the reactor that gRPC drives and the sink of its
-// GenerateCall. It never blocks: who brings an event only queues it, gRPC's threads only write.
+// GenerateCall. It never blocks: an event is only queued, and gRPC's threads only write.
 // While the client reads slowly, waiting tokens of a continuation are merged into few messages, so
 // memory is bounded by the request's own max_tokens.
 #ifndef STRUCTATTN_SERVER_RPC_V1_GENERATE_STREAM_H_

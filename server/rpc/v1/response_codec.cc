@@ -66,7 +66,7 @@ v1::Provenance EncodeProvenance(const serving::Provenance& provenance) {
   return encoded;
 }
 
-// Of events and answers alike: what was computed, and how long it took.
+// Fills in what was computed and how long it took, for events and answers alike.
 template <typename Answer>
 void FillCosts(const Answer& answer, v1::Usage* usage, v1::Timings* timings) {
   usage->set_prompt_tokens(answer.prompt_tokens);

@@ -7,7 +7,7 @@
 namespace structattn {
 
 // From now on every tensor is registered with the emulator while it lives, byte by byte as it was
-// asked for, and full of NaN (0xff) at first: nothing may depend on memory that nobody wrote.
+// asked for, and full of NaN (0xff) at first: nothing may depend on memory that was not written.
 void RegisterTorchMemory();
 
 }  // namespace structattn

@@ -53,7 +53,7 @@ class FakeDecoder : public Decoder {
   std::function<void(const StepBatch&)> on_forward;
   int64_t steps = 0;
   int64_t most_tokens = 0;          // In one step.
-  int64_t unwritten_keys_read = 0;  // Visible keys whose memory nobody had written.
+  int64_t unwritten_keys_read = 0;  // Visible keys whose memory was never written.
   int64_t late_logit_rows = 0;      // Asked for after their Forward.
 
  private:

@@ -1,5 +1,5 @@
-// The registry: names, leases, unloading while requests run, draining, and what the health hook
-// hears.
+// The registry: names, leases, unloading while requests run, draining, and the calls of the
+// health hook.
 #include "server/engine/model_registry.h"
 
 #include <gmock/gmock.h>

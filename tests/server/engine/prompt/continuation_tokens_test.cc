@@ -171,7 +171,7 @@ TEST(CutIntoWindows, HoldsEveryTokenOnceWithAsMuchBeforeItAsThereIsRoom) {
       const std::vector<int32_t>& own = windows[w].continuations.at(0);
       EXPECT_EQ(windows[w].prompt.structure.size(), static_cast<int>(before.size()));
       const size_t computed =
-          before.size() + own.size() - 1;  // Nobody needs the last one's logits.
+          before.size() + own.size() - 1;  // The last one's logits are not needed.
       EXPECT_LE(computed, static_cast<size_t>(window_tokens));
       EXPECT_TRUE(w == 0 || computed == static_cast<size_t>(window_tokens)) << computed;
       const size_t begin = scored.size() + 1;
