@@ -62,15 +62,18 @@ inline constexpr int kCpuTileRows = 96;
 // Rows of a query tile on CUDA, which are query tokens x query heads of one KV head.
 inline constexpr int kCudaTileRows = 64;
 
-// How a device wants the queries of a step to be cut.
+// How the queries of a step are to be cut.
 struct Tiling {
   int tile_tokens = kCpuTileRows;  // Query tokens of a tile, at most.
   // 0 makes generated tokens query tiles like those of a prompt. Any other number makes them decode
   // tiles (WorkList::generated) with split-KV, and lets so many branches of a family share a split.
   int split_kv_branches = 0;
+  // The model's sliding window: the layers that have it get a work-list of their own.
+  int32_t window = kNoWindow;
 };
 
 // `ratio` is the number of query heads of one KV head.
+// A device says nothing of windows.
 Tiling AttentionTiling(DeviceKind device, int ratio);
 
 // Floats that `partials` partial results take. One has, for each query head, the largest score, the

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -75,13 +76,18 @@ class Structure {
   std::array<int32_t, kMaxGroups> group_tokens_ = {};
 };
 
+// A sliding window that hides nothing.
+inline constexpr int32_t kNoWindow = std::numeric_limits<int32_t>::max();
+
 // THE definition of visibility: the query token at index i sees the key token at index j iff j <= i
-// and the rule lets its group see j's. Work-list, kernels and pair counts must agree with it.
-inline bool MaySee(const Structure& structure, int i, int j) {
-  return j <= i && structure.rule().Sees(structure.groups()[i], structure.groups()[j]);
+// and the rule lets its group see j's; on a layer with a sliding window, only if also i - j <
+// window. Work-list, kernels and pair counts must agree with it.
+inline bool MaySee(const Structure& structure, int i, int j, int32_t window = kNoWindow) {
+  return j <= i && i - j < window &&
+         structure.rule().Sees(structure.groups()[i], structure.groups()[j]);
 }
 
-// The number of pairs (i, j) with MaySee, in O(runs x groups used) time.
+// The number of pairs (i, j) with MaySee where no window is, in O(runs x groups used) time.
 int64_t CountVisiblePairs(const Structure& structure);
 
 }  // namespace structattn

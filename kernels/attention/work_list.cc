@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "kernels/check.h"
 
@@ -47,19 +48,105 @@ class KeyCounter {
   int32_t passed_ = 0;  // Keys of the intervals before it.
 };
 
-// Appends what `source` has before `bound` to `target`, and returns where it lies there.
-IntervalRange CopyIntervals(std::span<const KeyInterval> source, int32_t bound,
+// Appends what `source` has in `slots` to `target`, and returns where it lies there.
+IntervalRange CopyIntervals(std::span<const KeyInterval> source, const KeyInterval& slots,
                             std::vector<KeyInterval>* target) {
-  const int32_t begin = static_cast<int32_t>(target->size());
-  const auto end =
+  const int32_t first = static_cast<int32_t>(target->size());
+  const auto begin =
       std::partition_point(source.begin(), source.end(),
-                           [bound](KeyInterval interval) { return interval.begin < bound; });
-  if (end != source.begin()) {
-    target->insert(target->end(), source.begin(), end);
-    target->back().end = std::min(target->back().end, bound);
+                           [&slots](KeyInterval interval) { return interval.end <= slots.begin; });
+  const auto end = std::partition_point(
+      begin, source.end(), [&slots](KeyInterval interval) { return interval.begin < slots.end; });
+  if (begin != end) {
+    target->insert(target->end(), begin, end);
+    (*target)[first].begin = std::max((*target)[first].begin, slots.begin);
+    target->back().end = std::min(target->back().end, slots.end);
   }
-  return {.begin = begin, .end = static_cast<int32_t>(target->size())};
+  return {.begin = first, .end = static_cast<int32_t>(target->size())};
 }
+
+// Queries [begin, end) whose groups share a rule row, that of `owner`.
+struct RowQueries {
+  int32_t begin;
+  int32_t end;
+  int owner;
+  bool sees_itself;
+};
+
+// Cuts the queries of one AppendTiles call into tiles.
+class TileCutter {
+ public:
+  TileCutter(const SequenceQueries& queries, WorkList* work)
+      : queries_(queries), visible_(*queries.intervals), work_(*work) {}
+
+  void Append(RowQueries rows, int tile_size) {
+    const std::span<const KeyInterval> keys = visible_.ForGroup(rows.owner);
+    const int32_t very_first = keys.empty() ? kNoKey : keys.front().begin;
+    while (rows.begin < rows.end) {
+      const int32_t first_key = FirstKey(keys, rows.begin);
+      const int32_t end = TileEnd(keys, first_key, rows, tile_size);
+      if (first_key == very_first) {
+        AppendTile(rows, end, SharedList(rows.owner));
+      } else {
+        const int32_t bound = visible_.placement().SlotsOf(end);
+        KeyCounter cut(CopyIntervals(keys, {first_key, bound}, &work_.intervals));
+        AppendTile(rows, end, cut);
+      }
+      rows.begin = end;
+    }
+  }
+
+ private:
+  static constexpr int32_t kNoKey = std::numeric_limits<int32_t>::max();
+
+  // The slot of the first of the keys that the token at `index` may see through the window.
+  int32_t FirstKey(std::span<const KeyInterval> keys, int32_t index) const {
+    const int32_t oldest = index - queries_.window + 1;
+    const int32_t bound = oldest <= 0 ? 0 : visible_.placement().SlotOf(oldest);
+    const auto found = std::partition_point(
+        keys.begin(), keys.end(), [bound](KeyInterval interval) { return interval.end <= bound; });
+    return found == keys.end() ? kNoKey : std::max(found->begin, bound);
+  }
+
+  // Where the tile of rows.begin, which sees first_key, ends: all of its rows do.
+  int32_t TileEnd(std::span<const KeyInterval> keys, int32_t first_key, const RowQueries& rows,
+                  int tile_size) const {
+    const int32_t most = std::min(rows.end, rows.begin + tile_size);
+    if (most <= queries_.window) return most;  // The window cuts none of them.
+    int32_t end = rows.begin + 1;
+    while (end < most && FirstKey(keys, end) == first_key) ++end;
+    return end;
+  }
+
+  // The list of one owner, as far as the queries see it, copied once.
+  KeyCounter& SharedList(int owner) {
+    if ((copied_ >> owner & 1) == 0) {
+      copied_ |= uint64_t{1} << owner;
+      const int32_t bound = visible_.placement().SlotsOf(queries_.query_end);
+      lists_[owner] =
+          KeyCounter(CopyIntervals(visible_.ForGroup(owner), {0, bound}, &work_.intervals));
+    }
+    return lists_[owner];
+  }
+
+  void AppendTile(const RowQueries& rows, int32_t end, KeyCounter& list) {
+    work_.tiles.push_back(
+        {.sequence = queries_.sequence,
+         .row_begin = queries_.row_begin + (rows.begin - queries_.query_begin),
+         .query_begin = rows.begin,
+         .query_count = end - rows.begin,
+         .interval_begin = list.range().begin,
+         .interval_end = list.range().end,
+         .keys_before = list.CountBelow(visible_.placement().SlotOf(rows.begin), work_.intervals),
+         .sees_itself = rows.sees_itself});
+  }
+
+  const SequenceQueries& queries_;
+  const VisibleIntervals& visible_;
+  WorkList& work_;
+  std::array<KeyCounter, kMaxGroups> lists_;  // Indexed by owner; valid once its list is copied.
+  uint64_t copied_ = 0;                       // Bit g: the list of owner g is copied.
+};
 
 }  // namespace
 
@@ -108,12 +195,9 @@ void VisibleIntervals::Extend(const Structure& structure) {
 void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) {
   const Structure& structure = *queries.structure;
   const VisibleIntervals& visible = *queries.intervals;
-  STRUCTATTN_CHECK(tile_size > 0 && queries.query_begin >= 0);
+  STRUCTATTN_CHECK(tile_size > 0 && queries.query_begin >= 0 && queries.window > 0);
   STRUCTATTN_CHECK(queries.query_end <= visible.size());
-  const int32_t bound = visible.placement().SlotsOf(queries.query_end);
-  std::array<KeyCounter, kMaxGroups> lists;  // Indexed by owner; valid once its list is copied.
-  uint64_t copied = 0;                       // Bit g: the list of owner g is copied.
-
+  TileCutter cutter(queries, work);
   const std::span<const Run> runs = structure.runs();
   auto run = std::partition_point(runs.begin(), runs.end(), [&queries](const Run& candidate) {
     return candidate.end <= queries.query_begin;
@@ -128,22 +212,8 @@ void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work) 
          ++run) {
       end = std::min(run->end, queries.query_end);
     }
-    if ((copied >> owner & 1) == 0) {
-      copied |= uint64_t{1} << owner;
-      lists[owner] = KeyCounter(CopyIntervals(visible.ForGroup(owner), bound, &work->intervals));
-    }
-    const IntervalRange& range = lists[owner].range();
-    for (; begin < end; begin += tile_size) {
-      work->tiles.push_back({.sequence = queries.sequence,
-                             .row_begin = queries.row_begin + (begin - queries.query_begin),
-                             .query_begin = begin,
-                             .query_count = std::min(tile_size, end - begin),
-                             .interval_begin = range.begin,
-                             .interval_end = range.end,
-                             .keys_before = lists[owner].CountBelow(
-                                 visible.placement().SlotOf(begin), work->intervals),
-                             .sees_itself = sees_itself});
-    }
+    cutter.Append({.begin = begin, .end = end, .owner = owner, .sees_itself = sees_itself},
+                  tile_size);
     begin = end;
   }
 }

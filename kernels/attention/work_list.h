@@ -1,6 +1,7 @@
 // What an attention launch has to do: query tiles that point at intervals of visible keys. The CPU
-// and the CUDA kernels take the same list. Its memory is O(runs of equal group); nothing of size
-// S x S ever exists.
+// and the CUDA kernels take the same list. Its memory is O(runs of equal group), and of layers with
+// a sliding window O(runs within the window) for each row that the window cuts; nothing of size S x
+// S ever exists.
 #ifndef STRUCTATTN_KERNELS_ATTENTION_WORK_LIST_H_
 #define STRUCTATTN_KERNELS_ATTENTION_WORK_LIST_H_
 
@@ -21,7 +22,8 @@ struct KeyInterval {
 };
 
 // Consecutive query tokens of one sequence whose groups have the same row in the rule table, and
-// which all see each other or (under rules that are refused) all do not. Row r of the tile is the
+// which all see each other or (under rules that are refused) all do not; with a sliding window they
+// also see the same first key. Row r of the tile is the
 // token with index query_begin + r. It sees the first KeysOfRow(r) keys of its intervals, which are
 // those of tokens up to itself (the causal bound); keys of later tiles may stand behind them.
 //
@@ -120,11 +122,13 @@ struct SequenceQueries {
   int32_t row_begin;
   int32_t query_begin;
   int32_t query_end;
+  int32_t window = kNoWindow;  // Of the layers that the list is for.
 };
 
-// Appends the query tiles of `queries` to `work`. They are cut where the rule's row changes, and
-// every `tile_size` rows from there. Each list of intervals is copied once per call, up to
-// query_end.
+// Appends the query tiles of `queries` to `work`. They are cut where the rule's row changes, every
+// `tile_size` rows from there, and where the window hides one more visible key. Each list of
+// intervals is copied once per call, up to query_end, and once more for each tile that the window
+// cuts.
 void AppendTiles(const SequenceQueries& queries, int tile_size, WorkList* work);
 
 // Branches whose block tables begin with the same blocks, and how many of their first visible keys

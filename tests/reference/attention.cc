@@ -45,7 +45,7 @@ ReferenceRow ReferenceAttention(const SequenceTensors& sequence, const HeadShape
   std::vector<double> scores;
   double magnitude = 0.0;
   for (int key = 0; key < sequence.structure.size(); ++key) {
-    if (!MaySee(sequence.structure, token, key)) continue;
+    if (!sequence.Sees(token, key)) continue;
     double score = 0.0;
     double absolute = 0.0;
     for (int dim = 0; dim < dims; ++dim) {

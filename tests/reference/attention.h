@@ -18,6 +18,11 @@ struct SequenceTensors {
   std::vector<float> query;  // [tokens, heads, head_dim]
   std::vector<float> key;    // [tokens, kv_heads, head_dim]
   std::vector<float> value;  // [tokens, kv_heads, head_dim]
+  int32_t window = kNoWindow;
+
+  bool Sees(int query_token, int key_token) const {
+    return MaySee(structure, query_token, key_token, window);
+  }
 };
 
 struct HeadShape {

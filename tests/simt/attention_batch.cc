@@ -104,7 +104,7 @@ class Cache {
     for (int token = 0; token < part.end; ++token) {
       bool seen = false;
       for (int query = part.begin; query < part.end && !seen; ++query) {
-        seen = MaySee(part.sequence->structure, query, token);
+        seen = part.sequence->Sees(query, token);
       }
       if (!seen) continue;
       const int32_t slot = placements_[s].SlotOf(token);
@@ -159,7 +159,8 @@ class Queries {
                           .sequence = static_cast<int32_t>(s),
                           .row_begin = row,
                           .query_begin = parts[s].begin,
-                          .query_end = parts[s].end});
+                          .query_end = parts[s].end,
+                          .window = parts[s].sequence->window});
       row += parts[s].end - parts[s].begin;
     }
   }
@@ -176,7 +177,7 @@ class Queries {
 int32_t CountVisible(const EmulatedPart& part, int tokens) {
   int32_t keys = 0;
   for (int key = 0; key < tokens; ++key) {
-    keys += MaySee(part.sequence->structure, part.begin, key);
+    keys += part.sequence->Sees(part.begin, key);
   }
   return keys;
 }
@@ -260,14 +261,17 @@ TileWork NeededTileWork(const AttentionShape& shape, std::span<const EmulatedPar
   for (const EmulatedPart& part : parts) {
     if (part.generated) continue;
     const Structure& structure = part.sequence->structure;
-    const auto rule_row = [&](int token) {
-      return structure.rule().visible[structure.groups()[token]];
+    // The rule's row of a token, and the first key that it sees.
+    const auto seen_by = [&](int token) {
+      int first = 0;
+      while (first < token && !part.sequence->Sees(token, first)) ++first;
+      return std::pair(structure.rule().visible[structure.groups()[token]], first);
     };
     for (int begin = part.begin; begin < part.end;) {
       int end = begin + 1;
-      while (end < part.end && end - begin < tile_tokens && rule_row(end) == rule_row(begin)) ++end;
+      while (end < part.end && end - begin < tile_tokens && seen_by(end) == seen_by(begin)) ++end;
       int keys = 0;
-      for (int key = 0; key < end; ++key) keys += MaySee(structure, end - 1, key);
+      for (int key = 0; key < end; ++key) keys += part.sequence->Sees(end - 1, key);
       const int tiles = DivideUp(keys, kTileKeys);
       const int warp_rows = WarpRows(shape.head_dim);
       const int bands = DivideUp((end - begin) * shape.ratio, warp_rows) * (warp_rows / 16);

@@ -154,9 +154,11 @@ Structure MakeStructure(Random& random, Rule rule, int length) {
 
 namespace {
 
+// Every third has a sliding window.
 void AddPrompt(Random& random, const AttentionCase& c, int length, AttentionBatch* batch) {
   batch->sequences.push_back(
       RandomSequence(random, batch->shape, MakeStructure(random, c.rule, length)));
+  if (Uniform(random, 0, 2) == 0) batch->sequences.back().window = Uniform(random, 1, length);
   batch->parts.push_back({.sequence = &batch->sequences.back(), .begin = 0, .end = length});
 }
 

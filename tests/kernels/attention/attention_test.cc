@@ -104,6 +104,21 @@ TEST(AttentionTest, EveryShapeEqualsReference) {
   }
 }
 
+TEST(AttentionTest, EveryWindowEqualsReference) {
+  for (const int window : {1, 5, 16, 100, 300}) {
+    for (int rule = 0; rule < 6; ++rule) {
+      SCOPED_TRACE(testing::Message() << "window " << window << ", rule " << rule);
+      Random random(1000 * rule + window);
+      const AttentionShape shape = RandomShape(random);
+      const RuleTable table = rule < 4 ? RuleTable::Preset(kPresets[rule]) : RandomTable(random);
+      SequenceTensors sequence = RandomSequence(
+          random, shape, MakeStructure(table, RandomGroups(random, 400, Uniform(random, 1, 20))));
+      sequence.window = window;
+      ExpectReference(shape, {{{&sequence, 0, 400}}}, {.threads = 2});
+    }
+  }
+}
+
 TEST(AttentionTest, EveryRuleAndLengthEqualsReference) {
   for (const int length : kLengths) {
     for (int rule = 0; rule < 6; ++rule) {

@@ -88,7 +88,7 @@ class Cache {
     for (int token = 0; token < part.end; ++token) {
       bool seen = false;
       for (int query = part.begin; query < part.end && !seen; ++query) {
-        seen = MaySee(part.sequence->structure, query, token);
+        seen = part.sequence->Sees(query, token);
       }
       if (!seen) continue;
       const int32_t place = placement.SlotOf(token);
@@ -125,7 +125,8 @@ WorkList MakeWorkList(const AttentionShape& shape, std::span<const Part> parts,
                  .sequence = static_cast<int32_t>(s),
                  .row_begin = row,
                  .query_begin = parts[s].begin,
-                 .query_end = parts[s].end},
+                 .query_end = parts[s].end,
+                 .window = parts[s].sequence->window},
                 options.tile_rows, &work);
     row += parts[s].end - parts[s].begin;
   }

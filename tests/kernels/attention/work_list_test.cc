@@ -22,7 +22,7 @@ using Pair = std::pair<int, int>;  // Query index, key index.
 // The first pair of the tile's rows on which the listed intervals and MaySee differ, or (query,
 // size) when only the number of keys differs.
 std::optional<Pair> FirstDisagreement(const Structure& structure, const WorkList& work,
-                                      const QueryTile& tile) {
+                                      const QueryTile& tile, int32_t window = kNoWindow) {
   for (int query = tile.query_begin; query < tile.query_begin + tile.query_count; ++query) {
     std::vector<bool> listed(structure.size(), false);
     for (int n = tile.interval_begin; n < tile.interval_end; ++n) {
@@ -31,7 +31,7 @@ std::optional<Pair> FirstDisagreement(const Structure& structure, const WorkList
     }
     int seen = 0;
     for (int key = 0; key < structure.size(); ++key) {
-      if (listed[key] != MaySee(structure, query, key)) return Pair(query, key);
+      if (listed[key] != MaySee(structure, query, key, window)) return Pair(query, key);
       seen += listed[key];
     }
     if (tile.KeysOfRow(query - tile.query_begin) != seen) return Pair(query, structure.size());
@@ -42,8 +42,10 @@ std::optional<Pair> FirstDisagreement(const Structure& structure, const WorkList
 // Feeds a prompt chunk by chunk, as the engine does, and checks each chunk's tiles.
 class ChunkedPrompt {
  public:
-  ChunkedPrompt(const RuleTable& rule, std::vector<int> groups)
-      : groups_(std::move(groups)), structure_(rule, PositionPolicy::kSequential) {}
+  ChunkedPrompt(const RuleTable& rule, std::vector<int> groups, int32_t window = kNoWindow)
+      : groups_(std::move(groups)),
+        structure_(rule, PositionPolicy::kSequential),
+        window_(window) {}
 
   // Appends `appended` tokens to the structure and queries `queried` of those not yet queried.
   void Step(int appended, int queried, int tile_size) {
@@ -56,7 +58,8 @@ class ChunkedPrompt {
                  .sequence = 5,
                  .row_begin = 1000,
                  .query_begin = queried_,
-                 .query_end = queried_ + queried},
+                 .query_end = queried_ + queried,
+                 .window = window_},
                 tile_size, &work);
     CheckTiles(work, queried, tile_size);
     queried_ += queried;
@@ -76,9 +79,10 @@ class ChunkedPrompt {
       ASSERT_LE(tile.query_count, tile_size);
       next += tile.query_count;
       CheckIntervals(work, tile, queried_ + queried);
-      ASSERT_EQ(FirstDisagreement(structure_, work, tile), std::nullopt);
+      ASSERT_EQ(FirstDisagreement(structure_, work, tile, window_), std::nullopt);
     }
     ASSERT_EQ(next, queried_ + queried);
+    if (window_ != kNoWindow) return;
     ASSERT_LE(work.intervals.size(), 1 + structure_.runs().size() * DistinctRows());
   }
 
@@ -100,6 +104,7 @@ class ChunkedPrompt {
 
   std::vector<int> groups_;
   Structure structure_;
+  int32_t window_;
   VisibleIntervals visible_;
   int queried_ = 0;
 };
@@ -150,6 +155,65 @@ TEST(WorkListTest, TokenByTokenEqualsMaySee) {
       if (HasFatalFailure()) return;
     }
   }
+}
+
+TEST(WorkListTest, AnyWindowEqualsMaySee) {
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Random random(seed);
+    const int length = Uniform(random, 1, 130);
+    const int window = Uniform(random, 1, Uniform(random, 1, 140));
+    ChunkedPrompt prompt(AnyRule(random), RandomGroups(random, length, Uniform(random, 1, 20)),
+                         window);
+    const int tile_size = Uniform(random, 1, 20);
+    while (prompt.unappended() + prompt.unqueried() > 0) {
+      const int appended = Uniform(random, 0, prompt.unappended());
+      prompt.Step(appended, Uniform(random, 0, prompt.unqueried() + appended), tile_size);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// Rows that lose no visible key to the window share a tile.
+TEST(WorkListTest, TilesAreCutOnlyWhereTheWindowHidesAKey) {
+  std::vector<int> groups(40, 1);
+  groups.insert(groups.end(), 40, 2);
+  const Structure structure = MakeStructure(RuleTable::Preset(RulePreset::kIsolated), groups);
+  VisibleIntervals visible;
+  visible.Extend(structure);
+  WorkList work;
+  AppendTiles({.structure = &structure,
+               .intervals = &visible,
+               .sequence = 0,
+               .row_begin = 0,
+               .query_begin = 0,
+               .query_end = 80,
+               .window = 36},
+              16, &work);
+  std::vector<int> rows;
+  for (const QueryTile& tile : work.tiles) rows.push_back(tile.query_count);
+  // Of each group 36 tokens see its first one, in tiles of 16; the last four see one key less each.
+  EXPECT_EQ(rows, (std::vector<int>{16, 16, 4, 1, 1, 1, 1, 16, 16, 4, 1, 1, 1, 1}));
+}
+
+TEST(WorkListTest, SplitsOfAWindowStartAtItsFirstKey) {
+  const Structure structure =
+      MakeStructure(RuleTable::Preset(RulePreset::kCausal), std::vector<int>(1000, 0));
+  VisibleIntervals visible;
+  visible.Extend(structure);
+  const SequenceQueries query = {.structure = &structure,
+                                 .intervals = &visible,
+                                 .sequence = 0,
+                                 .row_begin = 0,
+                                 .query_begin = 999,
+                                 .query_end = 1000,
+                                 .window = 300};
+  WorkList work;
+  AppendDecodeTiles({{&query, 1}, 0}, 16, &work);
+  ASSERT_EQ(work.generated.size(), 1u);
+  EXPECT_EQ(FirstDisagreement(structure, work, work.generated[0], 300), std::nullopt);
+  EXPECT_EQ(work.generated[0].keys(), 300);
+  EXPECT_EQ(work.splits.size(), 2u);
 }
 
 // The test of the check: one key more or less in one interval is found.
