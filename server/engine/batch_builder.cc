@@ -29,6 +29,20 @@ void AppendBlockTables(std::span<const SequenceChunk> chunks, StepBatch* batch) 
   }
 }
 
+// `rope_lengths` is filled in for all tokens or for none.
+void AppendRopeLengths(std::span<const SequenceChunk> chunks, StepBatch* batch) {
+  batch->rope_lengths.clear();
+  const bool any = std::ranges::any_of(
+      chunks, [](const SequenceChunk& chunk) { return chunk.sequence->rope_length() > 0; });
+  if (!any) return;
+  for (const SequenceChunk& chunk : chunks) {
+    for (const TokenRange& range : chunk.ranges) {
+      batch->rope_lengths.insert(batch->rope_lengths.end(), range.end - range.begin,
+                                 chunk.sequence->rope_length());
+    }
+  }
+}
+
 void AppendTokens(const Sequence& sequence, const TokenRange& range, StepBatch* batch) {
   const Placement& placement = sequence.intervals().placement();
   const int32_t block_size = placement.alignment();
@@ -77,21 +91,27 @@ void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, Ste
   batch->positions.clear();
   batch->slots.clear();
   batch->work.Clear();
+  batch->windowed_work.Clear();
   batch->logit_rows.clear();
   AppendBlockTables(chunks, batch);
+  AppendRopeLengths(chunks, batch);
   for (size_t i = 0; i < chunks.size(); ++i) {
     const Sequence& sequence = *chunks[i].sequence;
     std::span<const int32_t> logit_tokens = LogitTokens(chunks[i]);
     for (const TokenRange& range : chunks[i].ranges) {
       const int32_t row_begin = static_cast<int32_t>(batch->tokens());
       AppendTokens(sequence, range, batch);
-      AppendWork({.structure = &sequence.structure(),
-                  .intervals = &sequence.intervals(),
-                  .sequence = static_cast<int32_t>(i),
-                  .row_begin = row_begin,
-                  .query_begin = range.begin,
-                  .query_end = range.end},
-                 sequence.prompt_tokens(), tiling, &batch->work);
+      SequenceQueries queries{.structure = &sequence.structure(),
+                              .intervals = &sequence.intervals(),
+                              .sequence = static_cast<int32_t>(i),
+                              .row_begin = row_begin,
+                              .query_begin = range.begin,
+                              .query_end = range.end};
+      AppendWork(queries, sequence.prompt_tokens(), tiling, &batch->work);
+      if (tiling.window != kNoWindow) {
+        queries.window = tiling.window;
+        AppendWork(queries, sequence.prompt_tokens(), tiling, &batch->windowed_work);
+      }
       for (; !logit_tokens.empty() && logit_tokens.front() < range.end;
            logit_tokens = logit_tokens.subspan(1)) {
         STRUCTATTN_CHECK(logit_tokens.front() >= range.begin);
@@ -99,7 +119,9 @@ void BuildBatch(std::span<const SequenceChunk> chunks, const Tiling& tiling, Ste
       }
     }
   }
-  if (tiling.split_kv_branches > 0) StartLongTilesFirst(&batch->work.tiles);
+  if (tiling.split_kv_branches == 0) return;
+  StartLongTilesFirst(&batch->work.tiles);
+  StartLongTilesFirst(&batch->windowed_work.tiles);
 }
 
 }  // namespace structattn::engine

@@ -105,12 +105,15 @@ absl::StatusOr<Engine::Ticket> Engine::Impl::Submit(const MakeTask& make_task) {
     ticket = next_ticket_++;
   }
   // The costly part, outside the lock and off the engine thread.
+  const Tiling tiling = model_->decoder->tiling();
   std::unique_ptr<Task> task = make_task(
       ticket, SequenceModel{.tokenizer = model_->tokenizer.get(),
                             .eos_token_ids = model_->config.eos_token_ids,
                             .context_length = model_->config.context_length,
                             .block_size = kv_.block_size,
-                            .decode_tiles = model_->decoder->tiling().split_kv_branches > 0});
+                            .decode_tiles = tiling.split_kv_branches > 0,
+                            .has_window = tiling.window != kNoWindow,
+                            .dynamic_rope_length = model_->decoder->dynamic_rope_length()});
   STRUCTATTN_RETURN_IF_ERROR(task->CheckFits(kv_.blocks));
   {
     const absl::MutexLock lock(&mutex_);

@@ -4,6 +4,7 @@
 #define STRUCTATTN_SERVER_MODEL_DECODER_H_
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -16,12 +17,17 @@ namespace structattn {
 // The tokens of one step: chunks of prompts and single decoded tokens of many sequences, one after
 // the other.
 struct StepBatch {
-  std::vector<int32_t> token_ids;     // [tokens]
-  std::vector<int32_t> positions;     // [tokens], for rotary embedding.
+  std::vector<int32_t> token_ids;  // [tokens]
+  std::vector<int32_t> positions;  // [tokens], for rotary embedding.
+  // [tokens], the positions that each token's prompt has, where some has more than
+  // Decoder::dynamic_rope_length; else empty.
+  std::vector<int32_t> rope_lengths;
   std::vector<int64_t> slots;         // [tokens]: block id * block_size + offset.
   std::vector<int32_t> block_tables;  // [sequences, block_table_stride]
   int32_t block_table_stride = 0;
-  WorkList work;                    // Its rows and sequences are those of the arrays above.
+  WorkList work;  // Its rows and sequences are those of the arrays above.
+  // The same for the layers with a sliding window; empty where the model has none.
+  WorkList windowed_work;
   std::vector<int32_t> logit_rows;  // Rows whose logits are wanted, ascending.
 
   int64_t tokens() const { return static_cast<int64_t>(token_ids.size()); }
@@ -58,6 +64,10 @@ class Decoder {
 
   // How the decoder wants the queries of a batch's work-list to be cut.
   virtual Tiling tiling() const { return {}; }
+
+  // Prompts of more positions than this have a rotary embedding of their own, which depends on how
+  // many they have.
+  virtual int32_t dynamic_rope_length() const { return std::numeric_limits<int32_t>::max(); }
 
   // Whether a later Forward can succeed after one that threw.
   virtual bool usable() const { return true; }

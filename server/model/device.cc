@@ -14,6 +14,7 @@
 #include "kernels/cuda/runtime.h"
 #include "kernels/rope/rope_kv_write.h"
 #include "server/model/device_name.h"
+#include "server/model/padded_heads.h"
 #include "server/model/status_macros.h"
 
 namespace structattn {
@@ -77,13 +78,17 @@ absl::StatusOr<Device> ChooseDevice(const std::optional<Device>& wanted) {
 }
 
 absl::Status CheckShape(const Device& device, const ModelConfig& config, DType dtype) {
+  const int64_t head_dim = PaddedHeads::PaddedDim(config.head_dim);
   const std::string refusals[] = {AttentionRefusal(device.kind, {.dtype = dtype,
                                                                  .heads = config.heads,
                                                                  .kv_heads = config.kv_heads,
-                                                                 .head_dim = config.head_dim}),
-                                  RopeKvWriteRefusal(device.kind, config.head_dim)};
+                                                                 .head_dim = head_dim}),
+                                  RopeKvWriteRefusal(device.kind, head_dim)};
   for (const std::string& refusal : refusals) {
-    if (!refusal.empty()) return absl::FailedPreconditionError(refusal);
+    if (refusal.empty()) continue;
+    if (head_dim == config.head_dim) return absl::FailedPreconditionError(refusal);
+    return absl::FailedPreconditionError(
+        absl::StrCat("head_dim ", config.head_dim, " runs as ", head_dim, "; ", refusal));
   }
   return absl::OkStatus();
 }

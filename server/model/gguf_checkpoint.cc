@@ -104,9 +104,9 @@ absl::Status GgufCheckpoint::ReadRopeDivisors() {
   if (stored->encoding->plain != DType::kFloat32) {
     return Refuse("'rope_freqs.weight': encoding ", stored->encoding->name, ": supported is F32");
   }
-  config_.rope_frequency_divisors.resize(static_cast<size_t>(spec.columns));
+  config_.rope.frequency_divisors.resize(static_cast<size_t>(spec.columns));
   const std::string_view bytes = Bytes(*stored);
-  std::memcpy(config_.rope_frequency_divisors.data(), bytes.data(), bytes.size());
+  std::memcpy(config_.rope.frequency_divisors.data(), bytes.data(), bytes.size());
   if (absl::Status status = ValidateModelConfig(config_); !status.ok()) {
     return WithPrefix("'rope_freqs.weight'", status);
   }

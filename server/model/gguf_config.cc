@@ -26,6 +26,8 @@ class ArchitectureKeys {
     return absl::OkStatus();
   }
 
+  bool Has(std::string_view key) const { return gguf_.Has(prefix_ + std::string(key)); }
+
   template <typename T>
   absl::Status ReadRequired(std::string_view key, T& target) const {
     if (!gguf_.Has(prefix_ + std::string(key))) {
@@ -63,18 +65,57 @@ absl::Status ReadSizes(const ArchitectureKeys& keys, ModelConfig& config) {
   return keys.ReadRequired("attention.layer_norm_rms_epsilon", config.rms_norm_epsilon);
 }
 
+absl::Status ReadYarn(const ArchitectureKeys& keys, double factor, ModelConfig& config) {
+  YarnRopeScaling yarn{
+      .factor = factor,
+      .original_max_position_embeddings = static_cast<double>(config.context_length)};
+  STRUCTATTN_RETURN_IF_ERROR(
+      keys.Read("rope.scaling.original_context_length", yarn.original_max_position_embeddings));
+  double attention_factor = 1.0;  // It comes on top of what the factor implies.
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.scaling.attn_factor", attention_factor));
+  yarn.attention_factor = attention_factor * YarnAttentionFactor(factor, 0, 0);
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.scaling.yarn_beta_fast", yarn.beta_fast));
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.scaling.yarn_beta_slow", yarn.beta_slow));
+  config.rope.scaling = yarn;
+  return absl::OkStatus();
+}
+
+// A factor without a type is a linear one. Old files call it rope.scale_linear.
 absl::Status ReadRope(const ArchitectureKeys& keys, ModelConfig& config) {
-  config.rope_theta = 10000.0;
-  STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.freq_base", config.rope_theta));
-  std::string type = "none";
+  config.rope.theta = 10000.0;
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.freq_base", config.rope.theta));
+  double factor = 1.0;
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.scale_linear", factor));
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.scaling.factor", factor));
+  std::string type = "linear";
   STRUCTATTN_RETURN_IF_ERROR(keys.Read("rope.scaling.type", type));
-  if (type != "none") return Refuse("rope.scaling.type ", Quoted(type), ": supported is none");
-  return keys.RequireValue("rope.scale_linear", 1.0);
+  if (type == "yarn") {
+    STRUCTATTN_RETURN_IF_ERROR(ReadYarn(keys, factor, config));
+  } else if (type == "linear") {
+    if (factor != 1.0 && factor != 0.0) config.rope.scaling = LinearRopeScaling{factor};
+  } else if (type != "none") {
+    return Refuse("rope.scaling.type ", Quoted(type), ": supported are none, linear, yarn");
+  }
+  STRUCTATTN_RETURN_IF_ERROR(ValidateRope(config.rope, config.head_dim));
+  config.context_length = StretchedContext(config.rope.scaling, config.context_length);
+  return absl::OkStatus();
+}
+
+// The window of every layer; 0 for none, and so is one that no context fills.
+absl::Status ReadWindow(const ArchitectureKeys& keys, ModelConfig& config) {
+  int64_t window = 0;
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("attention.sliding_window", window));
+  if (window < 0) return Refuse("attention.sliding_window ", window, ": allowed are 0 and more");
+  if (window == 0 || window >= config.context_length) return absl::OkStatus();
+  if (keys.Has("attention.sliding_window_pattern")) {
+    return Refuse("attention.sliding_window_pattern: supported are windows in every layer");
+  }
+  config.sliding_window = static_cast<int32_t>(window);
+  return absl::OkStatus();
 }
 
 absl::Status RefuseUnsupported(const Gguf& gguf, const ArchitectureKeys& keys) {
   STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("expert_count", int64_t{0}));
-  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("attention.sliding_window", int64_t{0}));
   STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("attention.causal", true));
   std::optional<int64_t> parts;
   STRUCTATTN_RETURN_IF_ERROR(gguf.Read("split.count", parts));
@@ -133,6 +174,7 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf) {
   STRUCTATTN_RETURN_IF_ERROR(RefuseUnsupported(gguf, keys));
   STRUCTATTN_RETURN_IF_ERROR(ReadSizes(keys, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadRope(keys, config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadWindow(keys, config));
 
   const GgufTensor* embedding = gguf.FindTensor("token_embd.weight");
   if (embedding == nullptr) return Refuse("'token_embd.weight': tensor is missing");

@@ -14,7 +14,7 @@
 
 namespace structattn {
 
-// Without rope_frequency_divisors: they are tensor data. Validated.
+// Without rope.frequency_divisors: they are tensor data. Validated.
 absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf);
 
 absl::StatusOr<GgufVocabulary> ReadGgufVocabulary(const Gguf& gguf);

@@ -3,7 +3,11 @@
 // supported; ignores the rest.
 #include <nlohmann/json.hpp>
 #include <span>
+#include <string>
+#include <string_view>
 
+#include "server/model/hf_rope.h"
+#include "server/model/hf_windows.h"
 #include "server/model/json_fields.h"
 #include "server/model/model_config.h"
 #include "server/model/refusal.h"
@@ -23,13 +27,26 @@ struct Family {
   int64_t head_dim;  // 0: hidden_size / heads.
   int64_t context_length;
   int32_t eos_token_id;  // -1: none.
+  WindowRule windows;
 };
 
+using enum WindowRule;
 constexpr Family kFamilies[] = {
-    {"LlamaForCausalLM", "llama", 32000, 11008, 0, 0, 2048, 2},
-    {"Qwen2ForCausalLM", "qwen2", 151936, 22016, 32, 0, 32768, -1},
-    {"Qwen3ForCausalLM", "qwen3", 151936, 22016, 32, 128, 32768, -1},
+    {"LlamaForCausalLM", "llama", 32000, 11008, 0, 0, 2048, 2, kNone},
+    {"LLaMAForCausalLM", "llama", 32000, 11008, 0, 0, 2048, 2, kNone},  // LLaMA 1's spelling.
+    {"MistralForCausalLM", "mistral", 32000, 14336, 8, 0, 131072, 2, kEveryLayer},
+    {"Qwen2ForCausalLM", "qwen2", 151936, 22016, 32, 0, 32768, -1, kSomeLayers},
+    {"Qwen3ForCausalLM", "qwen3", 151936, 22016, 32, 128, 32768, -1, kSomeLayers},
 };
+
+// "LlamaForCausalLM (llama), ..."
+std::string SupportedFamilies() {
+  std::string names;
+  for (const Family& family : kFamilies) {
+    names += Concat(names.empty() ? "" : ", ", family.architecture, " (", family.model_type, ")");
+  }
+  return names;
+}
 
 absl::StatusOr<const Family*> FindFamily(const Fields& fields) {
   std::string architecture;
@@ -47,8 +64,7 @@ absl::StatusOr<const Family*> FindFamily(const Fields& fields) {
     if (fits && type_fits && !(architecture.empty() && model_type.empty())) return &family;
   }
   return Refuse("architecture ", Quoted(architecture), " of model_type ", Quoted(model_type),
-                ": supported are LlamaForCausalLM (llama), Qwen2ForCausalLM (qwen2), "
-                "Qwen3ForCausalLM (qwen3)");
+                ": supported are ", SupportedFamilies());
 }
 
 absl::Status ReadSizes(const Fields& fields, const Family& family, ModelConfig& config) {
@@ -86,7 +102,9 @@ absl::Status ReadSizes(const Fields& fields, const Family& family, ModelConfig& 
 absl::Status ReadSwitches(const Fields& fields, const Family& family, ModelConfig& config) {
   STRUCTATTN_RETURN_IF_ERROR(fields.Read("tie_word_embeddings", config.tied_embeddings));
   bool attention_bias = false;
-  STRUCTATTN_RETURN_IF_ERROR(fields.Read("attention_bias", attention_bias));
+  if (family.model_type != "mistral") {
+    STRUCTATTN_RETURN_IF_ERROR(fields.Read("attention_bias", attention_bias));
+  }
   if (family.model_type == "llama") {
     STRUCTATTN_RETURN_IF_ERROR(fields.Read("mlp_bias", config.mlp_bias));
   }
@@ -110,69 +128,7 @@ absl::Status RefuseUnsupported(const Fields& fields) {
     return Refuse("quantization_config ", Quoted(method),
                   ": quantised safetensors are not supported; GGUF files are");
   }
-  bool sliding_window = false;
-  STRUCTATTN_RETURN_IF_ERROR(fields.Read("use_sliding_window", sliding_window));
-  if (sliding_window) return Refuse("use_sliding_window true: supported is false");
-  const Json* layer_types = fields.Find("layer_types");
-  if (layer_types == nullptr) return absl::OkStatus();
-  if (!layer_types->is_array()) return Fields::WrongKind("layer_types", *layer_types, "a list");
-  for (const Json& type : *layer_types) {
-    if (!type.is_string() || type.get_ref<const std::string&>() != "full_attention") {
-      return Refuse("layer_types ", Quoted(type.dump()), ": supported is full_attention");
-    }
-  }
   return absl::OkStatus();
-}
-
-absl::Status ReadLlama3(const Fields& rope, const Fields& fields, ModelConfig& config) {
-  Llama3RopeScaling scaling{};
-  for (const std::string_view key : {"factor", "low_freq_factor", "high_freq_factor"}) {
-    if (rope.Find(key) == nullptr) return Refuse("rope_type llama3 without ", key);
-  }
-  scaling.original_max_position_embeddings = static_cast<double>(config.context_length);
-  STRUCTATTN_RETURN_IF_ERROR(rope.Read("factor", scaling.factor));
-  STRUCTATTN_RETURN_IF_ERROR(rope.Read("low_freq_factor", scaling.low_freq_factor));
-  STRUCTATTN_RETURN_IF_ERROR(rope.Read("high_freq_factor", scaling.high_freq_factor));
-  for (const Fields& place : {rope, fields}) {  // Outside wins, unlike for the others.
-    STRUCTATTN_RETURN_IF_ERROR(
-        place.Read("original_max_position_embeddings", scaling.original_max_position_embeddings));
-  }
-  config.rope_scaling = scaling;
-  return absl::OkStatus();
-}
-
-// Version 5 writes rope_parameters, older ones rope_theta and rope_scaling; rope_scaling wins where
-// both are there, and a theta inside wins over one outside.
-absl::Status ReadRope(const Fields& fields, ModelConfig& config) {
-  static const Json kNone = Json::object();
-  const Json* chosen = &kNone;
-  for (const std::string_view key : {"rope_parameters", "rope_scaling"}) {
-    const Json* value = fields.Find(key);
-    if (value == nullptr) continue;
-    if (!value->is_object()) return Fields::WrongKind(key, *value, "an object");
-    if (!value->empty()) chosen = value;
-  }
-  const Fields rope(*chosen);
-  for (const auto& [key, value] : chosen->items()) {
-    if (value.is_object()) return Refuse("rope parameters per layer type (", Quoted(key), ")");
-  }
-  config.rope_theta = 10000.0;
-  double rotated_share = 1.0;
-  for (const Fields& place : {fields, rope}) {
-    STRUCTATTN_RETURN_IF_ERROR(place.Read("rope_theta", config.rope_theta));
-    STRUCTATTN_RETURN_IF_ERROR(place.Read("partial_rotary_factor", rotated_share));
-  }
-  if (rotated_share != 1.0) {
-    return Refuse("partial_rotary_factor ", rotated_share, ": supported is 1");
-  }
-  std::string type = "default";
-  STRUCTATTN_RETURN_IF_ERROR(rope.Read("type", type));
-  STRUCTATTN_RETURN_IF_ERROR(rope.Read("rope_type", type));
-  if (type == "default") return absl::OkStatus();
-  if (type != "llama3") {
-    return Refuse("rope_type ", Quoted(type), ": supported are default, llama3");
-  }
-  return ReadLlama3(rope, fields, config);
 }
 
 absl::Status ReadDType(const Fields& fields, ModelConfig& config) {
@@ -218,9 +174,10 @@ absl::StatusOr<ModelConfig> ParseMainConfig(std::string_view text) {
   STRUCTATTN_RETURN_IF_ERROR(ReadSwitches(fields, *family, config));
   config.rms_norm_epsilon = 1e-6;
   STRUCTATTN_RETURN_IF_ERROR(fields.Read("rms_norm_eps", config.rms_norm_epsilon));
-  STRUCTATTN_RETURN_IF_ERROR(ReadRope(fields, config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadHfRope(fields, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadDType(fields, config));
   STRUCTATTN_RETURN_IF_ERROR(ValidateModelConfig(config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadHfWindows(fields, family->windows, config));
   if (const Json* eos = fields.Find("eos_token_id"); eos != nullptr) {
     STRUCTATTN_RETURN_IF_ERROR(ReadEos(*eos, config));
   } else if (!fields.Names("eos_token_id") && family->eos_token_id >= 0 &&

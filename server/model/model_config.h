@@ -4,25 +4,19 @@
 #ifndef STRUCTATTN_SERVER_MODEL_MODEL_CONFIG_H_
 #define STRUCTATTN_SERVER_MODEL_MODEL_CONFIG_H_
 
+#include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/attention/structure.h"
 #include "kernels/dtype.h"
+#include "server/model/rope_scaling.h"
 
 namespace structattn {
-
-// `rope_scaling: {"rope_type": "llama3", ...}`.
-struct Llama3RopeScaling {
-  double factor;
-  double low_freq_factor;
-  double high_freq_factor;
-  double original_max_position_embeddings;
-};
 
 struct ModelConfig {
   std::string architecture;  // "llama", "qwen2", "qwen3": a label for people.
@@ -35,11 +29,11 @@ struct ModelConfig {
   int64_t head_dim = 0;
   int64_t context_length = 0;  // max_position_embeddings.
   double rms_norm_epsilon = 0.0;
-  double rope_theta = 0.0;
-  std::optional<Llama3RopeScaling> rope_scaling;
-  // Divisors of the inverse frequencies, head_dim / 2 of them, or empty: how a GGUF file stores
-  // what config.json calls llama3 scaling.
-  std::vector<float> rope_frequency_divisors;
+  RopeConfig rope;
+  // On layers that have it, a token sees the last so many tokens alone, itself among them
+  // (MaySee). kNoWindow: on no layer.
+  int32_t sliding_window = kNoWindow;
+  std::vector<bool> windowed_layers;  // [layers], or empty: all of them.
   bool tied_embeddings = false;
   bool qkv_bias = false;     // q_proj, k_proj, v_proj have a bias (Qwen2).
   bool output_bias = false;  // o_proj has one (LLaMA with attention_bias).
@@ -48,6 +42,10 @@ struct ModelConfig {
   DType dtype = DType::kBfloat16;  // Stored type; what `--dtype auto` means.
   bool dtype_named = true;         // False: config.json names none, the stored tensors decide.
   std::vector<int32_t> eos_token_ids;
+
+  bool HasWindow(size_t layer) const {
+    return sliding_window != kNoWindow && (windowed_layers.empty() || windowed_layers[layer]);
+  }
 };
 
 // config_json: contents of config.json. generation_config_json: of generation_config.json, or
@@ -58,11 +56,6 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
 // Whether every number is in range and they fit each other. Messages say what was given and what is
 // allowed, by the names of config.json. ParseModelConfig has called it already.
 absl::Status ValidateModelConfig(const ModelConfig& config);
-
-// Inverse frequencies of the rotary embedding, head_dim / 2 of them, llama3 scaling applied, in
-// the float arithmetic of Hugging Face. The power is rounded correctly; that of LibTorch may be one
-// unit in the last place away, which depends on the CPU.
-std::vector<float> InverseFrequencies(const ModelConfig& config);
 
 }  // namespace structattn
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <span>
 #include <utility>
 
@@ -80,12 +79,11 @@ class Packer {
   size_t used_ = 0;
 };
 
-// The decode tiles, and more that see nothing for the rows that hold nothing. Each of these has a
-// row of its own.
-std::vector<QueryTile> PadGenerated(const StepBatch& batch, const StepShape& shape) {
-  std::vector<QueryTile> generated = batch.work.generated;
-  for (int32_t row = static_cast<int32_t>(batch.tokens());
-       static_cast<int32_t>(generated.size()) < shape.generated; ++row) {
+// The decode tiles, and more that see nothing for the rows from `tokens` on, which hold nothing.
+// Each of these has a row of its own.
+std::vector<QueryTile> PadGenerated(const WorkList& work, int32_t tokens, int32_t count) {
+  std::vector<QueryTile> generated = work.generated;
+  for (int32_t row = tokens; static_cast<int32_t>(generated.size()) < count; ++row) {
     generated.push_back({.sequence = 0,
                          .row_begin = row,
                          .query_begin = 0,
@@ -96,48 +94,79 @@ std::vector<QueryTile> PadGenerated(const StepBatch& batch, const StepShape& sha
   return generated;
 }
 
-// Packs all that a step's buffer holds, in the only order. `half` is head_dim / 2.
-StepInputs Pack(const StepBatch& batch, const StepShape& shape, int64_t half,
-                std::pair<std::span<const float>, std::span<const float>> angles, Packer* packer) {
-  const WorkList& work = batch.work;
+// `work` is that of a batch of `tokens` rows.
+WorkInputs PackWork(const WorkList& work, int64_t tokens, const WorkShape& shape, Packer* packer) {
+  const std::vector<QueryTile> generated =
+      PadGenerated(work, static_cast<int32_t>(tokens), shape.generated);
   return {.shape = shape,
-          .token_ids = packer->Put<int32_t>(batch.token_ids, shape.rows, 0),
-          .slots = packer->Put<int64_t>(batch.slots, shape.rows, -1),
-          .block_tables = packer->PutRows(batch.block_tables, batch.block_table_stride,
-                                          shape.sequences, shape.block_table_stride),
           .tiles = packer->Put<QueryTile>(work.tiles, shape.tiles, {}),
           .intervals = packer->Put<KeyInterval>(work.intervals, shape.intervals, {}),
-          .generated = packer->Put<QueryTile>(PadGenerated(batch, shape), shape.generated, {}),
-          .splits = packer->Put<KeySplit>(work.splits, shape.splits, kEmptySplit),
-          .logit_rows = packer->Put<int32_t>(batch.logit_rows, shape.logit_rows, 0),
-          .cosine = packer->Put<float>(angles.first, shape.rows * half, 0.0f),
-          .sine = packer->Put<float>(angles.second, shape.rows * half, 0.0f)};
+          .generated = packer->Put<QueryTile>(generated, shape.generated, {}),
+          .splits = packer->Put<KeySplit>(work.splits, shape.splits, kEmptySplit)};
 }
 
-size_t PackedBytes(const StepShape& shape, int64_t half) {
+// Packs all that a step's buffer holds, in the only order.
+StepInputs Pack(const StepBatch& batch, const StepShape& shape, const RotaryAngles& angles,
+                Packer* packer) {
+  return {
+      .shape = shape,
+      .token_ids = packer->Put<int32_t>(batch.token_ids, shape.rows, 0),
+      .slots = packer->Put<int64_t>(batch.slots, shape.rows, -1),
+      .block_tables = packer->PutRows(batch.block_tables, batch.block_table_stride, shape.sequences,
+                                      shape.block_table_stride),
+      .work = PackWork(batch.work, batch.tokens(), shape.work, packer),
+      .windowed_work = PackWork(batch.windowed_work, batch.tokens(), shape.windowed_work, packer),
+      .logit_rows = packer->Put<int32_t>(batch.logit_rows, shape.logit_rows, 0),
+      .cosine = packer->Put<float>(angles.cosine(), shape.rows * angles.half(), 0.0f),
+      .sine = packer->Put<float>(angles.sine(), shape.rows * angles.half(), 0.0f)};
+}
+
+size_t PackedBytes(const StepShape& shape, const RotaryAngles& angles) {
   Packer packer(nullptr, nullptr);
-  Pack({}, shape, half, {}, &packer);
+  Pack({}, shape, angles, &packer);
   return packer.bytes();
+}
+
+WorkShape ShapeOf(const WorkList& work) {
+  return {.tiles = static_cast<int32_t>(work.tiles.size()),
+          .intervals = static_cast<int32_t>(work.intervals.size()),
+          .generated = static_cast<int32_t>(work.generated.size()),
+          .splits = static_cast<int32_t>(work.splits.size()),
+          .partials = work.partials};
+}
+
+// As PaddedShape, for one of the lists; `rows` is the padded number of rows.
+WorkShape PaddedWork(const WorkShape& shape, int32_t rows) {
+  if (shape == WorkShape()) return shape;
+  return {.tiles = 0,
+          .intervals = NextPower(shape.intervals),
+          .generated = rows,
+          .splits = PaddedCount(shape.splits),
+          .partials = NextPower(shape.partials)};
+}
+
+WorkInputs AliasWork(const WorkList& work) {
+  return {.shape = ShapeOf(work),
+          .tiles = work.tiles.data(),
+          .intervals = work.intervals.data(),
+          .generated = work.generated.data(),
+          .splits = work.splits.data()};
 }
 
 }  // namespace
 
 StepShape ShapeOf(const StepBatch& batch) {
-  const WorkList& work = batch.work;
   const int32_t stride = batch.block_table_stride;
   return {.rows = static_cast<int32_t>(batch.tokens()),
           .sequences = stride == 0 ? 0 : static_cast<int32_t>(batch.block_tables.size()) / stride,
           .block_table_stride = stride,
-          .tiles = static_cast<int32_t>(work.tiles.size()),
-          .intervals = static_cast<int32_t>(work.intervals.size()),
-          .generated = static_cast<int32_t>(work.generated.size()),
-          .splits = static_cast<int32_t>(work.splits.size()),
-          .partials = work.partials,
+          .work = ShapeOf(batch.work),
+          .windowed_work = ShapeOf(batch.windowed_work),
           .logit_rows = static_cast<int32_t>(batch.logit_rows.size())};
 }
 
 bool IsDecodeShape(const StepShape& shape) {
-  return shape.rows > 0 && shape.generated == shape.rows && shape.logit_rows == shape.rows;
+  return shape.rows > 0 && shape.work.generated == shape.rows && shape.logit_rows == shape.rows;
 }
 
 StepShape PaddedShape(const StepShape& shape) {
@@ -145,21 +174,17 @@ StepShape PaddedShape(const StepShape& shape) {
   return {.rows = rows,
           .sequences = rows,
           .block_table_stride = NextPower(shape.block_table_stride),
-          .tiles = 0,
-          .intervals = NextPower(shape.intervals),
-          .generated = rows,
-          .splits = PaddedCount(shape.splits),
-          .partials = NextPower(shape.partials),
+          .work = PaddedWork(shape.work, rows),
+          .windowed_work = PaddedWork(shape.windowed_work, rows),
           .logit_rows = rows};
 }
 
-StepUploader::StepUploader(const Device& device, std::vector<float> inverse_frequencies)
-    : device_(device), inverse_frequencies_(std::move(inverse_frequencies)) {}
+StepUploader::StepUploader(const Device& device, RotaryAngles angles)
+    : device_(device), angles_(std::move(angles)) {}
 
 bool StepUploader::Reserve(const StepShape& shape) {
   if (device_.kind == DeviceKind::kCpu) return false;
-  const int64_t half = static_cast<int64_t>(inverse_frequencies_.size());
-  const size_t bytes = PackedBytes(shape, half);
+  const size_t bytes = PackedBytes(shape, angles_);
   if (buffer_.defined() && bytes <= buffer_.nbytes()) return false;
   WaitUntilCopied();
   const int64_t capacity = static_cast<int64_t>(std::bit_ceil(bytes));
@@ -169,7 +194,7 @@ bool StepUploader::Reserve(const StepShape& shape) {
 }
 
 StepInputs StepUploader::Upload(const StepBatch& batch, const StepShape& shape) {
-  ComputeAngles(batch.positions);
+  angles_.Compute(batch.positions, batch.rope_lengths);
   if (device_.kind == DeviceKind::kCpu) {
     STRUCTATTN_CHECK(shape == ShapeOf(batch));
     return Alias(batch);
@@ -177,8 +202,7 @@ StepInputs StepUploader::Upload(const StepBatch& batch, const StepShape& shape) 
   WaitUntilCopied();
   Packer packer(static_cast<char*>(staging_.mutable_data_ptr()),
                 static_cast<const char*>(buffer_.const_data_ptr()));
-  const int64_t half = static_cast<int64_t>(inverse_frequencies_.size());
-  const StepInputs inputs = Pack(batch, shape, half, {cosine_, sine_}, &packer);
+  const StepInputs inputs = Pack(batch, shape, angles_, &packer);
   STRUCTATTN_CHECK(packer.bytes() <= buffer_.nbytes());
   const int64_t bytes = static_cast<int64_t>(packer.bytes());
   buffer_.narrow(0, 0, bytes).copy_(staging_.narrow(0, 0, bytes), /*non_blocking=*/true);
@@ -186,32 +210,16 @@ StepInputs StepUploader::Upload(const StepBatch& batch, const StepShape& shape) 
   return inputs;
 }
 
-void StepUploader::ComputeAngles(const std::vector<int32_t>& positions) {
-  const size_t half = inverse_frequencies_.size();
-  cosine_.resize(positions.size() * half);
-  sine_.resize(positions.size() * half);
-  for (size_t t = 0; t < positions.size(); ++t) {
-    const float position = static_cast<float>(positions[t]);
-    for (size_t i = 0; i < half; ++i) {
-      const float angle = position * inverse_frequencies_[i];
-      cosine_[t * half + i] = std::cos(angle);
-      sine_[t * half + i] = std::sin(angle);
-    }
-  }
-}
-
 StepInputs StepUploader::Alias(const StepBatch& batch) const {
   return {.shape = ShapeOf(batch),
           .token_ids = batch.token_ids.data(),
           .slots = batch.slots.data(),
           .block_tables = batch.block_tables.data(),
-          .tiles = batch.work.tiles.data(),
-          .intervals = batch.work.intervals.data(),
-          .generated = batch.work.generated.data(),
-          .splits = batch.work.splits.data(),
+          .work = AliasWork(batch.work),
+          .windowed_work = AliasWork(batch.windowed_work),
           .logit_rows = batch.logit_rows.data(),
-          .cosine = cosine_.data(),
-          .sine = sine_.data()};
+          .cosine = angles_.cosine().data(),
+          .sine = angles_.sine().data()};
 }
 
 void StepUploader::WaitUntilCopied() {

@@ -9,12 +9,23 @@
 
 #include <cstdint>
 #include <optional>
-#include <vector>
 
 #include "kernels/context.h"
 #include "server/model/decoder.h"
+#include "server/model/rotary_angles.h"
 
 namespace structattn {
+
+// The sizes of a WorkList's arrays.
+struct WorkShape {
+  int32_t tiles = 0;
+  int32_t intervals = 0;
+  int32_t generated = 0;
+  int32_t splits = 0;
+  int32_t partials = 0;
+
+  auto operator<=>(const WorkShape&) const = default;
+};
 
 // The sizes of a step's arrays. Two steps of equal shapes have their arrays at equal addresses,
 // as long as StepUploader::Reserve moves nothing.
@@ -22,11 +33,8 @@ struct StepShape {
   int32_t rows = 0;
   int32_t sequences = 0;
   int32_t block_table_stride = 0;
-  int32_t tiles = 0;
-  int32_t intervals = 0;
-  int32_t generated = 0;
-  int32_t splits = 0;
-  int32_t partials = 0;
+  WorkShape work = {};
+  WorkShape windowed_work = {};
   int32_t logit_rows = 0;
 
   auto operator<=>(const StepShape&) const = default;
@@ -42,7 +50,16 @@ bool IsDecodeShape(const StepShape& shape);
 // work, are at most a quarter more (from 9 on), other sizes at most twice as many.
 StepShape PaddedShape(const StepShape& shape);
 
-// The arrays of StepBatch and WorkList, and the rotary angles of RopeKvWriteParams. Entries beyond
+// The arrays of a WorkList.
+struct WorkInputs {
+  WorkShape shape;
+  const QueryTile* tiles = nullptr;
+  const KeyInterval* intervals = nullptr;
+  const QueryTile* generated = nullptr;
+  const KeySplit* splits = nullptr;
+};
+
+// The arrays of StepBatch, and the rotary angles of RopeKvWriteParams. Entries beyond
 // the batch's own have no effect: their rows read token 0, write no key (slot -1), see no key and
 // get logits that are never read; their splits have no tiles.
 struct StepInputs {
@@ -50,10 +67,8 @@ struct StepInputs {
   const int32_t* token_ids = nullptr;
   const int64_t* slots = nullptr;
   const int32_t* block_tables = nullptr;
-  const QueryTile* tiles = nullptr;
-  const KeyInterval* intervals = nullptr;
-  const QueryTile* generated = nullptr;
-  const KeySplit* splits = nullptr;
+  WorkInputs work;
+  WorkInputs windowed_work;
   const int32_t* logit_rows = nullptr;
   const float* cosine = nullptr;
   const float* sine = nullptr;
@@ -61,8 +76,7 @@ struct StepInputs {
 
 class StepUploader {
  public:
-  // `inverse_frequencies` are the rotary embedding's, head_dim / 2 of them.
-  StepUploader(const Device& device, std::vector<float> inverse_frequencies);
+  StepUploader(const Device& device, RotaryAngles angles);
 
   // Makes room for steps of this shape, and returns whether the device's buffer moved.
   bool Reserve(const StepShape& shape);
@@ -73,14 +87,11 @@ class StepUploader {
   StepInputs Upload(const StepBatch& batch, const StepShape& shape);
 
  private:
-  void ComputeAngles(const std::vector<int32_t>& positions);
   StepInputs Alias(const StepBatch& batch) const;
   void WaitUntilCopied();
 
   const Device device_;
-  const std::vector<float> inverse_frequencies_;
-  std::vector<float> cosine_;  // [rows, head_dim / 2]
-  std::vector<float> sine_;
+  RotaryAngles angles_;
   at::Tensor staging_;                // The host's bytes, pinned for CUDA.
   at::Tensor buffer_;                 // The device's bytes.
   std::optional<c10::Event> copied_;  // CUDA: it marks that staging_ has been read.

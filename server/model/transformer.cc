@@ -5,6 +5,7 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <utility>
@@ -36,21 +37,30 @@ Transformer::Transformer(const ModelConfig& config, const TransformerOptions& op
                          std::unique_ptr<ThreadPool> pool)
     : config_(config),
       options_(options),
+      padding_(config.head_dim),
       pool_(std::move(pool)),
       stream_(NewStream(options.device)),
       context_{.device = options.device.kind,
                .pool = pool_.get(),
                .stream = stream_.has_value() ? stream_->native_handle() : nullptr},
-      uploader_(options.device, InverseFrequencies(config)) {}
+      uploader_(options.device, RotaryAngles(config.rope, config.head_dim, padding_.padded_dim())) {
+}
 
 void Transformer::Load(const Checkpoint& checkpoint, const std::function<void(double)>& progress) {
   const c10::InferenceMode inference;
   const c10::OptionalStreamGuard on_stream(stream_);
   weights_ = LoadWeights(checkpoint, options_, context_, progress);
+  for (LayerWeights& layer : weights_.layers) {
+    layer.query_norm = padding_.NormWeight(layer.query_norm);
+    layer.key_norm = padding_.NormWeight(layer.key_norm);
+  }
 }
 
 Tiling Transformer::tiling() const {
-  return AttentionTiling(options_.device.kind, static_cast<int>(config_.heads / config_.kv_heads));
+  Tiling tiling =
+      AttentionTiling(options_.device.kind, static_cast<int>(config_.heads / config_.kv_heads));
+  tiling.window = config_.sliding_window;
+  return tiling;
 }
 
 bool Transformer::usable() const {
@@ -71,11 +81,12 @@ void Transformer::Reserve(const StepShape& shape) {
     }
     moved = true;
   }
-  if (shape.partials > scratch_.partials) {
-    scratch_.partials = shape.partials;
+  const int32_t partials = std::max(shape.work.partials, shape.windowed_work.partials);
+  if (partials > scratch_.partials) {
+    scratch_.partials = partials;
     scratch_.attention_partials =
-        Floats({PartialFloats(shape.partials, static_cast<int32_t>(config_.heads),
-                              static_cast<int32_t>(config_.head_dim))},
+        Floats({PartialFloats(partials, static_cast<int32_t>(config_.heads),
+                              static_cast<int32_t>(padding_.padded_dim()))},
                options_.device);
     moved = true;
   }
@@ -89,15 +100,17 @@ void Transformer::ReserveRows(int64_t rows) {
         {rows, columns},
         at::TensorOptions(ToTorchDevice(options_.device)).dtype(ToScalarType(options_.dtype)));
   };
-  const int64_t query_columns = config_.heads * config_.head_dim;
-  const int64_t kv_columns = config_.kv_heads * config_.head_dim;
+  const int64_t all_heads = config_.heads + 2 * config_.kv_heads;
+  const int64_t padded_dim = padding_.padded_dim();
   Scratch& w = scratch_;
   w.rows = rows;
   w.hidden = Floats({rows, config_.hidden_size}, device);
   w.normed = stored(config_.hidden_size);
-  w.qkv = Floats({rows, query_columns + 2 * kv_columns}, device);
-  w.query = Floats({rows, query_columns}, device);
-  w.attention = stored(query_columns);
+  w.projected = Floats({rows, all_heads * config_.head_dim}, device);
+  w.qkv = padding_.any() ? Floats({rows, all_heads * padded_dim}, device).zero_() : w.projected;
+  w.query = Floats({rows, config_.heads * padded_dim}, device);
+  w.attention = stored(config_.heads * padded_dim);
+  w.attended = padding_.any() ? stored(config_.heads * config_.head_dim) : w.attention;
   w.gate_up = Floats({rows, 2 * config_.intermediate_size}, device);
   w.activated = stored(config_.intermediate_size);
   w.linear = Floats({device.kind == DeviceKind::kCpu ? 0 : rows, config_.hidden_size}, device);
@@ -114,19 +127,22 @@ void Transformer::Normalize(const at::Tensor& input, const at::Tensor& weight, a
                      .epsilon = static_cast<float>(config_.rms_norm_epsilon)});
 }
 
-void Transformer::RunAttention(const LayerWeights& layer, const KvLayerView& kv,
-                               const StepInputs& inputs) {
+void Transformer::RunAttention(size_t index, const StepInputs& inputs) {
   Scratch& w = scratch_;
+  const LayerWeights& layer = weights_.layers[index];
+  const KvLayerView& kv = kv_.layers[index];
+  const WorkInputs& work = config_.HasWindow(index) ? inputs.windowed_work : inputs.work;
   const int64_t rows = inputs.shape.rows;
   Normalize(w.hidden, layer.attention_norm, w.normed, rows);
-  layer.qkv.Forward(context_, {.input = w.normed, .output = w.qkv, .rows = rows});
+  layer.qkv.Forward(context_, {.input = w.normed, .output = w.projected, .rows = rows});
+  padding_.Pad(w.projected, w.qkv, rows);
   RopeKvWrite(context_, {.qkv = w.qkv.const_data_ptr<float>(),
                          .query = w.query.data_ptr<float>(),
                          .cosine = inputs.cosine,
                          .sine = inputs.sine,
                          .query_norm = FloatsOrNull(layer.query_norm),
                          .key_norm = FloatsOrNull(layer.key_norm),
-                         .epsilon = static_cast<float>(config_.rms_norm_epsilon),
+                         .epsilon = padding_.NormEpsilon(config_.rms_norm_epsilon),
                          .slots = inputs.slots,
                          .kv = kv,
                          .heads = static_cast<int32_t>(config_.heads),
@@ -140,16 +156,17 @@ void Transformer::RunAttention(const LayerWeights& layer, const KvLayerView& kv,
              .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim))),
              .block_tables = inputs.block_tables,
              .block_table_stride = inputs.shape.block_table_stride,
-             .tiles = inputs.tiles,
-             .tile_count = inputs.shape.tiles,
-             .intervals = inputs.intervals,
-             .generated = inputs.generated,
-             .generated_count = inputs.shape.generated,
-             .splits = inputs.splits,
-             .split_count = inputs.shape.splits,
+             .tiles = work.tiles,
+             .tile_count = work.shape.tiles,
+             .intervals = work.intervals,
+             .generated = work.generated,
+             .generated_count = work.shape.generated,
+             .splits = work.splits,
+             .split_count = work.shape.splits,
              .partials = w.attention_partials.defined() ? w.attention_partials.data_ptr<float>()
                                                         : nullptr});
-  layer.attention_output.Forward(context_, {.input = w.attention,
+  padding_.Strip(w.attention, w.attended, rows);
+  layer.attention_output.Forward(context_, {.input = w.attended,
                                             .output = w.hidden,
                                             .rows = rows,
                                             .accumulate = true,
@@ -196,7 +213,7 @@ void Transformer::RunStep(const StepInputs& inputs, at::Tensor& logits) {
                        .columns = config_.hidden_size});
   for (size_t i = 0; i < weights_.layers.size(); ++i) {
     if (i > 0) RunMlp(weights_.layers[i - 1], scratch_.hidden, inputs.shape.rows);
-    RunAttention(weights_.layers[i], kv_.layers[i], inputs);
+    RunAttention(i, inputs);
   }
   FinishLogitRows({inputs.logit_rows, static_cast<size_t>(inputs.shape.logit_rows)}, logits);
 }
@@ -205,7 +222,7 @@ absl::StatusOr<KvShape> Transformer::AllocateKv(int64_t bytes, int32_t block_siz
   STRUCTATTN_CHECK(kv_.layers.empty());
   STRUCTATTN_ASSIGN_OR_RETURN(kv_, AllocateKvCache({.layers = config_.layers,
                                                     .kv_heads = config_.kv_heads,
-                                                    .head_dim = config_.head_dim,
+                                                    .head_dim = padding_.padded_dim(),
                                                     .block_size = block_size,
                                                     .dtype = options_.dtype,
                                                     .device = options_.device,

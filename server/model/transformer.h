@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Stream.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "server/model/kv_cache.h"
 #include "server/model/linear_layer.h"
 #include "server/model/model_config.h"
+#include "server/model/padded_heads.h"
 #include "server/model/quantization.h"
 #include "server/model/step_graphs.h"
 #include "server/model/step_inputs.h"
@@ -76,6 +78,7 @@ class Transformer final : public Decoder {
   void Logits(std::span<const int32_t> rows, std::span<float> logits) override;
   int64_t vocabulary_size() const override { return config_.vocab_size; }
   Tiling tiling() const override;
+  int32_t dynamic_rope_length() const override { return DynamicRopeLength(config_.rope.scaling); }
   bool usable() const override;
 
   const KvCache& kv() const { return kv_; }
@@ -90,9 +93,11 @@ class Transformer final : public Decoder {
     int64_t partials = 0;
     at::Tensor hidden;              // [rows, hidden] float: the residual stream.
     at::Tensor normed;              // [rows, hidden] dtype.
-    at::Tensor qkv;                 // [rows, (heads + 2 kv_heads) head_dim] float.
-    at::Tensor query;               // [rows, heads, head_dim] float.
-    at::Tensor attention;           // [rows, heads, head_dim] dtype.
+    at::Tensor projected;           // [rows, (heads + 2 kv_heads) head_dim] float.
+    at::Tensor qkv;                 // The same, padded.
+    at::Tensor query;               // [rows, heads, padded head_dim] float.
+    at::Tensor attention;           // [rows, heads, padded head_dim] dtype.
+    at::Tensor attended;            // The same, without padding.
     at::Tensor gate_up;             // [rows, 2 intermediate] float.
     at::Tensor activated;           // [rows, intermediate] dtype.
     at::Tensor linear;              // [rows, hidden] float: LinearLayer::Operands::scratch.
@@ -105,7 +110,7 @@ class Transformer final : public Decoder {
   void ReserveRows(int64_t rows);
   // Writes the logits [logit rows, vocab] to `logits` on the device.
   void RunStep(const StepInputs& inputs, at::Tensor& logits);
-  void RunAttention(const LayerWeights& layer, const KvLayerView& kv, const StepInputs& inputs);
+  void RunAttention(size_t layer, const StepInputs& inputs);
   void RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t rows);
   void Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
                  int64_t rows) const;
@@ -114,6 +119,7 @@ class Transformer final : public Decoder {
 
   const ModelConfig config_;
   const TransformerOptions options_;
+  const PaddedHeads padding_;
   const std::unique_ptr<ThreadPool> pool_;
   const std::optional<c10::Stream> stream_;  // Only on CUDA.
   KernelContext context_;

@@ -87,6 +87,27 @@ absl::StatusOr<engine::Fusion> PrepareFusion(const FusionRequest& request, size_
                    all, " continuations; at most ", Limits::kMaxContinuations, " are allowed"));
 }
 
+// Packed into one prompt, the tokens of a per-paraphrase prompt lie further apart than by
+// themselves, and its length is another. A model notices the one where its sliding window ends, and
+// the other where its rotary embedding depends on it.
+absl::Status CheckPacked(const engine::EncodedPrompt& packed, const GenerateRequest& request,
+                         const Model& model) {
+  const int64_t tokens = packed.structure.size();
+  const int32_t window = model.config.sliding_window;
+  if (window != kNoWindow && tokens + request.stopping.max_tokens > window) {
+    return InvalidField("fusion.source", "WINDOW_EXCEEDED",
+                        absl::StrCat("per-paraphrase prompts of ", tokens, " tokens in all with ",
+                                     request.stopping.max_tokens, " generated ones; at most ",
+                                     window, ", the model's sliding window, are allowed"));
+  }
+  const int32_t length = DynamicRopeLength(model.config.rope.scaling);
+  if (1 + std::ranges::max(packed.structure.positions()) <= length) return absl::OkStatus();
+  return InvalidField(
+      "fusion.source", "DYNAMIC_ROPE_EXCEEDED",
+      absl::StrCat("a per-paraphrase prompt of more than ", length,
+                   " tokens, from where on the model's rotary embedding depends on its length"));
+}
+
 struct EncodedQuestion {
   engine::EncodedPrompt prompt;
   std::vector<engine::Branch> branches;
@@ -102,6 +123,7 @@ absl::StatusOr<EncodedQuestion> EncodeQuestion(const GenerateRequest& request, c
     STRUCTATTN_ASSIGN_OR_RETURN(
         engine::PerParaphrasePrompts packed,
         engine::EncodePerParaphrasePrompts(request.prompt, tokenizer, prompt_limits));
+    STRUCTATTN_RETURN_IF_ERROR(CheckPacked(packed.prompt, request, model));
     return EncodedQuestion{.prompt = std::move(packed.prompt),
                            .branches = std::move(packed.members)};
   }

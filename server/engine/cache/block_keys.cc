@@ -37,6 +37,7 @@ BlockKeys::BlockKeys(int32_t block_size, std::string_view salt)
       salt_(Hasher(Kind::kSalt).AddSpan(std::span<const char>(salt)).Key()) {}
 
 void BlockKeys::Extend(const SequenceTokens& tokens) {
+  index_gaps_matter_ = tokens.index_gaps_matter;
   const std::span<const Run> runs = tokens.structure->runs();
   const int32_t known = tokens_.empty() ? 0 : tokens_.back().end;
   auto run = std::partition_point(runs.begin(), runs.end(),
@@ -62,11 +63,12 @@ void BlockKeys::Close(const SequenceTokens& tokens, int32_t block) {
   const auto [begin, end, group] = tokens_[block];
   const size_t count = end - begin;
   const RuleTable& rule = tokens.structure->rule();
-  const BlockKey& before = StateBefore(block, rule.visible[group]);
+  const Viewer& before = ViewerBefore(block, rule.visible[group]);
   const int32_t header[] = {static_cast<int32_t>(count), rule.Sees(group, group),
-                            std::clamp(tokens.generated_begin - begin, 0, end - begin)};
+                            std::clamp(tokens.generated_begin - begin, 0, end - begin),
+                            tokens.rope_length, index_gaps_matter_ ? before.GapTo(begin) : 0};
   keys_.push_back(Hasher(Kind::kBlock)
-                      .Add(before)
+                      .Add(before.state)
                       .AddSpan(std::span<const int32_t>(header))
                       .AddSpan(tokens.token_ids.subspan(begin, count))
                       .AddSpan(tokens.structure->positions().subspan(begin, count))
@@ -74,17 +76,24 @@ void BlockKeys::Close(const SequenceTokens& tokens, int32_t block) {
 }
 
 // The chain over the blocks before `block` that `row` sees.
-const BlockKey& BlockKeys::StateBefore(int32_t block, uint64_t row) {
+const BlockKeys::Viewer& BlockKeys::ViewerBefore(int32_t block, uint64_t row) {
   auto viewer = std::ranges::find(viewers_, row, &Viewer::row);
   if (viewer == viewers_.end()) {
     viewers_.push_back({.row = row, .next_block = 0, .state = salt_});
     viewer = viewers_.end() - 1;
   }
   for (int32_t& next = viewer->next_block; next < block; ++next) {
-    if ((row >> tokens_[next].group & 1) == 0) continue;
-    viewer->state = Hasher(Kind::kView).Add(viewer->state).Add(keys_[next]).Key();
+    const auto [begin, end, group] = tokens_[next];
+    if ((row >> group & 1) == 0) continue;
+    const int32_t gap = index_gaps_matter_ ? viewer->GapTo(begin) : 0;
+    viewer->state = Hasher(Kind::kView)
+                        .Add(viewer->state)
+                        .AddSpan(std::span<const int32_t>(&gap, 1))
+                        .Add(keys_[next])
+                        .Key();
+    viewer->last_begin = begin;
   }
-  return viewer->state;
+  return *viewer;
 }
 
 }  // namespace structattn::engine

@@ -21,6 +21,11 @@ struct SequenceTokens {
   // Tokens from this index on were generated, and are computed in another way than those of a
   // prompt; INT32_MAX where the device makes no difference.
   int32_t generated_begin;
+  // What the rotary embedding depends on beside a token's position; 0 for nothing.
+  int32_t rope_length = 0;
+  // Whether a key depends on how many tokens lie between what it sees, seen or not: true on models
+  // with a sliding window.
+  bool index_gaps_matter = false;
 };
 
 // Tokens [begin, end) of one run that lie in one block.
@@ -54,13 +59,18 @@ class BlockKeys {
     uint64_t row;
     int32_t next_block = 0;  // Blocks before it are in the state if they are seen.
     BlockKey state = {};
+    int32_t last_begin = -1;  // Where the last of them begins.
+
+    // From the last block that is seen to one that begins at `begin`; 0 where there is none.
+    int32_t GapTo(int32_t begin) const { return last_begin < 0 ? 0 : begin - last_begin; }
   };
 
   void Close(const SequenceTokens& tokens, int32_t block);
-  const BlockKey& StateBefore(int32_t block, uint64_t row);
+  const Viewer& ViewerBefore(int32_t block, uint64_t row);
 
   int32_t block_size_;
   BlockKey salt_;
+  bool index_gaps_matter_ = false;
   std::vector<BlockTokens> tokens_;
   std::vector<BlockKey> keys_;
   std::vector<Viewer> viewers_;

@@ -1,6 +1,7 @@
 // Implements sequence.h.
 #include "server/engine/task/sequence.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -8,10 +9,23 @@
 
 namespace structattn::engine {
 
+namespace {
+
+// 1 + the largest position, where that is more than the model's rotary embedding takes as it is.
+int32_t RopeLength(const Structure& structure, const SequenceModel& model) {
+  const std::span<const int32_t> positions = structure.positions();
+  const int32_t length = positions.empty() ? 0 : 1 + std::ranges::max(positions);
+  return length > model.dynamic_rope_length ? length : 0;
+}
+
+}  // namespace
+
 Sequence::Sequence(Task* task, Tokens tokens, const CachePolicy& cache, const SequenceModel& model)
     : task_(task),
       tokens_(std::move(tokens)),
       decode_tiles_(model.decode_tiles),
+      has_window_(model.has_window),
+      rope_length_(RopeLength(tokens_.structure, model)),
       prompt_tokens_(tokens_.structure.size()),
       intervals_(Placement(model.block_size)),
       blocks_(model.block_size, cache) {
@@ -25,7 +39,9 @@ void Sequence::TakeIn() {
   blocks_.Extend(
       {.structure = &structure(),
        .token_ids = token_ids(),
-       .generated_begin = decode_tiles_ ? prompt_tokens_ : std::numeric_limits<int32_t>::max()});
+       .generated_begin = decode_tiles_ ? prompt_tokens_ : std::numeric_limits<int32_t>::max(),
+       .rope_length = rope_length_,
+       .index_gaps_matter = has_window_});
 }
 
 int32_t Sequence::BlocksWith(int32_t tokens, int group) const {

@@ -4,6 +4,7 @@
 #define STRUCTATTN_SERVER_ENGINE_TASK_SEQUENCE_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,6 +27,9 @@ struct SequenceModel {
   int32_t block_size = 0;  // Tokens per block of KV memory.
   // Whether generated tokens are computed in another way than those of a prompt (Tiling).
   bool decode_tiles = false;
+  bool has_window = false;  // Some layer has a sliding window.
+  // Prompts of more positions have a rotary embedding of their own (Decoder).
+  int32_t dynamic_rope_length = std::numeric_limits<int32_t>::max();
 };
 
 // What a sequence is to its task: one of its prompts, or a continuation of that prompt.
@@ -57,6 +61,10 @@ class Sequence {
   // Tokens that are computed as those of a prompt; those behind them were generated.
   int32_t prompt_tokens() const { return prompt_tokens_; }
 
+  // The positions that the prompt has, where its rotary embedding depends on them; else 0. It stays
+  // what it is for all that is appended.
+  int32_t rope_length() const { return rope_length_; }
+
   // Blocks that this sequence takes with `tokens` more tokens of `group`.
   int32_t BlocksWith(int32_t tokens, int group) const;
 
@@ -79,6 +87,8 @@ class Sequence {
   SequenceRole role_;
   Tokens tokens_;
   const bool decode_tiles_;
+  const bool has_window_;
+  const int32_t rope_length_;
   int32_t prompt_tokens_;
   VisibleIntervals intervals_;
   SequenceBlocks blocks_;

@@ -44,7 +44,7 @@ ModelConfig LlamaShape() {
   config.head_dim = 64;
   config.context_length = 1024;
   config.rms_norm_epsilon = 1e-5;
-  config.rope_theta = 500000.0;
+  config.rope.theta = 500000.0;
   return config;
 }
 
@@ -55,7 +55,7 @@ ModelConfig Qwen3Shape() {
   config.kv_heads = 1;
   config.head_dim = 128;
   config.rms_norm_epsilon = 1e-6;
-  config.rope_theta = 1000000.0;
+  config.rope.theta = 1000000.0;
   config.tied_embeddings = true;
   config.qk_norm = true;
   return config;

@@ -91,7 +91,7 @@ TEST(CheckpointFuzzTest, DamagedConfigsNeverCrash) {
   std::mt19937_64 random(kSeed);
   for (int i = 0; i < kMutations; ++i) {
     const auto parsed = ParseModelConfig(Damage(config, config.size(), random), "");
-    if (parsed.ok()) (void)InverseFrequencies(*parsed);
+    if (parsed.ok()) (void)InverseFrequencies(parsed->rope, parsed->head_dim);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -42,7 +43,7 @@ TEST(GgufCheckpointTest, ReadsTheTinyModelInHuggingFacesOrder) {
   EXPECT_EQ(config.head_dim, 16);
   EXPECT_EQ(config.kv_heads, 1);
   EXPECT_EQ(config.context_length, 64);
-  EXPECT_EQ(config.rope_theta, 10000.0);
+  EXPECT_EQ(config.rope.theta, 10000.0);
   EXPECT_EQ(config.dtype, DType::kFloat32);
   EXPECT_FALSE(config.tied_embeddings);
   EXPECT_THAT(config.eos_token_ids, ElementsAre(256));
@@ -103,7 +104,7 @@ TEST(GgufCheckpointTest, QwenIsNotPermuted) {
   const auto checkpoint = OpenWritten(directory, writer);
   ASSERT_NE(checkpoint, nullptr);
   EXPECT_TRUE(checkpoint->config().qk_norm);
-  EXPECT_EQ(checkpoint->config().rope_theta, 1e6);
+  EXPECT_EQ(checkpoint->config().rope.theta, 1e6);
   const LoadedMatrix q = checkpoint->Read("model.layers.0.self_attn.q_proj.weight");
   EXPECT_EQ(std::memcmp(q.view.data, stored.data(), stored.size()), 0);
 }
@@ -169,8 +170,36 @@ TEST(GgufCheckpointTest, TiesAndScales) {
   const auto checkpoint = OpenWritten(directory, writer);
   ASSERT_NE(checkpoint, nullptr);
   EXPECT_TRUE(checkpoint->config().tied_embeddings);
-  EXPECT_THAT(checkpoint->config().rope_frequency_divisors, ElementsAre(1, 1, 1, 1, 2, 4, 8, 8));
+  EXPECT_THAT(checkpoint->config().rope.frequency_divisors, ElementsAre(1, 1, 1, 1, 2, 4, 8, 8));
   EXPECT_THAT(checkpoint->config().eos_token_ids, ElementsAre(256, 255));
+}
+
+TEST(GgufCheckpointTest, ReadsRopeScalingsAndWindows) {
+  const TempDirectory directory;
+  GgufWriter writer = TinyGguf();
+  writer.Text("llama.rope.scaling.type", "yarn");
+  writer.Float32("llama.rope.scaling.factor", 4.0f);
+  writer.Uint32("llama.rope.scaling.original_context_length", 32);
+  writer.Uint32("llama.attention.sliding_window", 20);
+  const ModelConfig yarn = OpenWritten(directory, writer)->config();
+  const auto& scaling = std::get<YarnRopeScaling>(yarn.rope.scaling);
+  EXPECT_EQ(scaling.factor, 4.0);
+  EXPECT_EQ(scaling.original_max_position_embeddings, 32.0);
+  EXPECT_NEAR(scaling.attention_factor, 0.1 * std::log(4.0) + 1, 1e-12);
+  EXPECT_EQ(yarn.context_length, 128);
+  EXPECT_EQ(yarn.sliding_window, 20);
+  EXPECT_TRUE(yarn.HasWindow(1));
+
+  writer = TinyGguf();
+  writer.Float32("llama.rope.scale_linear", 2.0f);
+  writer.Uint32("llama.attention.sliding_window", 1000);
+  const ModelConfig linear = OpenWritten(directory, writer)->config();
+  EXPECT_EQ(std::get<LinearRopeScaling>(linear.rope.scaling).factor, 2.0);
+  EXPECT_EQ(linear.sliding_window, kNoWindow);
+
+  writer.Text("llama.rope.scaling.type", "none");
+  EXPECT_TRUE(
+      std::holds_alternative<DefaultRope>(OpenWritten(directory, writer)->config().rope.scaling));
 }
 
 TEST(GgufCheckpointTest, RefusesBrokenFiles) {
@@ -189,12 +218,14 @@ TEST(GgufCheckpointTest, RefusesBrokenFiles) {
       {[](auto& w) { w.Uint32("llama.block_count", 3); }, "'blk.2.attn_norm.weight': tensor is"},
       {[](auto& w) { w.Uint32("llama.block_count", 4000000000u); }, "num_hidden_layers 4000000000"},
       {[](auto& w) { w.Uint32("llama.attention.head_count", 0); }, "num_attention_heads 0"},
-      {[](auto& w) { w.Uint32("llama.attention.key_length", 24); }, "head_dim 24: allowed"},
+      {[](auto& w) { w.Uint32("llama.attention.key_length", 25); }, "head_dim 25: allowed"},
       {[](auto& w) { w.Uint32("llama.attention.value_length", 32); }, "is 32: supported is 16"},
       {[](auto& w) { w.Uint32("llama.rope.dimension_count", 8); }, "'llama.rope.dimension_count'"},
       {[=](auto& w) { w.Float32(eps, nan); }, "rms_norm_eps nan: allowed"},
       {[=](auto& w) { w.Float32("llama.rope.freq_base", nan); }, "rope_theta nan: allowed"},
-      {[](auto& w) { w.Text("llama.rope.scaling.type", "yarn"); }, "rope.scaling.type 'yarn'"},
+      {[](auto& w) { w.Text("llama.rope.scaling.type", "longrope"); },
+       "rope.scaling.type 'longrope': supported are none, linear, yarn"},
+      {[=](auto& w) { w.Float32("llama.rope.scaling.factor", nan); }, "rope factor nan: allowed"},
       {[](auto& w) { w.Uint32("llama.expert_count", 8); }, "'llama.expert_count' is 8"},
       {[](auto& w) { w.Uint32("split.count", 2); }, "one of 2 parts"},
       {[](auto& w) { w.RemoveTensor("token_embd.weight"); }, "'token_embd.weight': tensor is"},

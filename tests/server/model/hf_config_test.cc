@@ -61,10 +61,10 @@ TEST(HfConfigTest, ReadsTheOlderStyle) {
   EXPECT_EQ(config.head_dim, 16);
   EXPECT_EQ(config.context_length, 64);
   EXPECT_EQ(config.rms_norm_epsilon, 1e-5);
-  EXPECT_EQ(config.rope_theta, 500000.0);
-  ASSERT_TRUE(config.rope_scaling.has_value());
-  EXPECT_EQ(config.rope_scaling->factor, 8.0);
-  EXPECT_EQ(config.rope_scaling->original_max_position_embeddings, 8192.0);
+  EXPECT_EQ(config.rope.theta, 500000.0);
+  const auto& scaling = std::get<Llama3RopeScaling>(config.rope.scaling);
+  EXPECT_EQ(scaling.factor, 8.0);
+  EXPECT_EQ(scaling.original_max_position_embeddings, 8192.0);
   EXPECT_EQ(config.dtype, DType::kBfloat16);
   EXPECT_TRUE(config.dtype_named);
   EXPECT_TRUE(config.qkv_bias && config.output_bias && config.mlp_bias);
@@ -82,16 +82,17 @@ TEST(HfConfigTest, ReadsTheStyleOfVersion5) {
                     {"dtype", "float16"}});
   json.erase("torch_dtype");
   const ModelConfig config = Parsed(json);
-  EXPECT_EQ(config.rope_theta, 1e6) << "the theta inside wins";
-  EXPECT_EQ(config.rope_scaling->factor, 32.0);
-  EXPECT_EQ(config.rope_scaling->original_max_position_embeddings, 64.0) << "the context length";
+  EXPECT_EQ(config.rope.theta, 1e6) << "the theta inside wins";
+  const auto& scaling = std::get<Llama3RopeScaling>(config.rope.scaling);
+  EXPECT_EQ(scaling.factor, 32.0);
+  EXPECT_EQ(scaling.original_max_position_embeddings, 64.0) << "the context length";
   EXPECT_EQ(config.dtype, DType::kFloat16);
 }
 
 TEST(HfConfigTest, TheOldScalingWinsOverTheNewParameters) {
   const ModelConfig config = Parsed(With({{"rope_parameters", {{"rope_type", "yarn"}}},
                                           {"rope_scaling", {{"rope_type", "default"}}}}));
-  EXPECT_FALSE(config.rope_scaling.has_value());
+  EXPECT_TRUE(std::holds_alternative<DefaultRope>(config.rope.scaling));
 }
 
 // The defaults of LlamaConfig, Qwen2Config and Qwen3Config.
@@ -103,7 +104,7 @@ TEST(HfConfigTest, FillsInTheFamilysDefaults) {
   EXPECT_EQ(llama.head_dim, 128);
   EXPECT_EQ(llama.context_length, 2048);
   EXPECT_EQ(llama.rms_norm_epsilon, 1e-6);
-  EXPECT_EQ(llama.rope_theta, 10000.0);
+  EXPECT_EQ(llama.rope.theta, 10000.0);
   EXPECT_FALSE(llama.tied_embeddings);
   EXPECT_FALSE(llama.dtype_named);
   EXPECT_THAT(llama.eos_token_ids, ElementsAre(2));
@@ -147,6 +148,95 @@ TEST(HfConfigTest, EosComesFromTheGenerationConfigIfItNamesOne) {
   EXPECT_THAT(Parsed(With({{"eos_token_id", nullptr}})).eos_token_ids, IsEmpty());
 }
 
+TEST(HfConfigTest, ReadsLlama1AndMistral) {
+  EXPECT_EQ(Parsed(With({{"architectures", {"LLaMAForCausalLM"}}})).architecture, "llama");
+  const ModelConfig mistral = Parsed({{"model_type", "mistral"}, {"attention_bias", true}});
+  EXPECT_EQ(mistral.intermediate_size, 14336);
+  EXPECT_EQ(mistral.kv_heads, 8);
+  EXPECT_EQ(mistral.head_dim, 128);
+  EXPECT_EQ(mistral.context_length, 131072);
+  EXPECT_FALSE(mistral.qkv_bias || mistral.output_bias);
+  EXPECT_THAT(mistral.eos_token_ids, ElementsAre(2));
+  EXPECT_EQ(mistral.sliding_window, 4096) << "the default of a missing key";
+}
+
+Json Mistral(const Json& patch) { return Qwen("MistralForCausalLM", "mistral", patch); }
+Json Qwen2(const Json& patch) { return Qwen("Qwen2ForCausalLM", "qwen2", patch); }
+
+TEST(HfConfigTest, ReadsWindows) {
+  const ModelConfig everywhere = Parsed(Mistral({{"sliding_window", 20}}));
+  EXPECT_EQ(everywhere.sliding_window, 20);
+  EXPECT_TRUE(everywhere.HasWindow(0) && everywhere.HasWindow(1));
+  const ModelConfig upper = Parsed(
+      Qwen2({{"use_sliding_window", true}, {"sliding_window", 20}, {"max_window_layers", 1}}));
+  EXPECT_EQ(upper.sliding_window, 20);
+  EXPECT_TRUE(!upper.HasWindow(0) && upper.HasWindow(1));
+  const ModelConfig named =
+      Parsed(Qwen2({{"use_sliding_window", true},
+                    {"sliding_window", 20},
+                    {"max_window_layers", 1},
+                    {"layer_types", {"sliding_attention", "full_attention"}}}));
+  EXPECT_TRUE(named.HasWindow(0) && !named.HasWindow(1));
+}
+
+// TinyConfig has two layers and a context of 64 tokens.
+TEST(HfConfigTest, WindowsThatNobodyUsesAreNone) {
+  const Json full = {"full_attention", "full_attention"};
+  const Json cases[] = {
+      Mistral({{"sliding_window", nullptr}}),
+      Mistral({{"sliding_window", 64}}),
+      Mistral({{"sliding_window", nullptr}, {"layer_types", full}}),
+      Qwen2({{"use_sliding_window", false}, {"sliding_window", 20}, {"max_window_layers", 0}}),
+      Qwen2({{"use_sliding_window", true}, {"sliding_window", nullptr}, {"max_window_layers", 0}}),
+      Qwen2({{"use_sliding_window", true}, {"sliding_window", 20}, {"max_window_layers", 2}}),
+      Qwen2({{"use_sliding_window", true}, {"sliding_window", 20}}),
+      Qwen2({{"use_sliding_window", true}, {"sliding_window", 20}, {"layer_types", full}}),
+      With({{"use_sliding_window", true}, {"sliding_window", 20}, {"layer_types", full}}),
+  };
+  for (const Json& config : cases) {
+    EXPECT_EQ(Parsed(config).sliding_window, kNoWindow) << config;
+    EXPECT_FALSE(Parsed(config).HasWindow(1));
+  }
+}
+
+TEST(HfConfigTest, RefusesWindowsByName) {
+  struct Case {
+    Json config;
+    std::string message;
+  };
+  const Case cases[] = {
+      {Mistral({{"sliding_window", 0}}), "sliding_window 0: allowed are 1 and more"},
+      {Mistral({{"sliding_window", "20"}}), "sliding_window is"},
+      {Mistral({{"sliding_window", 20}, {"layer_types", {"sliding_attention", "full_attention"}}}),
+       "layer_types names full_attention"},
+      {Qwen2({{"layer_types", {"sliding_attention", "full_attention"}}}),
+       "layer_types names sliding_attention, but no sliding window is in use"},
+      {Qwen2({{"use_sliding_window", true}, {"layer_types", {"sliding_attention"}}}),
+       "layer_types has 1 entries, num_hidden_layers is 2"},
+      {Qwen2({{"layer_types", {"chunked_attention", "full_attention"}}}), "chunked_attention"},
+      {Qwen2({{"layer_types", "sliding_attention"}}), "layer_types is"},
+  };
+  for (const Case& broken : cases) {
+    EXPECT_THAT(ErrorOf(broken.config), HasSubstr(broken.message)) << broken.config;
+  }
+}
+
+// A stretched rope stretches the context.
+TEST(HfConfigTest, ReadsTheRopeTypes) {
+  const ModelConfig yarn = Parsed(
+      With({{"rope_scaling",
+             {{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 32}}}}));
+  EXPECT_EQ(std::get<YarnRopeScaling>(yarn.rope.scaling).factor, 4.0);
+  EXPECT_EQ(yarn.context_length, 128);
+  const ModelConfig linear = Parsed(With({{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}}));
+  EXPECT_EQ(std::get<LinearRopeScaling>(linear.rope.scaling).factor, 2.0);
+  EXPECT_EQ(linear.context_length, 128);
+  const ModelConfig dynamic =
+      Parsed(With({{"rope_parameters", {{"rope_type", "dynamic"}, {"factor", 3.0}}}}));
+  EXPECT_EQ(DynamicRopeLength(dynamic.rope.scaling), 64);
+  EXPECT_EQ(dynamic.context_length, 192);
+}
+
 TEST(HfConfigTest, RefusesByName) {
   const Json llama3 = {{"rope_type", "llama3"}, {"factor", 8.0}};
   struct Case {
@@ -154,19 +244,24 @@ TEST(HfConfigTest, RefusesByName) {
     std::string message;
   };
   const std::vector<Case> cases = {
-      {{{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}},
-       "architecture 'MistralForCausalLM' of model_type 'mistral': supported are"},
+      {{{"architectures", {"GemmaForCausalLM"}}, {"model_type", "gemma"}},
+       "architecture 'GemmaForCausalLM' of model_type 'gemma': supported are LlamaForCausalLM "
+       "(llama), "},
       {{{"architectures", {"LlamaForSequenceClassification"}}}, "LlamaForSequenceClassification"},
       {{{"architectures", {"Qwen2ForCausalLM"}}}, "'Qwen2ForCausalLM' of model_type 'llama'"},
       {{{"architectures", "LlamaForCausalLM"}}, "architectures is"},
       {{{"hidden_act", "gelu"}}, "hidden_act 'gelu': supported is silu"},
       {{{"quantization_config", {{"quant_method", "awq"}}}}, "quantization_config 'awq'"},
-      {{{"use_sliding_window", true}}, "use_sliding_window true"},
-      {{{"layer_types", {"full_attention", "sliding_attention"}}}, "sliding_attention"},
-      {{{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}, "rope_type 'linear'"},
-      {{{"rope_scaling", {{"rope_type", "dynamic"}}}}, "rope_type 'dynamic'"},
-      {{{"rope_parameters", {{"rope_type", "yarn"}}}}, "rope_type 'yarn': supported are"},
-      {{{"rope_parameters", {{"rope_type", "longrope"}}}}, "rope_type 'longrope'"},
+      {{{"layer_types", {"full_attention", "sliding_attention"}}}, "no sliding window is in use"},
+      {{{"rope_scaling", {{"type", "linear"}}}}, "rope_type linear without factor"},
+      {{{"rope_scaling", {{"type", "linear"}, {"factor", 0.5}}}}, "rope factor 0.5: allowed"},
+      {{{"rope_scaling", {{"rope_type", "dynamic"}}}}, "rope_type dynamic without factor"},
+      {{{"rope_parameters", {{"rope_type", "yarn"}, {"factor", "4"}}}}, "factor is"},
+      {{{"rope_parameters", {{"rope_type", "yarn"}, {"factor", 4.0}, {"beta_slow", -1.0}}}},
+       "beta_slow -1: allowed"},
+      {{{"rope_parameters", {{"rope_type", "longrope"}}}}, "rope_type 'longrope': supported are"},
+      {{{"rope_scaling", {{"type", "su"}}}}, "rope_type 'su'"},
+      {{{"rope_scaling", {{"type", "mrope"}}}}, "rope_type 'mrope'"},
       {{{"rope_parameters", llama3}}, "rope_type llama3 without low_freq_factor"},
       {{{"rope_parameters", {{"full_attention", Json::object()}}}}, "per layer type"},
       {{{"rope_scaling", "linear"}}, "rope_scaling is"},

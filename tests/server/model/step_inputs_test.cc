@@ -16,7 +16,12 @@ using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 
 constexpr int kHalf = 2;
-const std::vector<float> kFrequencies = {1.0f, 0.01f};
+constexpr float kFrequencies[] = {1.0f, 0.01f};
+
+RotaryAngles Angles() {
+  return RotaryAngles({.theta = 1e4, .scaling = {}, .frequency_divisors = {}}, 2 * kHalf,
+                      2 * kHalf);
+}
 
 // Three sequences that decode: `blocks` of each in its table, one or two splits.
 StepBatch DecodingBatch(int sequences, int stride) {
@@ -63,16 +68,16 @@ void ExpectHolds(const StepInputs& inputs, const StepBatch& batch) {
               batch.block_tables[i]);
   }
   for (size_t i = 0; i < batch.work.intervals.size(); ++i) {
-    EXPECT_EQ(inputs.intervals[i].end, batch.work.intervals[i].end);
+    EXPECT_EQ(inputs.work.intervals[i].end, batch.work.intervals[i].end);
   }
   for (size_t i = 0; i < batch.work.generated.size(); ++i) {
-    EXPECT_EQ(inputs.generated[i].row_begin, batch.work.generated[i].row_begin);
-    EXPECT_EQ(inputs.generated[i].keys(), batch.work.generated[i].keys());
-    EXPECT_EQ(inputs.generated[i].partial_begin, batch.work.generated[i].partial_begin);
+    EXPECT_EQ(inputs.work.generated[i].row_begin, batch.work.generated[i].row_begin);
+    EXPECT_EQ(inputs.work.generated[i].keys(), batch.work.generated[i].keys());
+    EXPECT_EQ(inputs.work.generated[i].partial_begin, batch.work.generated[i].partial_begin);
   }
   for (size_t i = 0; i < batch.work.splits.size(); ++i) {
-    EXPECT_EQ(inputs.splits[i].tile_begin, batch.work.splits[i].tile_begin);
-    EXPECT_EQ(inputs.splits[i].rank_begin, batch.work.splits[i].rank_begin);
+    EXPECT_EQ(inputs.work.splits[i].tile_begin, batch.work.splits[i].tile_begin);
+    EXPECT_EQ(inputs.work.splits[i].rank_begin, batch.work.splits[i].rank_begin);
   }
   for (int row = 0; row < rows; ++row) {
     for (int i = 0; i < kHalf; ++i) {
@@ -84,7 +89,7 @@ void ExpectHolds(const StepInputs& inputs, const StepBatch& batch) {
 }
 
 TEST(StepUploaderTest, OnCpuTheArraysAreTheBatchsOwn) {
-  StepUploader uploader({}, kFrequencies);
+  StepUploader uploader({}, Angles());
   const StepBatch batch = DecodingBatch(3, 4);
   EXPECT_FALSE(uploader.Reserve(ShapeOf(batch)));
   const StepInputs inputs = uploader.Upload(batch, ShapeOf(batch));
@@ -93,7 +98,7 @@ TEST(StepUploaderTest, OnCpuTheArraysAreTheBatchsOwn) {
 }
 
 TEST(StepUploaderTest, CopiesAnExactShape) {
-  StepUploader uploader({.kind = DeviceKind::kEmulated}, kFrequencies);
+  StepUploader uploader({.kind = DeviceKind::kEmulated}, Angles());
   for (const int sequences : {3, 1, 40}) {
     const StepBatch batch = DecodingBatch(sequences, 20);
     const StepShape shape = ShapeOf(batch);
@@ -103,7 +108,7 @@ TEST(StepUploaderTest, CopiesAnExactShape) {
 }
 
 TEST(StepUploaderTest, FillsAPaddedShapeWithRowsThatDoNothing) {
-  StepUploader uploader({.kind = DeviceKind::kEmulated}, kFrequencies);
+  StepUploader uploader({.kind = DeviceKind::kEmulated}, Angles());
   const StepBatch big = DecodingBatch(9, 7);  // Leaves its contents in the buffers.
   const StepBatch batch = DecodingBatch(3, 5);
   const StepShape shape = PaddedShape(ShapeOf(batch));
@@ -116,18 +121,18 @@ TEST(StepUploaderTest, FillsAPaddedShapeWithRowsThatDoNothing) {
   EXPECT_EQ(inputs.token_ids[3], 0);
   EXPECT_EQ(inputs.slots[3], -1);
   EXPECT_EQ(inputs.logit_rows[3], 0);
-  EXPECT_EQ(inputs.generated[3].row_begin, 3);  // Its own: no two tiles write one row.
-  EXPECT_EQ(inputs.generated[3].query_count, 1);
-  EXPECT_EQ(inputs.generated[3].keys(), 0);
-  ASSERT_EQ(shape.splits, 8);
+  EXPECT_EQ(inputs.work.generated[3].row_begin, 3);  // Its own: no two tiles write one row.
+  EXPECT_EQ(inputs.work.generated[3].query_count, 1);
+  EXPECT_EQ(inputs.work.generated[3].keys(), 0);
+  ASSERT_EQ(shape.work.splits, 8);
   for (int i = 6; i < 8; ++i) {
-    EXPECT_EQ(inputs.splits[i].tile_count, 0);
-    EXPECT_GT(inputs.splits[i].rank_begin, 1 << 29);
+    EXPECT_EQ(inputs.work.splits[i].tile_count, 0);
+    EXPECT_GT(inputs.work.splits[i].rank_begin, 1 << 29);
   }
 }
 
 TEST(StepUploaderTest, EqualShapesHaveEqualAddressesUntilItMoves) {
-  StepUploader uploader({.kind = DeviceKind::kEmulated}, kFrequencies);
+  StepUploader uploader({.kind = DeviceKind::kEmulated}, Angles());
   const StepShape three = PaddedShape(ShapeOf(DecodingBatch(3, 5)));
   const StepShape four = PaddedShape(ShapeOf(DecodingBatch(4, 6)));
   EXPECT_EQ(three, four);
@@ -136,7 +141,7 @@ TEST(StepUploaderTest, EqualShapesHaveEqualAddressesUntilItMoves) {
   EXPECT_FALSE(uploader.Reserve(four));
   const StepInputs second = uploader.Upload(DecodingBatch(4, 6), four);
   EXPECT_EQ(first.token_ids, second.token_ids);
-  EXPECT_EQ(first.splits, second.splits);
+  EXPECT_EQ(first.work.splits, second.work.splits);
   EXPECT_EQ(first.sine, second.sine);
   EXPECT_TRUE(uploader.Reserve(PaddedShape(ShapeOf(DecodingBatch(64, 500)))));
 }
@@ -149,9 +154,9 @@ TEST(StepShapeTest, PaddingHoldsTheShapeAndLittleMore) {
     EXPECT_TRUE(IsDecodeShape(padded));
     EXPECT_GE(padded.rows, rows);
     EXPECT_LE(padded.rows, rows <= 8 ? 2 * rows - 1 + (rows == 1) : rows * 5 / 4);
-    EXPECT_GE(padded.splits, exact.splits);
-    EXPECT_GE(padded.intervals, exact.intervals);
-    EXPECT_GE(padded.partials, exact.partials);
+    EXPECT_GE(padded.work.splits, exact.work.splits);
+    EXPECT_GE(padded.work.intervals, exact.work.intervals);
+    EXPECT_GE(padded.work.partials, exact.work.partials);
     EXPECT_GE(padded.block_table_stride, exact.block_table_stride);
     EXPECT_EQ(PaddedShape(padded), padded);
   }

@@ -34,7 +34,7 @@ ModelConfig SmallConfig() {
   config.head_dim = 32;
   config.context_length = 512;
   config.rms_norm_epsilon = 1e-6;
-  config.rope_theta = 10000.0;
+  config.rope.theta = 10000.0;
   config.tied_embeddings = true;
   config.qkv_bias = true;
   config.qk_norm = true;

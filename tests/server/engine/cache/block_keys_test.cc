@@ -154,14 +154,43 @@ Tokens RandomTokens(std::mt19937& random) {
   return tokens;
 }
 
-TEST(BlockKeysTest, EqualKeysMeanEqualClosures) {
+TEST(BlockKeysTest, WindowsAndRopeLengthsAreInTheKey) {
+  // Group 2 sees itself and group 0; of group 1, what lies between, only how long it is.
+  const auto make = [](std::string_view between, bool gaps_matter) {
+    Tokens tokens = Make(RulePreset::kShared);
+    tokens.index_gaps_matter = gaps_matter;
+    tokens.AppendText(0, "abcd");
+    tokens.AppendText(1, between);
+    tokens.AppendText(2, "efgh");
+    return KeysOf(tokens).key(2);
+  };
+  EXPECT_EQ(make("xy", false), make("xy", false));
+  EXPECT_EQ(make("xy", true), make("zw", true));
+  EXPECT_NE(make("xy", true), make("xyz", true));
+  Tokens tokens = Make(RulePreset::kCausal);
+  tokens.AppendText(0, "abcd");
+  BlockKeys plain(kBlockSize, "");
+  plain.Extend(tokens.view());
+  SequenceTokens longer = tokens.view();
+  longer.rope_length = 5000;
+  BlockKeys stretched(kBlockSize, "");
+  stretched.Extend(longer);
+  EXPECT_NE(plain.key(0), stretched.key(0));
+}
+
+// With and without a window.
+class EqualKeysTest : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Gaps, EqualKeysTest, testing::Bool());
+
+TEST_P(EqualKeysTest, EqualKeysMeanEqualClosures) {
   std::mt19937 random(1);
   Closures closures;
   std::map<BlockKey, std::vector<int>> closures_of;
   int hits = 0;
   for (int prompt = 0; prompt < 4000; ++prompt) {
     SCOPED_TRACE(prompt);
-    const Tokens tokens = RandomTokens(random);
+    Tokens tokens = RandomTokens(random);
+    tokens.index_gaps_matter = GetParam();
     const std::vector<int> numbers = closures.NumberAll(tokens);
     const BlockKeys keys = KeysOf(tokens);
     for (int32_t block = 0; block < keys.closed(); ++block) {
