@@ -35,7 +35,9 @@ def _with_rule(prompt, rule):
 def _small_cases(model):
     """Every prompt under every rule; positions and tokenization turn with all three, so that
     each model sees each of the 20 combinations on several prompts."""
-    turn = list(make_models.MODELS).index(model)
+    turn = make_models.shape_of(model)["turn"]
+    if turn is None:
+        turn = list(make_models.MODELS).index(model)
     cases = []
     for number, prompt in enumerate(read_jsonl(HERE / "prompts" / "small.jsonl")):
         with_ids = ["token_ids" in segment for segment in prompt["segments"]]

@@ -58,7 +58,7 @@ Sequence ParseRequest(const Json& request) {
 }
 
 // All tokens but the last in one step; logits of the rows from the last prompt token on.
-StepBatch MakeBatch(const Sequence& sequence) {
+StepBatch MakeBatch(const Sequence& sequence, const Decoder& decoder) {
   StepBatch batch;
   const int32_t tokens = sequence.structure.size() - 1;
   batch.token_ids.assign(sequence.token_ids.begin(), sequence.token_ids.begin() + tokens);
@@ -70,13 +70,17 @@ StepBatch MakeBatch(const Sequence& sequence) {
   for (int32_t i = sequence.prompt_tokens - 1; i < tokens; ++i) batch.logit_rows.push_back(i);
   VisibleIntervals visible;
   visible.Extend(sequence.structure);
-  AppendTiles({.structure = &sequence.structure,
-               .intervals = &visible,
-               .sequence = 0,
-               .row_begin = 0,
-               .query_begin = 0,
-               .query_end = tokens},
-              kCpuTileRows, &batch.work);
+  SequenceQueries queries = {.structure = &sequence.structure,
+                             .intervals = &visible,
+                             .sequence = 0,
+                             .row_begin = 0,
+                             .query_begin = 0,
+                             .query_end = tokens};
+  AppendTiles(queries, kCpuTileRows, &batch.work);
+  queries.window = decoder.tiling().window;
+  AppendTiles(queries, kCpuTileRows, &batch.windowed_work);
+  const int32_t length = 1 + std::ranges::max(positions.first(sequence.prompt_tokens));
+  if (length > decoder.dynamic_rope_length()) batch.rope_lengths.assign(tokens, length);
   return batch;
 }
 
@@ -89,7 +93,7 @@ double LogProbability(std::span<const float> logits, int32_t token) {
 }
 
 Json Answer(const Sequence& sequence, const KvShape& kv, Decoder& decoder) {
-  const StepBatch batch = MakeBatch(sequence);
+  const StepBatch batch = MakeBatch(sequence, decoder);
   const size_t vocabulary = decoder.vocabulary_size();
   std::vector<float> logits(batch.logit_rows.size() * vocabulary);
   if (batch.tokens() > kv.capacity_tokens()) Fail("a prompt is longer than the KV memory");

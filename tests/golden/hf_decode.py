@@ -4,8 +4,10 @@ It turns what reference.py says into calls of `forward` and decides nothing abou
 positions itself. Needs torch and transformers.
 """
 
+import contextlib
 import dataclasses
 
+import numpy as np
 import torch
 import transformers
 
@@ -26,7 +28,7 @@ def load(folder, dtype="float32"):
         folder, dtype=getattr(torch, dtype), attn_implementation="eager")
     assert model.config._attn_implementation == "eager"
     layer_types = getattr(model.config, "layer_types", None) or ["full_attention"]
-    assert set(layer_types) == {"full_attention"}, layer_types
+    assert set(layer_types) <= {"full_attention", "sliding_attention"}, layer_types
     return model.eval()
 
 
@@ -42,11 +44,44 @@ def additive_mask(visible, dtype):
     return mask[None, None]
 
 
+def attention_masks(model, visible):
+    """What `forward` of the model takes: one mask for all layers, or one for each type of layer.
+    The last query is at the index of the last key."""
+    full = additive_mask(visible, model.dtype)
+    window = getattr(model.config, "sliding_window", None)
+    if window is None:
+        return full
+    queries, keys = visible.shape
+    ahead = np.arange(keys - queries, keys)[:, None] - np.arange(keys)[None, :]
+    windowed = additive_mask(visible & (ahead < window), model.dtype)
+    if getattr(model.config, "layer_types", None) is None:
+        return windowed
+    return {"full_attention": full, "sliding_attention": windowed}
+
+
+@contextlib.contextmanager
+def rope_of_prompt(model, positions):
+    """A dynamic rope has the frequencies of the first forward of a prompt at these positions, and
+    keeps them."""
+    rotary = model.model.rotary_emb
+    if rotary.rope_type != "dynamic":
+        yield
+        return
+    rotary.max_seq_len_cached = rotary.original_max_seq_len
+    rotary.inv_freq = rotary.original_inv_freq.clone()
+    rotary(torch.zeros(1), torch.tensor([positions]))
+    rotary.rope_type = "held"
+    try:
+        yield
+    finally:
+        rotary.rope_type = "dynamic"
+
+
 def forward(model, token_ids, positions, visible, cache=None, keep=1):
     """Raw logits [keep, vocabulary] of the last `keep` of `token_ids`; `visible` [queries, keys]
-    says which keys each of them sees."""
+    says which keys each of them sees where no window is."""
     output = model(input_ids=torch.tensor([token_ids]), position_ids=torch.tensor([positions]),
-                   attention_mask=additive_mask(visible, model.dtype),
+                   attention_mask=attention_masks(model, visible),
                    past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep)
     return output.logits[0]
 
@@ -66,16 +101,17 @@ def greedy(model, encoded, policy, count, stop_ids=frozenset()):
     groups, positions = reference.extend(encoded, policy, count)
     visible = reference.visibility(groups, encoded.visible)
     size = len(encoded.token_ids)
-    cache = transformers.DynamicCache(config=model.config)
+    cache = transformers.DynamicCache()  # Without a config it keeps what windows have passed.
     decoded = Decoded([], [], [])
-    logits = forward(model, encoded.token_ids, positions[:size], visible[:size, :size], cache)
-    _judge(logits[-1], decoded)
-    for at in range(size, size + count - 1):
-        if decoded.token_ids[-1] in stop_ids:
-            break
-        logits = forward(model, decoded.token_ids[-1:], positions[at:at + 1],
-                         visible[at:at + 1, :at + 1], cache)
+    with rope_of_prompt(model, positions[:size]):
+        logits = forward(model, encoded.token_ids, positions[:size], visible[:size, :size], cache)
         _judge(logits[-1], decoded)
+        for at in range(size, size + count - 1):
+            if decoded.token_ids[-1] in stop_ids:
+                break
+            logits = forward(model, decoded.token_ids[-1:], positions[at:at + 1],
+                             visible[at:at + 1, :at + 1], cache)
+            _judge(logits[-1], decoded)
     return decoded
 
 
@@ -87,7 +123,8 @@ def recompute(model, encoded, policy, generated):
     groups, positions = reference.extend(encoded, policy, len(generated))
     tokens = encoded.token_ids + generated
     visible = reference.visibility(groups, encoded.visible)
-    logits = forward(model, tokens, positions, visible, keep=len(generated) + 1)
+    with rope_of_prompt(model, positions[:len(encoded.token_ids)]):
+        logits = forward(model, tokens, positions, visible, keep=len(generated) + 1)
     decoded = Decoded([], [], [])
     for row in logits[:-1]:
         _judge(row, decoded)
@@ -100,6 +137,7 @@ def forced_logprobs(model, encoded, policy, generated):
     groups, positions = reference.extend(encoded, policy, len(generated))
     tokens = encoded.token_ids + generated
     visible = reference.visibility(groups, encoded.visible)
-    rows = forward(model, tokens, positions, visible, keep=len(generated) + 1)[:-1]
+    with rope_of_prompt(model, positions[:len(encoded.token_ids)]):
+        rows = forward(model, tokens, positions, visible, keep=len(generated) + 1)[:-1]
     logprobs = torch.log_softmax(rows.double(), dim=-1)
     return logprobs[range(len(generated)), generated].tolist()

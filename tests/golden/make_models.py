@@ -22,9 +22,12 @@ LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
 
 # vocabulary: padded past the tokenizer's, as published checkpoints do. style: old writes
 # torch_dtype, rope_theta and rope_scaling; new writes dtype and rope_parameters. eos: every id
-# divisible by eos_every ends a text too, so that some answers stop early.
+# divisible by eos_every ends a text too, so that some answers stop early. context: what the model
+# says that it was trained for. windows: the keys of config.json that make sliding windows. turn:
+# how the prompts' positions and tokenization begin to turn; without one, the model's place here.
 DEFAULTS = {"layers": 3, "tied": False, "bias": False, "shards": 1, "style": "old",
-            "theta": 10000.0, "scaling": None, "eos_every": 0, "dtype": "float32"}
+            "theta": 10000.0, "scaling": None, "eos_every": 0, "dtype": "float32",
+            "context": 2048, "windows": None, "turn": None}
 MODELS = {
     "llama2-gqa1-d64": dict(family="llama", tokenizer="llama2", hidden=256, heads=4, kv_heads=4,
                             head_dim=64, intermediate=512, vocabulary=2816, dtype="float16",
@@ -57,9 +60,40 @@ MODELS = {
     "qwen3-gqa4-d96-tied": dict(family="qwen3", tokenizer="qwen3", hidden=160, heads=8, kv_heads=2,
                                 head_dim=96, intermediate=320, vocabulary=3072, tied=True,
                                 dtype="float16", theta=1000000.0, eos_every=24),
+    # Windows shorter than a segment, and trained lengths shorter than a prompt.
+    "mistral-gqa2-d32-window": dict(family="mistral", tokenizer="llama2", hidden=128, heads=4,
+                                    kv_heads=2, head_dim=32, intermediate=256, vocabulary=2816,
+                                    windows={"sliding_window": 20}, turn=0),
+    "mistral-gqa2-d8": dict(family="mistral", tokenizer="llama2", hidden=96, heads=8, kv_heads=4,
+                            head_dim=8, intermediate=256, vocabulary=2816, dtype="bfloat16",
+                            windows={"sliding_window": None}, turn=1),
+    "qwen2-gqa3-d64-window-yarn": dict(
+        family="qwen2", tokenizer="qwen2", hidden=192, heads=3, kv_heads=1, head_dim=64,
+        intermediate=320, vocabulary=2048, theta=1000000.0, context=32,
+        windows={"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+        scaling={"type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32}, turn=2),
+    "qwen3-gqa2-d100-layer-types": dict(
+        family="qwen3", tokenizer="qwen3", hidden=160, heads=4, kv_heads=2, head_dim=100,
+        intermediate=320, vocabulary=3072, theta=1000000.0, style="new",
+        windows={"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0,
+                 "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+        turn=3),
+    "llama-gqa1-d100-dynamic": dict(family="llama", tokenizer="llama2", hidden=200, heads=2,
+                                    kv_heads=2, head_dim=100, intermediate=320, vocabulary=2816,
+                                    context=40, scaling={"type": "dynamic", "factor": 8.0},
+                                    turn=4),
+    "llama-gqa2-d256-yarn": dict(
+        family="llama", tokenizer="llama3", hidden=128, heads=2, kv_heads=1, head_dim=256,
+        intermediate=256, vocabulary=2560, context=1024, style="new",
+        scaling={"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 32,
+                 "mscale": 0.707, "mscale_all_dim": 1.0, "beta_fast": 16, "beta_slow": 2,
+                 "truncate": False}, turn=5),
+    "llama-gqa4-d4-linear": dict(family="llama", tokenizer="gpt2", hidden=64, heads=16, kv_heads=4,
+                                 head_dim=4, intermediate=192, vocabulary=2048, bias=True,
+                                 scaling={"type": "linear", "factor": 4.0}, turn=6),
 }
-ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM",
-                 "qwen3": "Qwen3ForCausalLM"}
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
+                 "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 BOS_AND_EOS = {"llama2": ("<s>", "</s>"), "gpt2": ("<|endoftext|>", "<|endoftext|>"),
                "smollm2": ("<|im_start|>", "<|im_end|>"),
                "llama3": ("<|begin_of_text|>", "<|eot_id|>"),
@@ -193,12 +227,12 @@ def _config(shape):
         "hidden_size": shape["hidden"],
         "initializer_range": 0.02,
         "intermediate_size": shape["intermediate"],
-        "max_position_embeddings": 2048,
+        "max_position_embeddings": shape["context"],
         "model_type": shape["family"],
         "num_attention_heads": shape["heads"],
         "num_hidden_layers": shape["layers"],
         "num_key_value_heads": shape["kv_heads"],
-        "rms_norm_eps": 1e-6 if shape["family"] != "llama" else 1e-5,
+        "rms_norm_eps": 1e-5 if shape["family"] in ("llama", "mistral") else 1e-6,
         "tie_word_embeddings": shape["tied"],
         "use_cache": True,
         "vocab_size": shape["vocabulary"],
@@ -214,6 +248,8 @@ def _config(shape):
         config["rope_scaling"] = shape["scaling"]
     if shape["family"] == "llama":
         config.update(attention_bias=shape["bias"], mlp_bias=shape["bias"], pretraining_tp=1)
+    elif shape["windows"] is not None:
+        config.update(shape["windows"])
     else:
         config.update(use_sliding_window=False, sliding_window=None, max_window_layers=2)
     if shape["family"] == "qwen3":

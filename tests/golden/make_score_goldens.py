@@ -25,8 +25,9 @@ def score(model, joined):
     ids = encoded.token_ids[border:]
     size = len(encoded.token_ids) - 1  # The last token predicts nothing that is asked.
     visible = reference.visibility(encoded.groups, encoded.visible)[:size, :size]
-    rows = hf_decode.forward(model, encoded.token_ids[:size], encoded.positions[:size], visible,
-                             keep=len(ids))
+    with hf_decode.rope_of_prompt(model, encoded.positions[:border]):
+        rows = hf_decode.forward(model, encoded.token_ids[:size], encoded.positions[:size],
+                                 visible, keep=len(ids))
     logprobs = torch.log_softmax(rows.double(), dim=-1)
     best = torch.topk(logprobs, 2)
     return {"token_ids": ids,
