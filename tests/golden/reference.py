@@ -14,7 +14,7 @@ import tokenizers
 
 MAX_GROUPS = 64
 NO_SEGMENT = -1
-DUMMY_PREFIX = "\u2581"
+SPACE = "\u2581"  # SentencePiece's, written for a space.
 
 
 @dataclasses.dataclass
@@ -156,7 +156,11 @@ class Encoder:
         return token.encode()
 
     def _encode_ordinary(self, chars):
-        """Tokens of text without added tokens: [(id, [source of each normalised byte])]."""
+        """Tokens of text without added tokens: [(id, [source of each byte that counts])].
+
+        A space of SentencePiece counts one byte wherever it stands whole, else the bytes there are.
+        A dummy prefix has no source; where it is all of a token, that has the first character's.
+        """
         normalised = _normalize(chars, self._normalizer)
         encoding = self.tokenizer.encode("".join(char.text for char in chars),
                                          add_special_tokens=False)
@@ -164,9 +168,17 @@ class Encoder:
         spelled = b""
         result = []
         for token_id, token in zip(encoding.ids, encoding.tokens):
-            size = len(self._token_bytes(token))
-            result.append((token_id, sources[len(spelled):len(spelled) + size]))
-            spelled += self._token_bytes(token)
+            own = self._token_bytes(token)
+            of_bytes = sources[len(spelled):len(spelled) + len(own)]
+            spelled += own
+            if not self._byte_level and len(own) > 1:
+                text = own.decode()
+                ends = [len(text[:place + 1].encode()) for place in range(len(text))]
+                of_bytes = [source for char, end in zip(text, ends)
+                            for source in of_bytes[end - len(char.encode()):end]
+                            [:1 if char == SPACE else None]]
+            counted = [source for source in of_bytes if source != NO_SEGMENT]
+            result.append((token_id, counted or [chars[0].source]))
         if spelled != "".join(char.text for char in normalised).encode():
             raise ValueError(f"tokens spell {spelled!r}, which is not the normalised text")
         return result
@@ -212,22 +224,8 @@ def _majority(sources, owner):
     """The segment that holds most of a token's bytes; on a tie the earlier one."""
     votes = {}
     for source in sources:
-        if source != NO_SEGMENT:
-            votes[owner[source]] = votes.get(owner[source], 0) + 1
-    if not votes:
-        return None  # Nothing but a dummy prefix: decided by the next token.
+        votes[owner[source]] = votes.get(owner[source], 0) + 1
     return min(votes, key=lambda segment: (-votes[segment], segment))
-
-
-def _adopt_dummies(tokens):
-    """A token of nothing but the dummy prefix goes with the token after it (or before)."""
-    result = list(tokens)
-    for index in reversed(range(len(result))):
-        if result[index][1] is None:
-            after = result[index + 1][1] if index + 1 < len(result) else None
-            before = next((s for _, s in reversed(result[:index]) if s is not None), 0)
-            result[index] = (result[index][0], before if after is None else after)
-    return result
 
 
 def tokenize(prompt, encoder):
@@ -245,10 +243,11 @@ def tokenize(prompt, encoder):
                 body += [(token_id, index)
                          for token_id, _ in encoder.encode([texts[index]], [parse[index]])]
     else:
-        body = _adopt_dummies(encoder.encode(texts, parse))
-    if not all_ids:
-        body = ([(token_id, NO_SEGMENT) for token_id in encoder.prefix] + body +
-                [(token_id, NO_SEGMENT) for token_id in encoder.suffix])
+        body = encoder.encode(texts, parse)
+    # Nothing is added behind: a prompt is continued.
+    begins_so = [token_id for token_id, _ in body[:len(encoder.prefix)]] == encoder.prefix
+    if prompt.get("add_special_tokens", True) and not all_ids and not begins_so:
+        body = [(token_id, NO_SEGMENT) for token_id in encoder.prefix] + body
     return [token_id for token_id, _ in body], [segment for _, segment in body]
 
 

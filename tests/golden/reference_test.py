@@ -61,7 +61,7 @@ class Tokens(unittest.TestCase):
                 cut = encoder.encode(texts, [False] * 4)
                 whole = encoder.tokenizer.encode("".join(texts), add_special_tokens=False)
                 self.assertEqual([token_id for token_id, _ in cut], whole.ids, (family, texts))
-                owners = [segment for _, segment in cut if segment is not None]
+                owners = [segment for _, segment in cut]
                 if not family.startswith("qwen"):  # NFC reorders marks, with their owners.
                     self.assertEqual(owners, sorted(owners), (family, texts))
 
@@ -73,7 +73,6 @@ class Tokens(unittest.TestCase):
             untrimmed = tokenizers.Tokenizer.from_file(
                 str(make_models.TOKENIZERS / family / "tokenizer.json"))
             untrimmed.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
-            weight = {" ": 3} if family == "llama2" else {}
             for _ in range(300):
                 texts = random_texts(dice, words, 5)
                 whole = "".join(texts)
@@ -82,12 +81,9 @@ class Tokens(unittest.TestCase):
                 for begin, end in untrimmed.encode(whole, add_special_tokens=False).offsets:
                     votes = [0] * len(texts)
                     for place in range(begin, end):
-                        # The dummy prefix shares the first character's offsets, not its vote.
-                        votes[owner[place]] += weight.get(whole[place], 1)
-                    expected.append(votes.index(max(votes)) if sum(votes) else None)
+                        votes[owner[place]] += 1
+                    expected.append(votes.index(max(votes)))
                 got = [segment for _, segment in encoder.encode(texts, [False] * 5)]
-                if family == "llama2" and got and got[0] is None:
-                    got, expected = got[1:], expected[1:]
                 self.assertEqual(got, expected, (family, texts))
 
     def test_tie_goes_to_the_earlier_segment(self):
@@ -96,6 +92,21 @@ class Tokens(unittest.TestCase):
         self.assertEqual((encoder.tokenizer.id_to_token(token), segment), ("Ġthe", 0))
         (_, segment), = encoder.encode([" ", "the"], [False, False])
         self.assertEqual(segment, 1)
+
+    def test_sentencepieces_space_counts_one_byte(self):
+        encoder = encoder_of("llama2")
+        # Two bytes of the second text against the one of the space.
+        tokens = encoder.encode(["a ", "of"], [False, False])
+        self.assertEqual([(encoder.tokenizer.id_to_token(token), segment)
+                          for token, segment in tokens], [("\u2581a", 0), ("\u2581of", 1)])
+        tokens = encoder.encode(["a ", "1"], [False, False])
+        self.assertEqual([segment for _, segment in tokens], [0, 0])  # "▁1": a tie.
+
+    def test_a_dummy_prefix_alone_belongs_to_the_first_text(self):
+        encoder = encoder_of("llama2")
+        tokens = encoder.encode(["", "\n", "\nthe"], [False] * 3)
+        self.assertEqual((encoder.tokenizer.id_to_token(tokens[0][0]), tokens[0][1]),
+                         ("\u2581", 1))
 
     def test_special_text_is_plain_unless_parsed(self):
         encoder = encoder_of("qwen2")
@@ -117,6 +128,30 @@ class Tokens(unittest.TestCase):
         ids, owners = reference.tokenize(
             {"segments": [{"type": "instruction", "token_ids": [7, 8]}]}, encoder)
         self.assertEqual((ids, owners), ([7, 8], [0, 0]))
+
+    def test_a_prompt_that_begins_with_bos_gets_one(self):
+        encoder = encoder_of("llama2")
+        own = {"type": "instruction", "text": "<s>a", "parse_special": True}
+        cue = {"type": "answer_cue", "text": " b"}
+        given = {"type": "context", "token_ids": [7]}
+        for tokenization, segments in (("joint", [own, cue]), ("per_segment", [own, cue]),
+                                       ("per_segment", [own, given]),
+                                       ("per_segment", [{"type": "context", "token_ids": [1, 7]},
+                                                        cue])):
+            ids, owners = reference.tokenize(
+                {"segments": segments, "tokenization": tokenization}, encoder)
+            self.assertEqual((ids.count(1), ids[0], owners[0]), (1, 1, 0))
+        plain = [{**own, "parse_special": False}, cue]
+        ids, owners = reference.tokenize({"segments": plain}, encoder)
+        self.assertEqual((ids.count(1), owners[0]), (1, reference.NO_SEGMENT))
+        ids, _ = reference.tokenize({"segments": plain, "add_special_tokens": False}, encoder)
+        self.assertEqual(ids.count(1), 0)
+
+    def test_nothing_is_added_behind(self):
+        encoder = encoder_of("llama2")
+        encoder.suffix = [2]  # As of a tokenizer that appends EOS.
+        ids, _ = reference.tokenize({"segments": [{"type": "context", "text": "a"}]}, encoder)
+        self.assertEqual(ids.count(2), 0)
 
 
 def seeds_mask_allows(groups):

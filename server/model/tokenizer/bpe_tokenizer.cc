@@ -30,11 +30,26 @@ struct BpeTokenizer::Call {
   }
 };
 
+namespace {
+
+std::string SpaceSymbol(const TokenizerConfig& config) {
+  if (config.pre_tokenizer.metaspace.has_value()) {
+    return config.pre_tokenizer.metaspace->replacement;
+  }
+  for (const NormalizerStep& step : config.normalizer) {
+    if (step.kind == NormalizerStep::kReplace && step.pattern == " ") return step.content;
+  }
+  return "";
+}
+
+}  // namespace
+
 BpeTokenizer::BpeTokenizer(const TokenizerConfig& config, std::unique_ptr<Bpe> bpe)
     : normalizer_(config.normalizer),
       pre_tokenizer_(config.pre_tokenizer.splits),
       metaspace_(config.pre_tokenizer.metaspace),
       bpe_(std::move(bpe)),
+      space_symbol_(SpaceSymbol(config)),
       cut_at_meta_symbol_(bpe_->MayCutBefore(kMetaSymbol)),
       decoder_(config.decoder),
       special_prefix_(config.special_prefix),
@@ -130,7 +145,7 @@ void BpeTokenizer::EncodePiece(const OwnedText& text, TextPart part, Call* call)
   AppendRange(text, part.begin, part.end, &cursor, &piece);
   piece = normalizer_.Normalize(std::move(piece));
   OwnerCursor match_cursor(piece.runs);
-  OwnerCursor token_cursor(piece.runs);
+  OwnerCursor token_cursor(piece, space_symbol_);
   const auto allows = [&](size_t begin, size_t end) {
     return call->AllowsSpecial(&match_cursor, begin, end);
   };
@@ -174,7 +189,7 @@ void BpeTokenizer::EncodeWords(const OwnedText& text, TextPart part, Call* call)
   } else {
     pre_tokenizer_.Split(view, &call->words, &call->pieces);
   }
-  OwnerCursor cursor(text.runs);
+  OwnerCursor cursor(text, space_symbol_);
   for (const TextSpan word : call->words) {
     if (call->stop.Stopped(word.end - word.begin)) return;
     bpe_->EncodeWord(view.substr(word.begin, word.end - word.begin), &call->stop, &call->scratch);

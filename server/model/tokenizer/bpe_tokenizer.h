@@ -58,7 +58,8 @@ class BpeTokenizer : public Tokenizer {
   PreTokenizer pre_tokenizer_;
   std::optional<Metaspace> metaspace_;
   std::unique_ptr<Bpe> bpe_;
-  bool cut_at_meta_symbol_;  // Text without a split pattern may be cut at U+2581 all the same.
+  std::string space_symbol_;  // What text is written with in place of spaces; empty for none.
+  bool cut_at_meta_symbol_;   // Text without a split pattern may be cut at U+2581 all the same.
   AddedTokenMatcher raw_matcher_;
   AddedTokenMatcher normalized_matcher_;
   absl::flat_hash_map<std::string, int32_t> added_ids_;

@@ -54,6 +54,17 @@ int32_t OwnerCursor::NearestOwner() const {
   return 0;
 }
 
+size_t OwnerCursor::CountBytes(size_t begin, size_t end) const {
+  size_t bytes = end - begin;
+  if (space_symbol_.empty()) return bytes;
+  const std::string_view counted = text_.substr(begin, end - begin);
+  for (size_t found = counted.find(space_symbol_); found != std::string_view::npos;
+       found = counted.find(space_symbol_, found + space_symbol_.size())) {
+    bytes -= space_symbol_.size() - 1;
+  }
+  return bytes;
+}
+
 int32_t OwnerCursor::MajorityOwner(size_t begin, size_t end) {
   Seek(begin);
   if (index_ < runs_.size() && runs_[index_].end >= end && runs_[index_].segment != kNoSegment) {
@@ -62,7 +73,7 @@ int32_t OwnerCursor::MajorityOwner(size_t begin, size_t end) {
   counts_.clear();
   size_t position = begin;
   ForEachRun(begin, end, [&](size_t run_end, int32_t segment) {
-    if (segment != kNoSegment) counts_.emplace_back(segment, run_end - position);
+    if (segment != kNoSegment) counts_.emplace_back(segment, CountBytes(position, run_end));
     position = run_end;
   });
   if (counts_.empty()) return NearestOwner();

@@ -32,6 +32,10 @@ struct OwnedText {
 class OwnerCursor {
  public:
   explicit OwnerCursor(const std::vector<OwnerRun>& runs) : runs_(runs) {}
+  // For MajorityOwner each `space_symbol` in the text counts one byte, that of the space for which
+  // it stands. The text must outlive the cursor.
+  OwnerCursor(const OwnedText& text, std::string_view space_symbol)
+      : runs_(text.runs), text_(text.text), space_symbol_(space_symbol) {}
 
   // Owner of the byte at `position`, kNoSegment past the end.
   int32_t OwnerAt(size_t position);
@@ -56,8 +60,12 @@ class OwnerCursor {
   // The first of the runs [first, last) that ends after `position`, or `last`.
   size_t FindRun(size_t first, size_t last, size_t position) const;
   int32_t NearestOwner() const;
+  // How many bytes [begin, end) counts for.
+  size_t CountBytes(size_t begin, size_t end) const;
 
   const std::vector<OwnerRun>& runs_;
+  std::string_view text_;
+  std::string_view space_symbol_;
   size_t index_ = 0;  // Run that holds the position of the latest Seek.
   std::vector<std::pair<int32_t, size_t>> counts_;
 };

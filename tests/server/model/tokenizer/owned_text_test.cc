@@ -39,6 +39,21 @@ TEST(OwnerCursor, ATokenOfNobodyGoesToWhatFollows) {
   EXPECT_EQ(cursor.MajorityOwner(4, 6), 2);
 }
 
+TEST(OwnerCursor, ASymbolForASpaceCountsOneByte) {
+  OwnedText text;
+  text.Append("\xE2\x96\x81", 0);
+  text.Append("to", 1);
+  text.Append("\xE2\x96\x81\xE2\x96\x81", 2);
+  text.Append("x", 3);
+  EXPECT_EQ(OwnerCursor(text.runs).MajorityOwner(0, 5), 0);
+  OwnerCursor cursor(text, "\xE2\x96\x81");
+  EXPECT_EQ(cursor.MajorityOwner(0, 5), 1);
+  EXPECT_EQ(cursor.MajorityOwner(0, 4), 0);   // A tie.
+  EXPECT_EQ(cursor.MajorityOwner(3, 11), 1);  // A tie of two spaces and two letters.
+  EXPECT_EQ(cursor.MajorityOwner(4, 12), 2);
+  EXPECT_EQ(cursor.MajorityOwner(8, 12), 2);
+}
+
 TEST(OwnerCursor, AgreesWithCountingBytes) {
   std::mt19937 random(20261);
   for (int round = 0; round < 2000; ++round) {

@@ -82,6 +82,7 @@ class Reference:
         self.kinds = [step["type"] for step in steps]
         pre = document["pre_tokenizer"] or {}
         self.scheme = pre["prepend_scheme"] if pre.get("type") == "Metaspace" else None
+        self.writes_meta = self.scheme is not None or "Replace" in self.kinds
         byte_level = "ByteLevel" in str(document["pre_tokenizer"])
         self.lengths = {i: self._length(token, byte_level)
                         for token, i in document["model"]["vocab"].items()}
@@ -123,7 +124,8 @@ class Reference:
         return chars
 
     def byte_owners(self, segments, parse_special):
-        """The owner of each byte of the normalised text, and the indices of those not lost."""
+        """The owner and weight of each byte of the normalised text, and the indices of those not
+        lost. A META counts one byte, that of its space: a third for each of its three."""
         chars = [(c, i) for i, segment in enumerate(segments) for c in segment]
         text = "".join(segments)
         pieces, done = [], 0
@@ -133,7 +135,7 @@ class Reference:
             pieces += [(done, match.start(), False), (match.start(), match.end(), True)]
             done = match.end()
         pieces.append((done, len(text), False))
-        owners, kept = [], []
+        owners, weights, kept = [], [], []
         for begin, end, whole in pieces:
             if begin == end:
                 continue
@@ -145,11 +147,12 @@ class Reference:
                     if whole or byte not in self.lost:
                         kept.append(len(owners))
                     owners.append(owner)
+                    weights.append(1 if c == META and self.writes_meta and not whole else 3)
             # A dummy prefix counts for no segment; alone it goes to what follows it.
             if owned[0][1] == NO_SEGMENT:
                 follower = next((o for o in owners[size:] if o != NO_SEGMENT), 0)
                 owners[size:size + 3] = [(NO_SEGMENT, follower)] * 3
-        return owners, kept
+        return owners, weights, kept
 
     def attribute(self, ids, segments, parse_special):
         """The segment of each token, or None if the lengths of the tokens are not known."""
@@ -158,15 +161,16 @@ class Reference:
         if sum(1 for segment in segments if segment) == 1:
             only = next(i for i, segment in enumerate(segments) if segment)
             return [only] * len(ids)
-        owners, kept = self.byte_owners(segments, parse_special)
+        owners, weights, kept = self.byte_owners(segments, parse_special)
         result, position = [], 0
         for token in ids:
             end = position + self.lengths[token]
-            part = owners[kept[position]:kept[end - 1] + 1]
+            whole = slice(kept[position], kept[end - 1] + 1)
+            part = owners[whole]
             counts = {}
-            for owner in part:
+            for owner, weight in zip(part, weights[whole]):
                 if not isinstance(owner, tuple):
-                    counts[owner] = counts.get(owner, 0) + 1
+                    counts[owner] = counts.get(owner, 0) + weight
             if counts:
                 result.append(min(counts, key=lambda o: (-counts[o], o)))
             else:
