@@ -115,6 +115,21 @@ std::shared_ptr<engine::ServedModel> Call::lease() {
   return lease_;
 }
 
+bool Call::awaits_tokens() {
+  absl::MutexLock lock(&mutex_);
+  return state_ == State::kQueued || state_ == State::kPreparing;
+}
+
+void Call::StopTokenizing() {
+  bool stops = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    stop_.request_stop();
+    stops = state_ == State::kQueued && is_costly_ && ClaimEndLocked();
+  }
+  if (stops) EmitStopped(engine::FinishReason::kDeadline);
+}
+
 bool Call::BeginPreparing() {
   absl::MutexLock lock(&mutex_);
   if (state_ != State::kQueued) return false;

@@ -104,6 +104,10 @@ class Call : public std::enable_shared_from_this<Call> {
   void SetLease(std::shared_ptr<engine::ServedModel> lease);
   // The call has been checked and is costly: from here on a cancel ends it while it is queued.
   void SetCostly();
+  // True until it is tokenized or has ended.
+  bool awaits_tokens();
+  // The deadline has passed: stops the tokenizing, or ends a costly call that is queued for it.
+  void StopTokenizing();
   // False when it has ended.
   bool BeginPreparing();
   // True when the call was cancelled or its deadline is not after `now`; it has ended then.

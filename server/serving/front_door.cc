@@ -13,6 +13,8 @@ namespace {
 
 constexpr absl::Duration kMinRetryDelay = absl::Milliseconds(5);
 constexpr absl::Duration kMaxRetryDelay = absl::Milliseconds(80);
+// An ended call is let go so long after its end at most.
+constexpr absl::Duration kWatchInterval = absl::Seconds(1);
 
 bool IsQueueFull(const absl::Status& status) {
   const std::optional<engine::FieldErrorDetail> detail = engine::GetFieldErrorDetail(status);
@@ -61,9 +63,21 @@ void FrontDoor::Admit(const std::shared_ptr<Call>& call, const absl::Status& dec
   if (!decoded.ok()) return call->Refuse(decoded);
   const absl::Status checked = call->Check(*lease->model, limits_);
   if (!checked.ok()) return call->Refuse(checked);
-  if (!pool_.IsCheap(call->bytes_)) call->SetCostly();
+  if (!pool_.IsCheap(call->bytes_)) {
+    call->SetCostly();
+    if (call->deadline() < absl::InfiniteFuture()) WatchDeadline(call);
+  }
   const absl::Status posted = pool_.Post(call->bytes_, [this, call] { Run(call); });
   if (!posted.ok()) call->Refuse(posted);
+}
+
+void FrontDoor::WatchDeadline(const std::weak_ptr<Call>& watched) {
+  const std::shared_ptr<Call> call = watched.lock();
+  if (call == nullptr || !call->awaits_tokens()) return;
+  const absl::Time now = absl::Now();
+  if (now >= call->deadline()) return call->StopTokenizing();
+  pool_.PostAt(std::min(call->deadline(), now + kWatchInterval),
+               [this, watched] { WatchDeadline(watched); });
 }
 
 void FrontDoor::CancelCalls() {

@@ -59,6 +59,8 @@ class FrontDoor {
   void SetPhase(Phase phase);
   std::vector<std::shared_ptr<Call>> LiveCalls();
   void Forget(Call* call);
+  // Stops the tokenizing of a costly call at its deadline.
+  void WatchDeadline(const std::weak_ptr<Call>& watched);
   void Run(const std::shared_ptr<Call>& call);
   // False when the engine's queue is full and the call waits for room.
   bool Submit(const std::shared_ptr<Call>& call);

@@ -261,6 +261,21 @@ TEST(FrontDoor, ACostlyTextDelaysNoOtherAndEndsWithItsCaller) {
   slow.call->Close(/*caller_gone=*/true);
 }
 
+// A deadline stops the one that is tokenized and the one behind it.
+TEST(FrontDoor, ACostlyTextEndsWithItsDeadline) {
+  FakeServer server;
+  server.HoldTokenizing();  // Of costly texts, until they are stopped.
+  GenerateRequest costly = Generate();
+  costly.header.timeout_ms = 50;
+  costly.prompt.segments[0].content = std::string(1 << 20, 'x');
+  for (const Admitted& slow : {Admit(server, costly), Admit(server, costly)}) {
+    slow.sink->Wait();
+    ASSERT_TRUE(slow.sink->finish.has_value()) << slow.sink->error;
+    EXPECT_EQ(slow.sink->finish->reason, engine::FinishReason::kDeadline);
+    slow.call->Close(/*caller_gone=*/false);
+  }
+}
+
 // What is wrong with a request is said before it waits, so that no stopped call goes by its
 // numbers.
 TEST(FrontDoor, ChecksACostlyCallBeforeItCanBeStopped) {
