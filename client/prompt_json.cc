@@ -73,29 +73,48 @@ void SetParaphraseIndex(const Json& value, const std::string& field, v1::Segment
   segment->set_paraphrase_index(GetInt(value, field));
 }
 
+void SetTokenIds(const Json& value, const std::string& field, v1::TokenIds* token_ids) {
+  CheckArray(value, field);
+  for (size_t i = 0; i < value.size(); ++i) {
+    token_ids->add_ids(GetInt(value[i], Indexed(field, i)));
+  }
+}
+
+// Sets what segments and continuations have both; false for another key.
+template <typename Message>
+bool SetContentField(const std::string& key, const Json& value, const std::string& field,
+                     Message* message) {
+  if (key == "parse_special") {
+    message->set_parse_special(GetBool(value, field));
+    return true;
+  }
+  if (key != "text" && key != "token_ids") return false;
+  if (message->content_case() != Message::CONTENT_NOT_SET) {
+    throw PromptError(field, "text and token_ids exclude each other");
+  }
+  if (key == "text") {
+    message->set_text(GetString(value, field));
+  } else {
+    SetTokenIds(value, field, message->mutable_token_ids());
+  }
+  return true;
+}
+
+template <typename Message>
+void CheckHasContent(const Message& message, const std::string& field) {
+  if (message.content_case() != Message::CONTENT_NOT_SET) return;
+  throw PromptError(field, "one of text, token_ids is needed");
+}
+
 void SetSegmentField(const std::string& key, const Json& value, const std::string& field,
                      v1::Segment* segment) {
+  if (SetContentField(key, value, field, segment)) return;
   if (key == "type") {
     segment->set_type(ParseWord(SegmentTypes(), GetString(value, field), field));
-  } else if (key == "text" || key == "token_ids") {
-    if (segment->content_case() != v1::Segment::CONTENT_NOT_SET) {
-      throw PromptError(field, "text and token_ids exclude each other");
-    }
-    if (key == "text") {
-      segment->set_text(GetString(value, field));
-      return;
-    }
-    CheckArray(value, field);
-    v1::TokenIds* token_ids = segment->mutable_token_ids();
-    for (size_t i = 0; i < value.size(); ++i) {
-      token_ids->add_ids(GetInt(value[i], Indexed(field, i)));
-    }
   } else if (key == "paraphrase_index" || key == "paraphrase_idx") {
     SetParaphraseIndex(value, field, segment);
   } else if (key == "group") {
     segment->set_group(GetInt(value, field));
-  } else if (key == "parse_special") {
-    segment->set_parse_special(GetBool(value, field));
   } else {
     throw PromptError(field,
                       "unknown field; allowed are type, text, token_ids, paraphrase_index, group, "
@@ -116,9 +135,7 @@ void ParseSegments(const Json& segments, v1::Prompt* prompt) {
     if (segment->type() == v1::SEGMENT_TYPE_UNSPECIFIED) {
       throw PromptError(prefix + "type", "missing");
     }
-    if (segment->content_case() == v1::Segment::CONTENT_NOT_SET) {
-      throw PromptError(field, "one of text, token_ids is needed");
-    }
+    CheckHasContent(*segment, field);
   }
 }
 
@@ -144,21 +161,33 @@ void ParseRule(const Json& value, v1::Rule* rule) {
   }
 }
 
-// An entry is a text or an array of token ids.
+// A text, an array of token ids, or an object that says more.
+v1::Continuation ParseContinuation(const Json& value, const std::string& field) {
+  v1::Continuation continuation;
+  if (value.is_string()) {
+    continuation.set_text(value.get_ref<const std::string&>());
+  } else if (value.is_array()) {
+    SetTokenIds(value, field, continuation.mutable_token_ids());
+  } else if (value.is_object()) {
+    for (const auto& [key, part] : value.items()) {
+      const std::string part_field = field + "." + key;
+      if (SetContentField(key, part, part_field, &continuation)) continue;
+      throw PromptError(part_field, "unknown field; allowed are text, token_ids, parse_special");
+    }
+    CheckHasContent(continuation, field);
+  } else {
+    throw PromptError(field, std::string("a string, an array of token ids or an object is needed, "
+                                         "not ") +
+                                 value.type_name());
+  }
+  return continuation;
+}
+
 std::vector<v1::Continuation> ParseContinuations(const Json& value) {
   std::vector<v1::Continuation> continuations;
   CheckArray(value, "continuations");
   for (size_t i = 0; i < value.size(); ++i) {
-    const std::string field = Indexed("continuations", i);
-    v1::Continuation& continuation = continuations.emplace_back();
-    if (value[i].is_array()) {
-      v1::TokenIds* token_ids = continuation.mutable_token_ids();
-      for (size_t j = 0; j < value[i].size(); ++j) {
-        token_ids->add_ids(GetInt(value[i][j], Indexed(field, j)));
-      }
-    } else {
-      continuation.set_text(GetString(value[i], field));
-    }
+    continuations.push_back(ParseContinuation(value[i], Indexed("continuations", i)));
   }
   return continuations;
 }
@@ -228,12 +257,14 @@ PromptInput ParsePrompt(std::string_view text, const v1::Prompt& defaults) {
       prompt.set_positions(ParsePositions(GetString(value, key), key));
     } else if (key == "tokenization") {
       prompt.set_tokenization(ParseTokenization(GetString(value, key), key));
+    } else if (key == "add_special_tokens") {
+      prompt.set_add_special_tokens(GetBool(value, key));
     } else if (key == "continuations") {
       input.continuations = ParseContinuations(value);
     } else {
       throw PromptError(key,
                         "unknown field; allowed are id, segments, answers, rule, positions, "
-                        "tokenization, continuations");
+                        "tokenization, add_special_tokens, continuations");
     }
   }
   if (!json.contains("segments")) throw PromptError("segments", "missing");

@@ -36,7 +36,7 @@ struct PromptInput {
       {};  // `score` needs them; the other commands ignore them.
 };
 
-// Fills what the JSON names; `defaults` holds the rule, positions and tokenization of the flags.
+// Fills what the JSON names; `defaults` holds what the flags say of a prompt that does not.
 // Throws PromptError.
 PromptInput ParsePrompt(std::string_view text, const v1::Prompt& defaults);
 

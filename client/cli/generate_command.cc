@@ -26,10 +26,11 @@ struct GenerateOptions {
 PromptInput AdHocPrompt(const GenerateOptions& options) {
   PromptInput input{
       .id = nullptr, .answers = nullptr, .prompt = PromptDefaults(options.request.structure)};
-  auto add = [&input](v1::SegmentType type, const std::string& text) {
+  auto add = [&](v1::SegmentType type, const std::string& text) {
     v1::Segment* segment = input.prompt.add_segments();
     segment->set_type(type);
     segment->set_text(text);
+    segment->set_parse_special(options.request.parse_special);
     return segment;
   };
   if (!options.instruction.empty()) {

@@ -99,6 +99,7 @@ void FillBranches(const RequestOptions& options, v1::GenerateRequest* request) {
     v1::Branch* branch = request->add_branches();
     branch->set_group(options.branches[i]);
     if (cues > 0) branch->set_branch_cue(options.branch_cues[cues == 1 ? 0 : i]);
+    branch->set_parse_special(options.parse_special);
   }
 }
 
@@ -147,6 +148,8 @@ void AddStructureFlags(CLI::App& app, StructureOptions& options) {
       ->check(AcceptedBy(ParsePositions));
   app.add_option("--tokenization", options.tokenization, "joint or per_segment")
       ->check(AcceptedBy(ParseTokenization));
+  app.add_flag("--no-special-tokens", options.no_special_tokens,
+               "Put no BOS in front of prompts that do not say \"add_special_tokens\"");
 }
 
 void AddCallFlags(CLI::App& app, RequestOptions& options) {
@@ -185,6 +188,9 @@ void AddRequestFlags(CLI::App& app, RequestOptions& options) {
   app.add_option("--branch-cue", options.branch_cues,
                  "Text in front of a branch; one for all branches, or one for each, in order")
       ->needs("--branches");
+  app.add_flag("--parse-special", options.parse_special,
+               "Text of --branch-cue and of an ad hoc prompt that looks like a special token "
+               "becomes it; a prompt file says \"parse_special\" for each segment");
   app.add_option("--n", options.n, "Samples of each continuation");
   app.add_option("--best-of", options.best_of,
                  "Draw this many samples and answer the --n most likely ones");
@@ -202,6 +208,7 @@ v1::Prompt PromptDefaults(const StructureOptions& options) {
   if (!options.tokenization.empty()) {
     prompt.set_tokenization(ParseTokenization(options.tokenization, "tokenization"));
   }
+  if (options.no_special_tokens) prompt.set_add_special_tokens(false);
   return prompt;
 }
 

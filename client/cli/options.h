@@ -19,11 +19,12 @@ struct CommonOptions {
   bool json = false;
 };
 
-// Rule, positions and tokenization of prompts that name none.
+// What holds for prompts that do not say it themselves.
 struct StructureOptions {
   std::string rule;
   std::string positions;
   std::string tokenization;
+  bool no_special_tokens = false;
 };
 
 struct RequestOptions {
@@ -44,6 +45,7 @@ struct RequestOptions {
   int32_t logprobs = 0;
   std::vector<int32_t> branches;
   std::vector<std::string> branch_cues;
+  bool parse_special = false;  // Of branch cues and of the pieces of an ad hoc prompt.
   std::optional<int32_t> n;
   std::optional<int32_t> best_of;
   std::string fusion;

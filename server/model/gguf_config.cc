@@ -187,6 +187,8 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf) {
   config.qk_norm = architecture == "qwen3";
   config.dtype = MainDType(gguf);
   STRUCTATTN_RETURN_IF_ERROR(ReadEosIds(gguf, config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, "tokenizer.ggml.bos_token_id", config.bos_token_id));
+  if (config.bos_token_id >= config.vocab_size) config.bos_token_id.reset();
   STRUCTATTN_RETURN_IF_ERROR(ValidateModelConfig(config));
   return config;
 }

@@ -146,6 +146,13 @@ absl::Status ReadDType(const Fields& fields, ModelConfig& config) {
   return Refuse("dtype ", Quoted(name), ": supported are float32, bfloat16, float16");
 }
 
+// An id that the model does not embed is none: no prompt needs it.
+void ReadBos(const Fields& fields, ModelConfig& config) {
+  const Json* id = fields.Find("bos_token_id");
+  if (id == nullptr || !id->is_number_integer() || *id < 0 || *id >= config.vocab_size) return;
+  config.bos_token_id = id->get<int32_t>();
+}
+
 // One id or a list of them.
 absl::Status ReadEos(const Json& value, ModelConfig& config) {
   constexpr size_t kMost = 1024;
@@ -176,6 +183,7 @@ absl::StatusOr<ModelConfig> ParseMainConfig(std::string_view text) {
   STRUCTATTN_RETURN_IF_ERROR(fields.Read("rms_norm_eps", config.rms_norm_epsilon));
   STRUCTATTN_RETURN_IF_ERROR(ReadHfRope(fields, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadDType(fields, config));
+  ReadBos(fields, config);
   STRUCTATTN_RETURN_IF_ERROR(ValidateModelConfig(config));
   STRUCTATTN_RETURN_IF_ERROR(ReadHfWindows(fields, family->windows, config));
   if (const Json* eos = fields.Find("eos_token_id"); eos != nullptr) {

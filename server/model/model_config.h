@@ -42,6 +42,7 @@ struct ModelConfig {
   DType dtype = DType::kBfloat16;  // Stored type; what `--dtype auto` means.
   bool dtype_named = true;         // False: config.json names none, the stored tensors decide.
   std::vector<int32_t> eos_token_ids;
+  std::optional<int32_t> bos_token_id;  // As stored; it may be one of eos_token_ids, too.
 
   bool HasWindow(size_t layer) const {
     return sliding_window != kNoWindow && (windowed_layers.empty() || windowed_layers[layer]);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "server/serving/generate_checks.h"
 #include "server/serving/prepare_generate.h"
 
 namespace structattn::serving {

@@ -14,8 +14,6 @@
 #include "server/engine/prompt/branches.h"
 #include "server/engine/prompt/per_paraphrase_prompts.h"
 #include "server/model/status_macros.h"
-#include "server/serving/checks.h"
-#include "server/serving/sampling_checks.h"
 
 namespace structattn::serving {
 
@@ -108,6 +106,17 @@ absl::Status CheckPacked(const engine::EncodedPrompt& packed, const GenerateRequ
                    " tokens, from where on the model's rotary embedding depends on its length"));
 }
 
+// Special tokens of which a stop string is the whole text.
+std::vector<int32_t> FindStopStringIds(const std::vector<std::string>& stop_strings,
+                                       const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids;
+  for (const std::string& text : stop_strings) {
+    const int32_t id = tokenizer.FindToken(text);
+    if (id >= 0 && tokenizer.IsSpecial(id)) ids.push_back(id);
+  }
+  return ids;
+}
+
 struct EncodedQuestion {
   engine::EncodedPrompt prompt;
   std::vector<engine::Branch> branches;
@@ -147,17 +156,6 @@ engine::PromptLimits PromptLimitsFor(const Model& model, const Limits& limits) {
           .max_segments = limits.max_segments};
 }
 
-absl::Status CheckGenerate(const GenerateRequest& request, const Model& model,
-                           const Limits& limits) {
-  STRUCTATTN_RETURN_IF_ERROR(CheckHeader(request.header));
-  STRUCTATTN_RETURN_IF_ERROR(CheckTopLogprobs("output.top_logprobs", request.top_logprobs));
-  STRUCTATTN_RETURN_IF_ERROR(CheckContinuations(request));
-  if (request.fusion.has_value()) STRUCTATTN_RETURN_IF_ERROR(CheckFusion(request));
-  STRUCTATTN_RETURN_IF_ERROR(CheckSampling(request.sampling, model.config.vocab_size));
-  STRUCTATTN_RETURN_IF_ERROR(CheckStopping(request.stopping, model.config.vocab_size));
-  return engine::CheckPrompt(request.prompt, PromptLimitsFor(model, limits));
-}
-
 absl::StatusOr<engine::GenerateRequest> PrepareGenerate(const GenerateRequest& request,
                                                         const Model& model, const Limits& limits,
                                                         const std::stop_token& stop) {
@@ -168,6 +166,7 @@ absl::StatusOr<engine::GenerateRequest> PrepareGenerate(const GenerateRequest& r
     STRUCTATTN_ASSIGN_OR_RETURN(fusion, PrepareFusion(*request.fusion, question.branches.size()));
   }
   engine::StoppingParams stopping = request.stopping;
+  stopping.stop_string_ids = FindStopStringIds(stopping.stop_strings, *model.tokenizer);
   // More than the context holds is no error: the answer is cut short there.
   stopping.max_tokens =
       static_cast<int32_t>(std::min<int64_t>(stopping.max_tokens, model.config.context_length));

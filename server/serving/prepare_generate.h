@@ -1,5 +1,5 @@
-// From what a caller asks to generate to what the engine runs: every check of the request, and its
-// prompt as tokens. It is costly (it tokenizes) and pure: it runs no model and knows no call.
+// From what a caller asks to generate, which generate_checks has checked, to what the engine runs:
+// its prompt as tokens. It is costly (it tokenizes) and pure: it runs no model and knows no call.
 #ifndef STRUCTATTN_SERVER_SERVING_PREPARE_GENERATE_H_
 #define STRUCTATTN_SERVER_SERVING_PREPARE_GENERATE_H_
 
@@ -16,10 +16,6 @@ namespace structattn::serving {
 
 // What a prompt may be for this model and these limits.
 engine::PromptLimits PromptLimitsFor(const Model& model, const Limits& limits);
-
-// Every check that needs no tokenizer; cheap, for any thread.
-absl::Status CheckGenerate(const GenerateRequest& request, const Model& model,
-                           const Limits& limits);
 
 // `request` has passed CheckGenerate. Draws a seed where sampling needs one and the caller names
 // none. `arrival` and `deadline` are left at their defaults. When a stop is requested, tokenizing

@@ -23,7 +23,7 @@ absl::Status CheckContinuationTexts(const ScoreRequest& request, const Limits& l
                                         Limits::kMaxScoredContinuations));
   int64_t bytes = 0;
   for (const engine::ContinuationText& continuation : request.continuations) {
-    const auto* text = std::get_if<std::string>(&continuation);
+    const auto* text = std::get_if<std::string>(&continuation.content);
     if (text != nullptr) bytes += static_cast<int64_t>(text->size());
   }
   if (bytes <= limits.max_prompt_bytes) return absl::OkStatus();
@@ -118,18 +118,22 @@ void DropUnread(engine::EncodedContinuations* encoded) {
   for (engine::EncodedContinuations::Place& place : encoded->places) --place.prompt;
 }
 
-// The token in front of a text: the tokenizer's own, else an end of sequence.
-absl::StatusOr<int32_t> TokenBeforeText(const Model& model) {
+// What stands for an empty prompt, and in front of a text: BOS, else an end of sequence, as in
+// lm-evaluation-harness. A BOS that ends texts, too, is a file's word for a tokenizer that has none
+// (Qwen). Nothing for a model that has neither.
+std::optional<int32_t> EmptyPromptToken(const Model& model) {
   const std::span<const int32_t> prefix = model.tokenizer->special_prefix();
   if (!prefix.empty()) return prefix.back();
-  if (!model.config.eos_token_ids.empty()) return model.config.eos_token_ids.front();
-  return absl::FailedPreconditionError(
-      "the model has neither a BOS nor an EOS token to put in front of the text");
+  const std::optional<int32_t>& bos = model.config.bos_token_id;
+  const std::vector<int32_t>& ends = model.config.eos_token_ids;
+  if (bos.has_value() && std::ranges::find(ends, *bos) == ends.end()) return bos;
+  if (!ends.empty()) return ends.front();
+  return std::nullopt;
 }
 
 absl::Status CheckText(const engine::ContinuationText& text, const Model& model,
                        const Limits& limits) {
-  if (const std::string* characters = std::get_if<std::string>(&text)) {
+  if (const std::string* characters = std::get_if<std::string>(&text.content)) {
     if (static_cast<int64_t>(characters->size()) <= limits.max_prompt_bytes) {
       return absl::OkStatus();
     }
@@ -137,7 +141,7 @@ absl::Status CheckText(const engine::ContinuationText& text, const Model& model,
                         absl::StrCat(characters->size(), " bytes of text; at most ",
                                      limits.max_prompt_bytes, " are allowed"));
   }
-  const auto& ids = std::get<std::vector<int32_t>>(text);
+  const auto& ids = std::get<std::vector<int32_t>>(text.content);
   for (size_t i = 0; i < ids.size(); ++i) {
     STRUCTATTN_RETURN_IF_ERROR(
         CheckTokenId(absl::StrCat("text.token_ids[", i, "]"), ids[i], model.config.vocab_size));
@@ -145,20 +149,31 @@ absl::Status CheckText(const engine::ContinuationText& text, const Model& model,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<int32_t>> EncodeText(const engine::ContinuationText& text,
-                                                const Tokenizer& tokenizer,
-                                                const std::stop_token& stop) {
+absl::StatusOr<int32_t> TokenBeforeText(const ScoreRollingRequest& request, const Model& model) {
+  const std::optional<int32_t> token =
+      request.prefix_token_id.has_value() ? request.prefix_token_id : EmptyPromptToken(model);
+  if (token.has_value()) return *token;
+  return InvalidField("prefix_token_id", "PREFIX_TOKEN_MISSING",
+                      "absent; the model has neither a BOS nor an EOS token to put in front");
+}
+
+// A text that parses special tokens may begin with the token `before` it: there is one of these.
+absl::StatusOr<std::vector<int32_t>> EncodeRollingText(const ScoreRollingRequest& request,
+                                                       int32_t before, const Model& model,
+                                                       const std::stop_token& stop) {
   std::vector<int32_t> ids;
-  if (const std::string* characters = std::get_if<std::string>(&text)) {
-    const TextSegment segment = {.text = *characters};
-    STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<Token> tokens,
-                                tokenizer.Encode({&segment, 1}, stop));
-    for (const Token& token : tokens) ids.push_back(token.id);
+  if (request.text.is_text()) {
+    const TextSegment text = {.text = std::get<std::string>(request.text.content),
+                              .parse_special = request.text.parse_special};
+    STRUCTATTN_ASSIGN_OR_RETURN(ids, engine::EncodeText(text, *model.tokenizer, stop));
+    STRUCTATTN_RETURN_IF_ERROR(engine::CheckEmbeddedIds("text", ids, model.config.vocab_size));
+    const bool has_its_own = text.parse_special && !ids.empty() && ids.front() == before;
+    if (has_its_own) ids.erase(ids.begin());
   } else {
-    ids = std::get<std::vector<int32_t>>(text);
+    ids = std::get<std::vector<int32_t>>(request.text.content);
   }
   if (!ids.empty()) return ids;
-  return InvalidField("text", "EMPTY_PROMPT", "yields no token; at least one is needed");
+  return InvalidField("text", "EMPTY_PROMPT", "yields no token to score; at least one is needed");
 }
 
 }  // namespace
@@ -197,6 +212,10 @@ absl::Status CheckScoreRolling(const ScoreRollingRequest& request, const Model& 
                         absl::StrCat(window, " is not in ", Limits::kMinWindowTokens, "..", context,
                                      ", and 0 means ", context));
   }
+  if (request.prefix_token_id.has_value()) {
+    STRUCTATTN_RETURN_IF_ERROR(
+        CheckTokenId("prefix_token_id", *request.prefix_token_id, model.config.vocab_size));
+  }
   return CheckText(request.text, model, limits);
 }
 
@@ -206,6 +225,7 @@ absl::StatusOr<PreparedScore> PrepareScore(const ScoreRequest& request,
   const Model& model = *served.model;
   engine::PromptLimits prompt_limits = PromptLimitsFor(model, limits);
   prompt_limits.stop = stop;
+  prompt_limits.empty_prompt_token = EmptyPromptToken(model);
   STRUCTATTN_ASSIGN_OR_RETURN(
       engine::EncodedContinuations encoded,
       engine::EncodeContinuations(request.prompt, request.generated_group, request.continuations,
@@ -236,9 +256,9 @@ absl::StatusOr<PreparedScore> PrepareScoreRolling(const ScoreRollingRequest& req
   const Model& model = *served.model;
   const int64_t context = model.config.context_length;
   const int32_t window = request.window_tokens;
+  STRUCTATTN_ASSIGN_OR_RETURN(const int32_t before, TokenBeforeText(request, model));
   STRUCTATTN_ASSIGN_OR_RETURN(std::vector<int32_t> ids,
-                              EncodeText(request.text, *model.tokenizer, stop));
-  STRUCTATTN_ASSIGN_OR_RETURN(const int32_t before, TokenBeforeText(model));
+                              EncodeRollingText(request, before, model, stop));
   PreparedScore prepared;
   prepared.request.request_id = request.header.request_id;
   prepared.request.prompts =

@@ -44,13 +44,15 @@ int64_t TokenizedBytes(const ScoreRequest& request) {
   const bool joint = request.prompt.tokenization == engine::Tokenization::kJoint;
   int64_t bytes = prompt;
   for (const engine::ContinuationText& continuation : request.continuations) {
-    const int64_t own = TextBytes(continuation);
+    const int64_t own = TextBytes(continuation.content);
     bytes += own + (joint && own > 0 ? prompt : 0);
   }
   return bytes;
 }
 
-int64_t TokenizedBytes(const ScoreRollingRequest& request) { return TextBytes(request.text); }
+int64_t TokenizedBytes(const ScoreRollingRequest& request) {
+  return TextBytes(request.text.content);
+}
 
 int64_t TokenizedBytes(const InspectRequest& request) { return TokenizedBytes(request.prompt); }
 

@@ -75,6 +75,8 @@ struct ScoreRollingRequest {
   RequestHeader header;
   engine::ContinuationText text;
   int32_t window_tokens = 0;  // 0: the context length.
+  // In front of the text, not scored itself. Absent: what stands for an empty prompt.
+  std::optional<int32_t> prefix_token_id = {};
 };
 
 struct InspectRequest {

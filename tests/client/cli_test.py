@@ -159,6 +159,26 @@ def test_structure_flags_are_defaults_that_a_prompt_overrides(cli, server, promp
     assert sequential == list(range(len(sequential)))
 
 
+def test_special_tokens_are_parsed_and_left_out_where_the_flags_say_so(cli, server, encoder):
+    bos, eos = make_models.BOS_AND_EOS[make_models.shape_of(conftest.SMALL_MODEL)["tokenizer"]]
+    texts = (bos + "Answer.", f"Red{eos}")
+
+    def ids(*flags):
+        return only_line(cli("generate", "--instruction", texts[0], "--answer-cue", texts[1],
+                             "--max-tokens", 1, "--json", *flags, server=server))["prompt_token_ids"]
+
+    def expected(parse, add=True):
+        segments = [{"type": "instruction", "text": texts[0] + "\n", "parse_special": parse},
+                    {"type": "answer_cue", "text": texts[1], "parse_special": parse}]
+        prompt = {"segments": segments, "add_special_tokens": add}
+        return reference.encode_prompt(prompt, encoder).token_ids
+
+    assert ids() == expected(False)
+    assert ids("--parse-special") == expected(True)
+    assert ids("--no-special-tokens") == expected(False, add=False)
+    assert len({tuple(expected(*choice)) for choice in ((False,), (True,))}) == 2
+
+
 def test_common_flags_stand_before_or_behind_the_subcommand(cli, server):
     common = ("--server", server.address, "--model", "small", "--json")
     ask = ("--question", "What is red?", "--max-tokens", 3)

@@ -23,7 +23,9 @@ std::pair<std::string, std::string> Refusal(const std::string& text) {
 
 TEST(PromptJsonTest, ReadsEveryFieldOfTheContract) {
   const PromptInput input = Parse(R"({
-    "id": "x1", "answers": ["Paris"], "continuations": [" Paris"],
+    "id": "x1", "answers": ["Paris"], "add_special_tokens": false,
+    "continuations": [" Paris", [3, 4], {"text": "Rome</s>", "parse_special": true},
+                      {"token_ids": [5]}],
     "rule": {"visible": [[0, 1], [1], [0, 2]]}, "positions": "aligned",
     "tokenization": "per_segment",
     "segments": [
@@ -39,6 +41,14 @@ TEST(PromptJsonTest, ReadsEveryFieldOfTheContract) {
   const v1::Prompt& prompt = input.prompt;
   EXPECT_EQ(prompt.positions(), v1::POSITION_POLICY_ALIGNED);
   EXPECT_EQ(prompt.tokenization(), v1::TOKENIZATION_PER_SEGMENT);
+  EXPECT_TRUE(prompt.has_add_special_tokens() && !prompt.add_special_tokens());
+  ASSERT_EQ(input.continuations.size(), 4u);
+  EXPECT_EQ(input.continuations[0].text(), " Paris");
+  EXPECT_EQ(input.continuations[1].token_ids().ids(1), 4);
+  EXPECT_EQ(input.continuations[2].text(), "Rome</s>");
+  EXPECT_FALSE(input.continuations[0].parse_special());
+  EXPECT_TRUE(input.continuations[2].parse_special());
+  EXPECT_EQ(input.continuations[3].token_ids().ids(0), 5);
   ASSERT_EQ(prompt.rule().table().visible_size(), 3);
   EXPECT_EQ(prompt.rule().table().visible(2).groups(1), 2);
   ASSERT_EQ(prompt.segments_size(), 7);
@@ -118,6 +128,15 @@ INSTANTIATE_TEST_SUITE_P(
         RefusalCase{R"({"segments": [], "rule": {"visible": [[0], 1]}})", "rule.visible[1]",
                     "array"},
         RefusalCase{R"({"segments": [], "positions": "random"})", "positions", "aligned"},
+        RefusalCase{R"({"segments": [], "continuations": [7]})", "continuations[0]", "an object"},
+        RefusalCase{R"({"segments": [], "continuations": [{"parse_special": true}]})",
+                    "continuations[0]", "text, token_ids"},
+        RefusalCase{R"({"segments": [], "continuations": [{"text": "a", "token_ids": []}]})",
+                    "continuations[0].token_ids", "exclude"},
+        RefusalCase{R"({"segments": [], "continuations": [{"text": "a", "group": 1}]})",
+                    "continuations[0].group", "unknown field"},
+        RefusalCase{R"({"segments": [], "add_special_tokens": 1})", "add_special_tokens",
+                    "true or false"},
         RefusalCase{R"({"segments": [], "tokenization": true})", "tokenization", "string"},
         RefusalCase{R"({"id": [], "segments": []})", "id", "string"}));
 

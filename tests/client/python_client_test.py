@@ -115,6 +115,13 @@ def test_inspect_gives_the_bytes_of_tokens(client):
         "na\u00efve \U0001f98a!"
 
 
+def test_a_prompt_may_want_no_special_tokens(structattn):
+    for wanted in (True, False):
+        prompt = structattn.to_proto({**PROMPT, "add_special_tokens": wanted})
+        assert prompt.add_special_tokens is wanted
+    assert not structattn.to_proto(PROMPT).HasField("add_special_tokens")
+
+
 def test_models(client):
     model, = client.models()
     assert (model.name, model.architecture, model.dtype) == ("small", "llama", "float32")

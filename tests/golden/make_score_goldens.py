@@ -11,6 +11,7 @@ import tempfile
 
 import torch
 
+import cases
 import hf_decode
 import parity
 import reference
@@ -46,11 +47,13 @@ def main():
         for name, folder in folders.items():
             model = hf_decode.load(folder)
             encoder = reference.Encoder(folder / "tokenizer.json")
+            empty = (None if name in cases.REAL_MODELS
+                     else score_cases.empty_prompt_token(name))
             path = score_cases.golden_path(name)
             path.parent.mkdir(exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
                 for case in score_cases.cases_of(name):
-                    scores = [score(model, score_cases.join(case, continuation, encoder))
+                    scores = [score(model, score_cases.join(case, continuation, encoder, empty))
                               for continuation in case["continuations"]]
                     file.write(json.dumps({"id": case["id"], "scores": scores}) + "\n")
             print(f"{path.name}: {len(score_cases.cases_of(name))} prompts", flush=True)

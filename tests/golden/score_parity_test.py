@@ -5,11 +5,14 @@ Collected by pytest (tests/run.sh). The random models need nothing but the built
 ones need tests/models/fetch.sh.
 """
 
+import json
+
 import pytest
 
 import cases
 import make_models
 import parity
+import reference
 import score_cases
 
 TOLERANCE = 1e-3
@@ -56,6 +59,35 @@ def small_server(bin_dir, tmp_path_factory):
 @pytest.mark.parametrize("name", make_models.MODELS)
 def test_random_model(bin_dir, small_server, name):
     check(bin_dir, small_server, name)
+
+
+def append_eos(folder):
+    """Puts EOS behind every text, as the tokenizer.json of Qwen3-Embedding does."""
+    path = folder / "tokenizer.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    eos = next(entry for entry in document["added_tokens"] if entry["content"] == "<|endoftext|>")
+    special = {"SpecialToken": {"id": eos["content"], "type_id": 0}}
+    template = {"type": "TemplateProcessing",
+                "single": [{"Sequence": {"id": "A", "type_id": 0}}, special],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, special,
+                         {"Sequence": {"id": "B", "type_id": 0}}, special],
+                "special_tokens": {eos["content"]: {"id": eos["content"], "ids": [eos["id"]],
+                                                    "tokens": [eos["content"]]}}}
+    document["post_processor"] = {"type": "Sequence",
+                                  "processors": [document["post_processor"], template]}
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_a_tokenizer_that_appends_eos_changes_no_score(bin_dir, tmp_path):
+    name = "qwen3-gqa3-d128"
+    folder = make_models.make_model(tmp_path, name)
+    append_eos(folder)
+    with parity.serving(bin_dir, {name: folder}, tmp_path / "server.log") as address:
+        check(bin_dir, address, name)
+        prompt = {"segments": [{"type": "context", "text": "The answer is"}]}
+        answer, = parity.run_batch(bin_dir, address, name, [prompt])
+        encoder = reference.Encoder(make_models.TOKENIZERS / "qwen3" / "tokenizer.json")
+        assert answer["prompt_token_ids"] == reference.encode_prompt(prompt, encoder).token_ids
 
 
 @pytest.mark.slow

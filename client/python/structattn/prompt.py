@@ -2,7 +2,7 @@
 
     {"segments": [{"type": "question", "text": "...", "paraphrase_index": 0}, ...],
      "rule": "anchored" or {"visible": [[0, 1], [1], [0, 2]]},
-     "positions": "sequential", "tokenization": "joint"}
+     "positions": "sequential", "tokenization": "joint", "add_special_tokens": True}
 
 Only names and types are checked here; what they mean is the server's to judge.
 """
@@ -13,6 +13,7 @@ from typing import Any, Mapping, Sequence
 
 from structattn.v1 import types_pb2 as types
 
+PROMPT_FIELDS = {"segments", "rule", "positions", "tokenization", "add_special_tokens"}
 SEGMENT_FIELDS = {"type", "text", "token_ids", "paraphrase_index", "paraphrase_idx", "group",
                   "parse_special"}
 # Travel beside a prompt in files; the server does not see them.
@@ -93,7 +94,7 @@ def to_proto(prompt: Mapping[str, Any] | types.Prompt) -> types.Prompt:
     """The proto form of a prompt. ValueError names the field that is wrong."""
     if isinstance(prompt, types.Prompt):
         return prompt
-    unknown = set(prompt) - COMPANIONS - {"segments", "rule", "positions", "tokenization"}
+    unknown = set(prompt) - COMPANIONS - PROMPT_FIELDS
     if unknown:
         raise ValueError(f"{min(unknown)}: unknown field of a prompt")
     result = types.Prompt(segments=[_segment_to_proto(fields, f"segments[{i}]")
@@ -106,4 +107,6 @@ def to_proto(prompt: Mapping[str, Any] | types.Prompt) -> types.Prompt:
     if "tokenization" in prompt:
         result.tokenization = _enum(types.Tokenization, "TOKENIZATION_", prompt["tokenization"],
                                     "tokenization")
+    if "add_special_tokens" in prompt:
+        result.add_special_tokens = prompt["add_special_tokens"]
     return result

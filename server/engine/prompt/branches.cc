@@ -30,8 +30,12 @@ absl::StatusOr<std::vector<Branch>> EncodeBranches(std::span<const BranchText> t
     const int32_t group = texts[i].group;
     STRUCTATTN_RETURN_IF_ERROR(
         CheckNamedGroup(absl::StrCat(field, ".group"), group, prompt.structure.rule()));
+    const TextSegment cue = {.text = texts[i].cue, .parse_special = texts[i].parse_special};
+    STRUCTATTN_ASSIGN_OR_RETURN(std::vector<int32_t> ids, EncodeText(cue, tokenizer, limits.stop));
+    STRUCTATTN_RETURN_IF_ERROR(
+        CheckEmbeddedIds(absl::StrCat(field, ".cue"), ids, limits.vocabulary_size));
     Branch branch{.group = group,
-                  .cue = EncodeText(texts[i].cue, tokenizer),
+                  .cue = std::move(ids),
                   .predicted_from = LastTokenOf(group, prompt.structure)};
     if (branch.cue.empty() && branch.predicted_from < 0) {
       return InvalidField(absl::StrCat(field, ".cue"), "BRANCH_CUE_MISSING",

@@ -45,6 +45,12 @@ std::string TakeTrailingSpace(Prompt* prompt) {
   return taken;
 }
 
+// Special tokens in front of the prompt's own.
+int64_t CountAddedTokens(const EncodedPrompt& prompt) {
+  const auto is_own = [](int32_t segment) { return segment >= 0; };
+  return std::ranges::find_if(prompt.segments, is_own) - prompt.segments.begin();
+}
+
 std::string FieldOf(size_t continuation) {
   return absl::StrCat("continuations[", continuation, "]");
 }
@@ -55,8 +61,8 @@ absl::Status CheckKinds(const Prompt& prompt, std::span<const ContinuationText> 
   const auto has_ids = [](const Segment& segment) { return segment.content.index() == 1; };
   const bool ids_before = std::ranges::any_of(prompt.segments, has_ids);
   for (size_t i = 0; i < continuations.size(); ++i) {
-    const bool is_text = continuations[i].index() == 0;
-    if (continuations[i].index() != continuations[0].index()) {
+    const bool is_text = continuations[i].is_text();
+    if (is_text != continuations[0].is_text()) {
       return InvalidField(absl::StrCat(FieldOf(i), is_text ? ".text" : ".token_ids"),
                           "MIXED_TEXT_AND_IDS",
                           "continuations[0] is given the other way; all must be text or all ids");
@@ -78,11 +84,11 @@ absl::Status CheckLength(size_t continuation, int64_t scored, int64_t prompt_tok
         "yields no token behind the prompt's own: it is empty, or becomes part of the "
         "prompt's last token; at least one is needed");
   }
-  if (prompt_tokens + scored <= limits.context_length) return absl::OkStatus();
-  return InvalidField(
-      FieldOf(continuation), "CONTINUATION_TOO_LONG",
-      absl::StrCat(scored, " tokens behind ", prompt_tokens,
-                   " of the prompt; the model's context length is ", limits.context_length));
+  if (prompt_tokens + scored <= limits.context_length + 1) return absl::OkStatus();
+  return InvalidField(FieldOf(continuation), "CONTINUATION_TOO_LONG",
+                      absl::StrCat(scored, " tokens behind ", prompt_tokens,
+                                   " of the prompt; the model's context length is ",
+                                   limits.context_length, ", and both may have one token more"));
 }
 
 absl::Status CheckIds(size_t continuation, std::span<const int32_t> ids, int64_t vocabulary_size) {
@@ -118,27 +124,38 @@ absl::StatusOr<EncodedContinuations> EncodeContinuations(
     Prompt prompt, int32_t group, std::span<const ContinuationText> continuations,
     const Tokenizer& tokenizer, const PromptLimits& limits) {
   STRUCTATTN_RETURN_IF_ERROR(CheckKinds(prompt, continuations));
-  const bool is_text = !continuations.empty() && continuations[0].index() == 0;
+  const bool is_text = !continuations.empty() && continuations[0].is_text();
   const std::string moved = is_text ? TakeTrailingSpace(&prompt) : "";
   STRUCTATTN_ASSIGN_OR_RETURN(EncodedPrompt encoded,
                               EncodePrompt(prompt, group, tokenizer, limits));
   const int64_t border = encoded.structure.size();
+  const bool joint = is_text && prompt.tokenization == Tokenization::kJoint;
+  // Of the tokens in front of what is encoded again with each continuation.
+  const int64_t kept = joint ? CountAddedTokens(encoded) : border;
   EncodedContinuations result;
   result.prompts.push_back({.prompt = std::move(encoded), .group = group});
   for (size_t i = 0; i < continuations.size(); ++i) {
+    std::vector<int32_t> own;
+    if (!is_text) {
+      own = std::get<std::vector<int32_t>>(continuations[i].content);
+      STRUCTATTN_RETURN_IF_ERROR(CheckIds(i, own, limits.vocabulary_size));
+    } else {
+      const std::string text = moved + std::get<std::string>(continuations[i].content);
+      const bool parse_special = continuations[i].parse_special;
+      if (joint) {
+        prompt.segments.push_back(
+            {.type = SegmentType::kAnswerCue, .content = text, .parse_special = parse_special});
+        STRUCTATTN_ASSIGN_OR_RETURN(own, EncodeOwnIds(prompt, tokenizer, limits.stop));
+        prompt.segments.pop_back();
+      } else {
+        STRUCTATTN_ASSIGN_OR_RETURN(own, EncodeText({text, parse_special}, tokenizer, limits.stop));
+      }
+    }
+    STRUCTATTN_RETURN_IF_ERROR(CheckEmbeddedIds(FieldOf(i), own, limits.vocabulary_size));
     // All tokens of prompt and continuation.
     std::vector<int32_t> ids = result.prompts[0].prompt.token_ids;
-    const std::string text = is_text ? moved + std::get<std::string>(continuations[i]) : "";
-    if (is_text && prompt.tokenization == Tokenization::kJoint) {
-      prompt.segments.push_back({.type = SegmentType::kAnswerCue, .content = text});
-      STRUCTATTN_ASSIGN_OR_RETURN(ids, EncodeIds(prompt, tokenizer, limits.stop));
-      prompt.segments.pop_back();
-    } else {
-      const std::vector<int32_t> own =
-          is_text ? EncodeText(text, tokenizer) : std::get<std::vector<int32_t>>(continuations[i]);
-      STRUCTATTN_RETURN_IF_ERROR(CheckIds(i, own, limits.vocabulary_size));
-      ids.insert(ids.end(), own.begin(), own.end());
-    }
+    ids.resize(kept);
+    ids.insert(ids.end(), own.begin(), own.end());
     STRUCTATTN_RETURN_IF_ERROR(
         CheckLength(i, static_cast<int64_t>(ids.size()) - border, border, limits));
     result.places.push_back(

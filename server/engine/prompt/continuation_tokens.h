@@ -30,7 +30,13 @@ struct ScoredPrompt {
   std::vector<int32_t> read_outs = {};
 };
 
-using ContinuationText = std::variant<std::string, std::vector<int32_t>>;  // Text, or token ids.
+// What is scored behind a prompt, as it was given.
+struct ContinuationText {
+  std::variant<std::string, std::vector<int32_t>> content;  // Text, or token ids.
+  bool parse_special = false;                               // Of text, as in a segment.
+
+  bool is_text() const { return std::holds_alternative<std::string>(content); }
+};
 
 // Continuations of one prompt, ready to be scored.
 struct EncodedContinuations {
@@ -45,10 +51,12 @@ struct EncodedContinuations {
 };
 
 // For text and TOKENIZATION_JOINT: ids = encode(prompt + continuation), the border at
-// len(encode(prompt)); groups and segments of the prompt's tokens come from the prompt alone.
-// PER_SEGMENT encodes the continuation alone. Before that, where continuations are text, white
-// space at the end of the prompt moves to their beginning, as in lm-evaluation-harness (Python's
-// rstrip). Errors are those of EncodePrompt or FieldErrors at "continuations[i]".
+// len(encode(prompt)); special tokens, groups and segments of the prompt's tokens come from the
+// prompt alone. PER_SEGMENT encodes the continuation alone. Before that, where continuations are
+// text, white space at the end of the prompt moves to their beginning, as in
+// lm-evaluation-harness (Python's rstrip). The last token of a continuation is only predicted, so
+// both may have one token more than the context. The prompt has passed CheckPrompt. Errors are
+// those of EncodePrompt or FieldErrors at "continuations[i]".
 absl::StatusOr<EncodedContinuations> EncodeContinuations(
     Prompt prompt, int32_t group, std::span<const ContinuationText> continuations,
     const Tokenizer& tokenizer, const PromptLimits& limits);

@@ -27,7 +27,8 @@ PerParaphrasePrompt Extract(const Prompt& whole, int32_t group) {
                           .prompt = {.segments = {},
                                      .rule = RulePreset::kCausal,
                                      .positions = PositionPolicy::kSequential,
-                                     .tokenization = whole.tokenization},
+                                     .tokenization = whole.tokenization,
+                                     .add_special_tokens = whole.add_special_tokens},
                           .origins = {}};
   for (size_t i = 0; i < whole.segments.size(); ++i) {
     Segment segment = whole.segments[i];
@@ -98,7 +99,6 @@ void Append(const PerParaphrasePrompt& own, size_t begin, size_t end, int32_t gr
 absl::StatusOr<PerParaphrasePrompts> EncodePerParaphrasePrompts(const Prompt& prompt,
                                                                 const Tokenizer& tokenizer,
                                                                 const PromptLimits& limits) {
-  STRUCTATTN_RETURN_IF_ERROR(CheckPrompt(prompt, limits));
   STRUCTATTN_ASSIGN_OR_RETURN(std::vector<PerParaphrasePrompt> prompts,
                               ExtractAll(prompt, limits.max_prompt_bytes));
   for (PerParaphrasePrompt& own : prompts) {

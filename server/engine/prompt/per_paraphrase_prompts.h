@@ -22,8 +22,8 @@ struct PerParaphrasePrompts {
 // count. In the packed prompt the tokens that all per-paraphrase prompts begin with are of group 0,
 // the others of the paraphrase's group, under SHARED with ALIGNED positions: there every token sees
 // just the tokens that it sees in its per-paraphrase prompt, at the same positions, in the same
-// order, so its keys, values and logits are the same bits. Errors are those of EncodePrompt and: no
-// question with a group of its own, too much text in all.
+// order, so its keys, values and logits are the same bits. The prompt has passed CheckPrompt.
+// Errors are those of EncodePrompt and: no question with a group of its own, too much text in all.
 absl::StatusOr<PerParaphrasePrompts> EncodePerParaphrasePrompts(const Prompt& prompt,
                                                                 const Tokenizer& tokenizer,
                                                                 const PromptLimits& limits);

@@ -35,6 +35,8 @@ bool HasIds(const Segment& segment) {
   return std::holds_alternative<std::vector<int32_t>>(segment.content);
 }
 
+bool HasOnlyIds(const Prompt& prompt) { return std::ranges::all_of(prompt.segments, HasIds); }
+
 absl::Status CheckParaphraseIndex(const Segment& segment, size_t index) {
   const std::string field = SegmentField(index, "paraphrase_index");
   if (segment.type != SegmentType::kQuestion) {
@@ -61,9 +63,9 @@ absl::Status CheckGroup(const Segment& segment, size_t index, bool explicit_tabl
   if (!segment.group.has_value()) return absl::OkStatus();
   const std::string field = SegmentField(index, "group");
   if (!explicit_table) {
-    return InvalidField(
-        field, "GROUP_WITHOUT_TABLE",
-        absl::StrCat("given as ", *segment.group, ", but an explicit group needs rule.table"));
+    return InvalidField(field, "GROUP_WITHOUT_TABLE",
+                        absl::StrCat("given as ", *segment.group,
+                                     ", but an explicit group needs a table as the rule"));
   }
   if (*segment.group < 0 || *segment.group >= kMaxGroups) {
     return InvalidField(field, "GROUP_OUT_OF_RANGE",
@@ -194,44 +196,53 @@ absl::StatusOr<SegmentedTokens> EncodePerSegment(const Prompt& prompt, const Tok
       for (int32_t id : std::get<std::vector<int32_t>>(segment.content)) tokens.Append(id, index);
       continue;
     }
-    const TextSegment text = AsText(segment);
-    STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<Token> encoded,
-                                tokenizer.Encode({&text, 1}, stop));
-    for (const Token& token : encoded) tokens.Append(token.id, index);
+    STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                                EncodeText(AsText(segment), tokenizer, stop));
+    for (const int32_t id : ids) tokens.Append(id, index);
   }
   return tokens;
 }
 
-// Special tokens go around the whole prompt in both modes, unless it came as ids altogether.
+// The tokens of the prompt's own segments.
+absl::StatusOr<SegmentedTokens> EncodeOwn(const Prompt& prompt, const Tokenizer& tokenizer,
+                                          const std::stop_token& stop) {
+  const bool joint = prompt.tokenization == Tokenization::kJoint && !HasOnlyIds(prompt);
+  return joint ? EncodeJoint(prompt, tokenizer, stop) : EncodePerSegment(prompt, tokenizer, stop);
+}
+
+// The special tokens in front of a prompt. One that begins with them already gets no second ones.
+std::span<const int32_t> SpecialTokensBefore(const SegmentedTokens& own, const Prompt& prompt,
+                                             const Tokenizer& tokenizer) {
+  if (!prompt.add_special_tokens || HasOnlyIds(prompt)) return {};
+  const std::span<const int32_t> prefix = tokenizer.special_prefix();
+  const bool has_its_own = own.ids.size() >= prefix.size() &&
+                           std::ranges::equal(prefix, std::span(own.ids).first(prefix.size()));
+  return has_its_own ? std::span<const int32_t>() : prefix;
+}
+
+// Tokens behind a text (EOS of an embedding model) are never added: a prompt is continued.
 absl::StatusOr<SegmentedTokens> EncodeSegments(const Prompt& prompt, const Tokenizer& tokenizer,
-                                               const std::stop_token& stop) {
-  const bool all_ids = std::all_of(prompt.segments.begin(), prompt.segments.end(), HasIds);
-  const bool joint = prompt.tokenization == Tokenization::kJoint && !all_ids;
-  STRUCTATTN_ASSIGN_OR_RETURN(
-      SegmentedTokens body,
-      joint ? EncodeJoint(prompt, tokenizer, stop) : EncodePerSegment(prompt, tokenizer, stop));
-  if (all_ids) return body;
+                                               const PromptLimits& limits) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const SegmentedTokens own, EncodeOwn(prompt, tokenizer, limits.stop));
+  const bool is_empty = own.ids.empty();
+  if (is_empty && !limits.empty_prompt_token.has_value()) {
+    return InvalidField("segments", "EMPTY_PROMPT",
+                        "no segment yields a token; at least one must have text or token_ids");
+  }
   SegmentedTokens tokens;
-  for (int32_t id : tokenizer.special_prefix()) tokens.Append(id, kNoSegment);
-  tokens.ids.insert(tokens.ids.end(), body.ids.begin(), body.ids.end());
-  tokens.segments.insert(tokens.segments.end(), body.segments.begin(), body.segments.end());
-  for (int32_t id : tokenizer.special_suffix()) tokens.Append(id, kNoSegment);
+  for (const int32_t id : SpecialTokensBefore(own, prompt, tokenizer))
+    tokens.Append(id, kNoSegment);
+  if (is_empty && tokens.ids.empty()) tokens.Append(*limits.empty_prompt_token, kNoSegment);
+  tokens.ids.insert(tokens.ids.end(), own.ids.begin(), own.ids.end());
+  tokens.segments.insert(tokens.segments.end(), own.segments.begin(), own.segments.end());
   return tokens;
 }
 
 absl::Status CheckTokenCount(const SegmentedTokens& tokens, int64_t context_length) {
-  const bool has_content = std::any_of(tokens.segments.begin(), tokens.segments.end(),
-                                       [](int32_t segment) { return segment != kNoSegment; });
-  if (!has_content) {
-    return InvalidField("segments", "EMPTY_PROMPT",
-                        "no segment yields a token; at least one must have text or token_ids");
-  }
-  if (static_cast<int64_t>(tokens.ids.size()) > context_length) {
-    return InvalidField(
-        "segments", "PROMPT_TOO_LONG",
-        absl::StrCat(tokens.ids.size(), " tokens; the model's context length is ", context_length));
-  }
-  return absl::OkStatus();
+  if (static_cast<int64_t>(tokens.ids.size()) <= context_length) return absl::OkStatus();
+  return InvalidField(
+      "segments", "PROMPT_TOO_LONG",
+      absl::StrCat(tokens.ids.size(), " tokens; the model's context length is ", context_length));
 }
 
 }  // namespace
@@ -254,29 +265,39 @@ int GroupOf(const Segment& segment) {
   return segment.type == SegmentType::kQuestion ? 1 + *segment.paraphrase_index : 0;
 }
 
-absl::StatusOr<std::vector<int32_t>> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer,
-                                               const std::stop_token& stop) {
-  STRUCTATTN_ASSIGN_OR_RETURN(SegmentedTokens tokens, EncodeSegments(prompt, tokenizer, stop));
-  return std::move(tokens.ids);
+absl::Status CheckEmbeddedIds(const std::string& field, std::span<const int32_t> ids,
+                              int64_t vocabulary_size) {
+  const auto unknown = std::ranges::find_if(ids, [&](int32_t id) { return id >= vocabulary_size; });
+  if (unknown == ids.end()) return absl::OkStatus();
+  return InvalidField(
+      field, "TOKEN_NOT_EMBEDDED",
+      absl::StrCat("holds token ", *unknown, "; the model embeds only 0..", vocabulary_size - 1));
 }
 
-std::vector<int32_t> EncodeText(std::string_view text, const Tokenizer& tokenizer) {
-  const TextSegment segment = {.text = text};
+absl::StatusOr<std::vector<int32_t>> EncodeOwnIds(const Prompt& prompt, const Tokenizer& tokenizer,
+                                                  const std::stop_token& stop) {
+  STRUCTATTN_ASSIGN_OR_RETURN(SegmentedTokens own, EncodeOwn(prompt, tokenizer, stop));
+  return std::move(own.ids);
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeText(const TextSegment& text, const Tokenizer& tokenizer,
+                                                const std::stop_token& stop) {
+  STRUCTATTN_ASSIGN_OR_RETURN(const std::vector<Token> tokens, tokenizer.Encode({&text, 1}, stop));
   std::vector<int32_t> ids;
-  for (const Token& token : tokenizer.Encode({&segment, 1})) ids.push_back(token.id);
+  ids.reserve(tokens.size());
+  for (const Token& token : tokens) ids.push_back(token.id);
   return ids;
 }
 
 absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
                                            std::optional<int32_t> generated_group,
                                            const Tokenizer& tokenizer, const PromptLimits& limits) {
-  STRUCTATTN_RETURN_IF_ERROR(CheckSegments(prompt, limits));
   STRUCTATTN_ASSIGN_OR_RETURN(const RuleTable table, MakeRuleTable(prompt));
   if (generated_group.has_value()) {
     STRUCTATTN_RETURN_IF_ERROR(CheckNamedGroup("generated_group", *generated_group, table));
   }
-  STRUCTATTN_ASSIGN_OR_RETURN(SegmentedTokens tokens,
-                              EncodeSegments(prompt, tokenizer, limits.stop));
+  STRUCTATTN_ASSIGN_OR_RETURN(SegmentedTokens tokens, EncodeSegments(prompt, tokenizer, limits));
+  STRUCTATTN_RETURN_IF_ERROR(CheckEmbeddedIds("segments", tokens.ids, limits.vocabulary_size));
   STRUCTATTN_RETURN_IF_ERROR(CheckTokenCount(tokens, limits.context_length));
 
   Structure structure(table, prompt.positions);

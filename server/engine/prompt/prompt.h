@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -36,6 +37,7 @@ struct Prompt {
   std::variant<RulePreset, RuleRows> rule = RulePreset::kAnchored;
   PositionPolicy positions = PositionPolicy::kSequential;
   Tokenization tokenization = Tokenization::kJoint;
+  bool add_special_tokens = true;  // Those that the tokenizer puts in front of a text (BOS).
 };
 
 struct PromptLimits {
@@ -43,37 +45,47 @@ struct PromptLimits {
   int64_t context_length;    // Tokens.
   int64_t max_prompt_bytes;  // Over all segments' text.
   int32_t max_segments;
+  // Stands for a prompt without a token of its own to which the tokenizer adds none, so that text
+  // can be scored behind it. Absent: a prompt without a token of its own is refused.
+  std::optional<int32_t> empty_prompt_token = {};
   // Ends encoding early, with CANCELLED.
   std::stop_token stop = {};
 };
 
 struct EncodedPrompt {
   std::vector<int32_t> token_ids;
-  std::vector<int32_t> segments;  // Per token; -1 for special tokens added by the tokenizer.
+  std::vector<int32_t> segments;  // Per token; -1 for special tokens that were added.
   int32_t segment_count = 0;      // Segments of the prompt, those without tokens included.
   Structure structure;            // Groups, positions and rule of the prompt's tokens.
 };
 
-// Checks the prompt against the specification and encodes it. `generated_group` (absent: nothing
-// will be generated) must see itself under the rule as well. Errors are FieldErrors with paths in
-// the prompt
-// ("segments[3].group", "rule[2]" for a row of a rule table) or "generated_group".
+// Checks what can be checked without a tokenizer: segments and rule. Errors of this and of
+// EncodePrompt are FieldErrors with paths in the prompt ("segments[3].group", "rule[2]" for a row
+// of a rule table) or "generated_group".
+absl::Status CheckPrompt(const Prompt& prompt, const PromptLimits& limits);
+
+// Encodes a prompt that has passed CheckPrompt. `generated_group` (absent: nothing will be
+// generated) must see itself under the rule as well.
 absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
                                            std::optional<int32_t> generated_group,
                                            const Tokenizer& tokenizer, const PromptLimits& limits);
 
-// What EncodePrompt checks before anything is encoded.
-absl::Status CheckPrompt(const Prompt& prompt, const PromptLimits& limits);
-
 // The group of the segment's tokens.
 int GroupOf(const Segment& segment);
 
-// The token ids of a prompt of which EncodePrompt accepted the beginning, special tokens included.
-absl::StatusOr<std::vector<int32_t>> EncodeIds(const Prompt& prompt, const Tokenizer& tokenizer,
-                                               const std::stop_token& stop);
+// The token ids of a prompt's own segments, without special tokens around them. It is a prompt that
+// EncodePrompt accepted, or one with more text behind.
+absl::StatusOr<std::vector<int32_t>> EncodeOwnIds(const Prompt& prompt, const Tokenizer& tokenizer,
+                                                  const std::stop_token& stop);
 
 // The token ids of a text on its own, without the special tokens around a prompt.
-std::vector<int32_t> EncodeText(std::string_view text, const Tokenizer& tokenizer);
+absl::StatusOr<std::vector<int32_t>> EncodeText(const TextSegment& text, const Tokenizer& tokenizer,
+                                                const std::stop_token& stop);
+
+// Text may hold special tokens that the tokenizer knows and the model does not embed: an error at
+// `field`.
+absl::Status CheckEmbeddedIds(const std::string& field, std::span<const int32_t> ids,
+                              int64_t vocabulary_size);
 
 // A group that a request names at `field` must be in 0..63, have a row and see itself.
 absl::Status CheckNamedGroup(const std::string& field, int32_t group, const RuleTable& table);

@@ -29,6 +29,8 @@ struct StoppingParams {
   int32_t max_tokens = 128;
   std::vector<std::string> stop_strings;
   std::vector<int32_t> stop_token_ids;
+  // Special tokens that stop_strings name: they leave no text in which these could be found.
+  std::vector<int32_t> stop_string_ids = {};
   bool ignore_eos = false;
 };
 

@@ -84,12 +84,14 @@ TextStream::TextStream(const StoppingParams& stopping, std::span<const int32_t> 
                        std::unique_ptr<Tokenizer::StreamDecoder> decoder)
     : eos_token_ids_(stopping.ignore_eos ? std::vector<int32_t>() : Sorted(eos_token_ids)),
       stop_token_ids_(Sorted(stopping.stop_token_ids)),
+      stop_string_ids_(Sorted(stopping.stop_string_ids)),
       decoder_(std::move(decoder)),
       filter_(stopping.stop_strings) {}
 
 TextStream::Piece TextStream::Push(int32_t token_id) {
   if (Contains(eos_token_ids_, token_id)) return {"", FinishReason::kStop};
   if (Contains(stop_token_ids_, token_id)) return {"", FinishReason::kStopToken};
+  if (Contains(stop_string_ids_, token_id)) return {"", FinishReason::kStopString};
   Piece piece;
   piece.text = filter_.Push(decoder_->Push(token_id));
   if (filter_.stopped()) piece.finish = FinishReason::kStopString;

@@ -64,6 +64,7 @@ class TextStream {
  private:
   std::vector<int32_t> eos_token_ids_;  // Empty with ignore_eos.
   std::vector<int32_t> stop_token_ids_;
+  std::vector<int32_t> stop_string_ids_;
   std::unique_ptr<Tokenizer::StreamDecoder> decoder_;
   StopStringFilter filter_;
 };

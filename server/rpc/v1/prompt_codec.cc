@@ -136,6 +136,7 @@ absl::StatusOr<engine::Prompt> DecodePrompt(const v1::Prompt& prompt,
   }
   STRUCTATTN_ASSIGN_OR_RETURN(decoded.positions, DecodePositions(prompt.positions()));
   STRUCTATTN_ASSIGN_OR_RETURN(decoded.tokenization, DecodeTokenization(prompt.tokenization()));
+  if (prompt.has_add_special_tokens()) decoded.add_special_tokens = prompt.add_special_tokens();
   return decoded;
 }
 

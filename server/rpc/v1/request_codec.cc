@@ -101,12 +101,16 @@ absl::Status DecodeFusion(const v1::Fusion& fusion, serving::FusionRequest* deco
 
 absl::StatusOr<engine::ContinuationText> DecodeContinuation(const std::string& field,
                                                             const v1::Continuation& continuation) {
+  engine::ContinuationText decoded;
+  decoded.parse_special = continuation.parse_special();
   switch (continuation.content_case()) {
     case v1::Continuation::kText:
-      return engine::ContinuationText(continuation.text());
+      decoded.content = continuation.text();
+      return decoded;
     case v1::Continuation::kTokenIds:
-      return engine::ContinuationText(std::vector<int32_t>(continuation.token_ids().ids().begin(),
-                                                           continuation.token_ids().ids().end()));
+      decoded.content = std::vector<int32_t>(continuation.token_ids().ids().begin(),
+                                             continuation.token_ids().ids().end());
+      return decoded;
     case v1::Continuation::CONTENT_NOT_SET:
       break;
   }
@@ -137,10 +141,13 @@ absl::Status DecodeGenerateRequest(const v1::GenerateRequest& request,
   decoded->generated_group = request.generated_group();
   ReadIf(request.has_n(), request.n(), &decoded->n);
   if (request.has_best_of()) decoded->best_of = request.best_of();
+  // Comes before anything is made of them, as with segments: a message can hold millions.
   STRUCTATTN_RETURN_IF_ERROR(
       serving::CheckCount("branches", request.branches_size(), serving::Limits::kMaxBranches));
   for (const v1::Branch& branch : request.branches()) {
-    decoded->branches.push_back({.group = branch.group(), .cue = branch.branch_cue()});
+    decoded->branches.push_back({.group = branch.group(),
+                                 .cue = branch.branch_cue(),
+                                 .parse_special = branch.parse_special()});
   }
   if (request.has_fusion()) {
     STRUCTATTN_RETURN_IF_ERROR(DecodeFusion(request.fusion(), &decoded->fusion.emplace()));
@@ -173,6 +180,7 @@ absl::Status DecodeScoreRollingRequest(const v1::ScoreRollingRequest& request,
                                        serving::ScoreRollingRequest* decoded) {
   decoded->header = DecodeHeader(request);
   decoded->window_tokens = request.window_tokens();
+  if (request.has_prefix_token_id()) decoded->prefix_token_id = request.prefix_token_id();
   STRUCTATTN_ASSIGN_OR_RETURN(decoded->text, DecodeContinuation("text", request.text()));
   return absl::OkStatus();
 }

@@ -237,6 +237,13 @@ TEST(HfConfigTest, ReadsTheRopeTypes) {
   EXPECT_EQ(dynamic.context_length, 192);
 }
 
+TEST(HfConfigTest, BosIsATokenThatTheModelEmbeds) {
+  EXPECT_EQ(Parsed(With({{"bos_token_id", 255}})).bos_token_id, 255);
+  for (const Json& id : {Json(nullptr), Json(-1), Json(272), Json("1"), Json({1})}) {
+    EXPECT_EQ(Parsed(With({{"bos_token_id", id}})).bos_token_id, std::nullopt) << id;
+  }
+}
+
 TEST(HfConfigTest, RefusesByName) {
   const Json llama3 = {{"rope_type", "llama3"}, {"factor", 8.0}};
   struct Case {

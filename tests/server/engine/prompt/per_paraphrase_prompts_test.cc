@@ -140,12 +140,13 @@ TEST(PerParaphrasePrompts, TakeExplicitGroupsAndTokenIds) {
 }
 
 void ExpectRefused(const Prompt& prompt, const std::string& field, const std::string& reason) {
-  const auto packed = EncodePerParaphrasePrompts(prompt, ByteTokenizer(), kLimits);
-  ASSERT_FALSE(packed.ok());
-  const auto detail = GetFieldErrorDetail(packed.status());
-  ASSERT_TRUE(detail.has_value()) << packed.status();
-  EXPECT_EQ(detail->field, field) << packed.status();
-  EXPECT_EQ(detail->reason, reason) << packed.status();
+  absl::Status status = CheckPrompt(prompt, kLimits);
+  if (status.ok()) status = EncodePerParaphrasePrompts(prompt, ByteTokenizer(), kLimits).status();
+  ASSERT_FALSE(status.ok());
+  const auto detail = GetFieldErrorDetail(status);
+  ASSERT_TRUE(detail.has_value()) << status;
+  EXPECT_EQ(detail->field, field) << status;
+  EXPECT_EQ(detail->reason, reason) << status;
 }
 
 TEST(PerParaphrasePrompts, RefuseWithTheFieldOfTheWholePrompt) {

@@ -19,7 +19,7 @@ using testing::HasSubstr;
 constexpr int32_t kBos = 256;
 constexpr int32_t kEos = 257;
 
-// One token a byte; BOS before and EOS behind.
+// One token a byte, '^' a BOS where it is parsed; BOS before and EOS behind.
 class ByteTokenizer : public Tokenizer {
  public:
   absl::StatusOr<std::vector<Token>> Encode(std::span<const TextSegment> segments,
@@ -27,7 +27,8 @@ class ByteTokenizer : public Tokenizer {
     std::vector<Token> tokens;
     for (size_t s = 0; s < segments.size(); ++s) {
       for (const char c : segments[s].text) {
-        tokens.push_back({static_cast<uint8_t>(c), static_cast<int32_t>(s)});
+        const bool bos = c == '^' && segments[s].parse_special;
+        tokens.push_back({bos ? kBos : static_cast<uint8_t>(c), static_cast<int32_t>(s)});
       }
     }
     return tokens;
@@ -65,6 +66,7 @@ Prompt TwoQuestions() {
 
 absl::StatusOr<EncodedPrompt> Encode(const Prompt& prompt,
                                      std::optional<int32_t> generated_group = 0) {
+  if (const absl::Status status = CheckPrompt(prompt, kLimits); !status.ok()) return status;
   return EncodePrompt(prompt, generated_group, ByteTokenizer(), kLimits);
 }
 
@@ -75,20 +77,71 @@ std::vector<int> Groups(const EncodedPrompt& prompt) {
 TEST(PromptTest, GivesEveryTokenItsSegmentAndGroup) {
   const absl::StatusOr<EncodedPrompt> prompt = Encode(TwoQuestions());
   ASSERT_TRUE(prompt.ok()) << prompt.status();
-  EXPECT_THAT(prompt->token_ids, ElementsAre(kBos, 'i', 'n', 'a', 'b', '-', 'c', 'd', 'e', kEos));
-  EXPECT_THAT(prompt->segments, ElementsAre(-1, 0, 0, 1, 1, 2, 3, 3, 4, -1));
-  EXPECT_THAT(Groups(*prompt), ElementsAre(0, 0, 0, 1, 1, 0, 2, 2, 1, 0));
+  EXPECT_THAT(prompt->token_ids, ElementsAre(kBos, 'i', 'n', 'a', 'b', '-', 'c', 'd', 'e'));
+  EXPECT_THAT(prompt->segments, ElementsAre(-1, 0, 0, 1, 1, 2, 3, 3, 4));
+  EXPECT_THAT(Groups(*prompt), ElementsAre(0, 0, 0, 1, 1, 0, 2, 2, 1));
   EXPECT_TRUE(MaySee(prompt->structure, 8, 3));   // A repeated index is the same group.
   EXPECT_FALSE(MaySee(prompt->structure, 3, 2));  // ANCHORED: group 1 sees only itself.
   EXPECT_TRUE(MaySee(prompt->structure, 6, 4));
 }
 
-TEST(PromptTest, PerSegmentMixesTextAndIdsWithSpecialTokensOnceAround) {
+TEST(PromptTest, PerSegmentMixesTextAndIdsWithSpecialTokensOnceBefore) {
   const absl::StatusOr<EncodedPrompt> prompt = Encode(
       {.segments = {Ids({7, 299}), Question("q", 3)}, .tokenization = Tokenization::kPerSegment});
   ASSERT_TRUE(prompt.ok()) << prompt.status();
-  EXPECT_THAT(prompt->token_ids, ElementsAre(kBos, 7, 299, 'q', kEos));
-  EXPECT_THAT(Groups(*prompt), ElementsAre(0, 0, 0, 4, 0));
+  EXPECT_THAT(prompt->token_ids, ElementsAre(kBos, 7, 299, 'q'));
+  EXPECT_THAT(Groups(*prompt), ElementsAre(0, 0, 0, 4));
+}
+
+TEST(PromptTest, APromptThatBeginsWithBosGetsNoSecondOne) {
+  const Segment plain = Text(SegmentType::kContext, "^a");
+  Segment parsed = plain;
+  parsed.parse_special = true;
+  const Segment empty = Text(SegmentType::kInstruction, "");
+  const auto ids = [](std::vector<Segment> segments, Tokenization tokenization) {
+    return Encode({.segments = std::move(segments), .tokenization = tokenization})->token_ids;
+  };
+  for (const Tokenization tokenization : {Tokenization::kJoint, Tokenization::kPerSegment}) {
+    EXPECT_THAT(ids({empty, parsed, plain}, tokenization), ElementsAre(kBos, 'a', '^', 'a'));
+    EXPECT_THAT(ids({plain, parsed}, tokenization), ElementsAre(kBos, '^', 'a', kBos, 'a'));
+  }
+  EXPECT_THAT(ids({parsed, Ids({7})}, Tokenization::kPerSegment), ElementsAre(kBos, 'a', 7));
+  EXPECT_THAT(ids({Ids({kBos, 7}), plain}, Tokenization::kPerSegment),
+              ElementsAre(kBos, 7, '^', 'a'));
+  // It is a token of the segment that holds it.
+  Segment question = Question("^q", 3);
+  question.parse_special = true;
+  const absl::StatusOr<EncodedPrompt> prompt = Encode({.segments = {question}});
+  ASSERT_TRUE(prompt.ok()) << prompt.status();
+  EXPECT_THAT(prompt->segments, ElementsAre(0, 0));
+  EXPECT_THAT(Groups(*prompt), ElementsAre(4, 4));
+}
+
+TEST(PromptTest, NoSpecialTokensWhenThePromptWantsNone) {
+  for (const Tokenization tokenization : {Tokenization::kJoint, Tokenization::kPerSegment}) {
+    const absl::StatusOr<EncodedPrompt> prompt =
+        Encode({.segments = {Text(SegmentType::kContext, "c")},
+                .tokenization = tokenization,
+                .add_special_tokens = false});
+    ASSERT_TRUE(prompt.ok()) << prompt.status();
+    EXPECT_THAT(prompt->token_ids, ElementsAre('c'));
+  }
+}
+
+TEST(PromptTest, AnEmptyPromptIsItsSpecialTokensOrTheTokenThatStandsForIt) {
+  PromptLimits limits = kLimits;
+  limits.empty_prompt_token = 42;
+  Prompt prompt = {.segments = {Text(SegmentType::kContext, "")}};
+  absl::StatusOr<EncodedPrompt> encoded = EncodePrompt(prompt, 0, ByteTokenizer(), limits);
+  ASSERT_TRUE(encoded.ok()) << encoded.status();
+  EXPECT_THAT(encoded->token_ids, ElementsAre(kBos));
+  prompt.add_special_tokens = false;
+  encoded = EncodePrompt(prompt, 0, ByteTokenizer(), limits);
+  EXPECT_THAT(encoded->token_ids, ElementsAre(42));
+  EXPECT_THAT(encoded->segments, ElementsAre(-1));
+  EXPECT_THAT(Groups(*encoded), ElementsAre(0));
+  prompt = {.segments = {Ids({})}};
+  EXPECT_THAT(EncodePrompt(prompt, 0, ByteTokenizer(), limits)->token_ids, ElementsAre(42));
 }
 
 TEST(PromptTest, NoSpecialTokensWhenEverySegmentIsIds) {
@@ -109,7 +162,7 @@ TEST(PromptTest, ExplicitGroupsReplaceTheParaphrases) {
   const absl::StatusOr<EncodedPrompt> prompt =
       Encode({.segments = {context, question}, .rule = RuleRows{{0, 1, 2}, {1}, {2}}});
   ASSERT_TRUE(prompt.ok()) << prompt.status();
-  EXPECT_THAT(Groups(*prompt), ElementsAre(0, 1, 2, 0));
+  EXPECT_THAT(Groups(*prompt), ElementsAre(0, 1, 2));
 }
 
 TEST(PromptTest, AQuestionWithAnExplicitGroupNeedsNoParaphraseIndex) {
@@ -120,7 +173,7 @@ TEST(PromptTest, AQuestionWithAnExplicitGroupNeedsNoParaphraseIndex) {
 
 TEST(PromptTest, LargestGroupAndFullContextAreAllowed) {
   EXPECT_TRUE(Encode({.segments = {Question("q", 62)}}).ok());
-  EXPECT_TRUE(Encode({.segments = {Text(SegmentType::kContext, std::string(38, 'x'))}}).ok());
+  EXPECT_TRUE(Encode({.segments = {Text(SegmentType::kContext, std::string(39, 'x'))}}).ok());
 }
 
 TEST(PromptTest, UnusedGroupsNeedNotSeeThemselves) {
@@ -151,6 +204,17 @@ TEST(PromptTest, StructureDigestNamesGroupsPositionsAndRuleInUse) {
   EXPECT_EQ(digest(prompt), digest(same_rule));
   EXPECT_NE(digest(prompt), digest(aligned));
   EXPECT_NE(digest(prompt), digest(shared));
+}
+
+TEST(PromptTest, RefusesSpecialTokensThatTheModelDoesNotEmbed) {
+  PromptLimits limits = kLimits;
+  limits.vocabulary_size = kBos;
+  Prompt prompt = {.segments = {Text(SegmentType::kContext, "a^")}, .add_special_tokens = false};
+  EXPECT_TRUE(EncodePrompt(prompt, 0, ByteTokenizer(), limits).ok());
+  prompt.segments[0].parse_special = true;
+  const absl::Status status = EncodePrompt(prompt, 0, ByteTokenizer(), limits).status();
+  EXPECT_EQ(GetFieldErrorDetail(status)->reason, "TOKEN_NOT_EMBEDDED") << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("token 256; the model embeds only 0..255"));
 }
 
 struct RefusalCase {
@@ -214,7 +278,7 @@ std::vector<RefusalCase> GroupAndLimitRefusalCases() {
        {.segments = {WithGroup(text, 1)}},
        "segments[0].group",
        "GROUP_WITHOUT_TABLE",
-       "rule.table"},
+       "needs a table"},
       {"GroupOutOfRange",
        {.segments = {WithGroup(text, 64)}, .rule = RuleRows{{0}}},
        "segments[0].group",
@@ -241,7 +305,7 @@ std::vector<RefusalCase> GroupAndLimitRefusalCases() {
        "PROMPT_TOO_LARGE",
        "51 bytes of text; at most 50"},
       {"TooManyTokens",
-       {.segments = {Text(SegmentType::kContext, std::string(39, 'x'))}},
+       {.segments = {Text(SegmentType::kContext, std::string(40, 'x'))}},
        "segments",
        "PROMPT_TOO_LONG",
        "41 tokens; the model's context length is 40"},

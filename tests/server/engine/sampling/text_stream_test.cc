@@ -115,6 +115,18 @@ TEST(TextStreamTest, EndOfSequenceComesBeforeStopIdsAndAddsNoText) {
   EXPECT_EQ(ignored.text, "z");
 }
 
+TEST(TextStreamTest, ASpecialTokenThatAStopStringNamesStops) {
+  StoppingParams stopping;
+  stopping.stop_strings = {"<end>", "abc"};
+  stopping.stop_string_ids = {2};
+  TextStream stream(stopping, {}, PieceDecoder({"x", "ab", ""}));
+  EXPECT_EQ(stream.Push(0).text, "x");
+  EXPECT_EQ(stream.Push(1).text, "");
+  const TextStream::Piece last = stream.Push(2);
+  EXPECT_EQ(last.finish, FinishReason::kStopString);
+  EXPECT_EQ(last.text + stream.Finish(), "ab");
+}
+
 TEST(TextStreamTest, FinishGivesHeldTextAndTheUnfinishedCharacter) {
   StoppingParams stopping;
   stopping.stop_strings = {"abc"};

@@ -53,7 +53,7 @@ void AddSegmentCases(Cases* cases) {
                     "segments[2].paraphrase_index", "PARAPHRASE_INDEX_OUT_OF_RANGE",
                     "63 is not in 0..62"});
   cases->push_back({"GroupWithoutTable", [](Request* r) { SegmentOf(r, 2)->set_group(1); },
-                    "segments[2].group", "GROUP_WITHOUT_TABLE", "rule.table"});
+                    "segments[2].group", "GROUP_WITHOUT_TABLE", "needs a table"});
   cases->push_back({"TokenIdOutOfRange",
                     [](Request* r) {
                       for (auto& segment : *r->mutable_prompt()->mutable_segments()) {

@@ -5,6 +5,7 @@
 #include "server/model/status_macros.h"
 #include "server/rpc/v1/field_paths.h"
 #include "server/rpc/v1/request_codec.h"
+#include "server/serving/generate_checks.h"
 
 namespace structattn::rpc {
 

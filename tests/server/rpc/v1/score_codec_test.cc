@@ -171,6 +171,47 @@ TEST(PrepareScore, SaysBeforehandWhatIsScored) {
   EXPECT_EQ(prepared->request.prompts[0].prompt_logprobs_begin, 1);
 }
 
+TEST(PrepareScore, AnEmptyPromptStandsForAnEndOfSequenceWhereThereIsNoBos) {
+  const auto served = TestServed();
+  v1::ScoreRequest request = GoodScore();
+  request.clear_prompt_logprobs_start();
+  for (auto& segment : *request.mutable_prompt()->mutable_segments()) segment.set_text("");
+  served->model->config.eos_token_ids = {};
+  EXPECT_EQ(ReasonOf(PreparedScoreOf(request, *served).status()), "EMPTY_PROMPT");
+  served->model->config.eos_token_ids = {41, 42};
+  const auto prepared = PreparedScoreOf(request, *served);
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_THAT(prepared->request.prompts[0].prompt.token_ids, ElementsAre(41));
+  EXPECT_EQ(prepared->answer.continuations[0].token_ids.size(), 3u);
+  for (const auto& [bos, expected] : {std::pair{7, 7}, std::pair{42, 41}}) {
+    served->model->config.bos_token_id = bos;  // 42 ends a text: no BOS.
+    EXPECT_THAT(PreparedScoreOf(request, *served)->request.prompts[0].prompt.token_ids,
+                ElementsAre(expected));
+  }
+}
+
+TEST(PrepareScoreRolling, TheTextStandsBehindThePrefixToken) {
+  const auto served = TestServed();
+  v1::ScoreRollingRequest request;
+  request.mutable_text()->set_text("ab");
+  const auto before = [&] {
+    return PreparedScoreOf(request, *served)->request.prompts[0].prompt.token_ids;
+  };
+  served->model->config.eos_token_ids = {41};
+  EXPECT_THAT(before(), ElementsAre(41));
+  request.set_prefix_token_id(7);
+  EXPECT_THAT(before(), ElementsAre(7));
+  // "b" is plain text unless special tokens are parsed: then a text that begins with the prefix
+  // token has it already.
+  const int32_t b = PreparedScoreOf(request, *served)->answer.continuations[0].token_ids[1];
+  request.set_prefix_token_id(b);
+  request.mutable_text()->set_text("ba");
+  EXPECT_EQ(PreparedScoreOf(request, *served)->answer.continuations[0].token_ids.size(), 2u);
+  request.mutable_text()->set_parse_special(true);
+  EXPECT_EQ(PreparedScoreOf(request, *served)->answer.continuations[0].token_ids.size(), 1u);
+  EXPECT_THAT(before(), ElementsAre(b));
+}
+
 TEST(PrepareScoreRolling, ChecksTextAndWindow) {
   const auto served = TestServed();
   v1::ScoreRollingRequest request;
@@ -184,6 +225,9 @@ TEST(PrepareScoreRolling, ChecksTextAndWindow) {
   request.set_window_tokens(kTestContextLength + 1);
   EXPECT_EQ(field_of(), "window_tokens");
   request.set_window_tokens(16);
+  request.set_prefix_token_id(97);
+  EXPECT_EQ(field_of(), "prefix_token_id");
+  request.set_prefix_token_id(0);
   EXPECT_TRUE(PreparedScoreOf(request, *served).ok());
   request.mutable_text()->mutable_token_ids()->add_ids(97);
   EXPECT_EQ(field_of(), "text.token_ids[0]");

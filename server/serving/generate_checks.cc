@@ -1,5 +1,5 @@
-// Implements sampling_checks.h.
-#include "server/serving/sampling_checks.h"
+// Implements generate_checks.h.
+#include "server/serving/generate_checks.h"
 
 #include <algorithm>
 #include <string>
@@ -8,7 +8,7 @@
 #include "server/engine/field_error.h"
 #include "server/model/status_macros.h"
 #include "server/serving/checks.h"
-#include "server/serving/limits.h"
+#include "server/serving/prepare_generate.h"
 
 namespace structattn::serving {
 
@@ -73,8 +73,6 @@ absl::Status CheckWeightSource(const FusionRequest& fusion) {
                       "fusion.confidence");
 }
 
-}  // namespace
-
 absl::Status CheckSampling(const engine::SamplingParams& sampling, int64_t vocabulary_size) {
   const struct {
     const char* field;
@@ -130,6 +128,7 @@ absl::Status CheckStopping(const engine::StoppingParams& stopping, int64_t vocab
   return absl::OkStatus();
 }
 
+// How many continuations the request asks for, and in which groups.
 absl::Status CheckContinuations(const GenerateRequest& request) {
   const int64_t branches = static_cast<int64_t>(request.branches.size());
   STRUCTATTN_RETURN_IF_ERROR(CheckCount("branches", branches, Limits::kMaxBranches));
@@ -162,6 +161,7 @@ absl::Status CheckContinuations(const GenerateRequest& request) {
                                    "; at most ", Limits::kMaxContinuations, " are allowed"));
 }
 
+// Everything of the fusion that does not depend on how many members there are.
 absl::Status CheckFusion(const GenerateRequest& request) {
   const bool several_samples = request.n > 1;
   if (several_samples || request.best_of.value_or(1) > 1) {
@@ -177,6 +177,19 @@ absl::Status CheckFusion(const GenerateRequest& request) {
   STRUCTATTN_RETURN_IF_ERROR(CheckWeightSource(*request.fusion));
   if (!request.fusion->confidence.has_value()) return absl::OkStatus();
   return CheckConfidence(*request.fusion->confidence);
+}
+
+}  // namespace
+
+absl::Status CheckGenerate(const GenerateRequest& request, const Model& model,
+                           const Limits& limits) {
+  STRUCTATTN_RETURN_IF_ERROR(CheckHeader(request.header));
+  STRUCTATTN_RETURN_IF_ERROR(CheckTopLogprobs("output.top_logprobs", request.top_logprobs));
+  STRUCTATTN_RETURN_IF_ERROR(CheckContinuations(request));
+  if (request.fusion.has_value()) STRUCTATTN_RETURN_IF_ERROR(CheckFusion(request));
+  STRUCTATTN_RETURN_IF_ERROR(CheckSampling(request.sampling, model.config.vocab_size));
+  STRUCTATTN_RETURN_IF_ERROR(CheckStopping(request.stopping, model.config.vocab_size));
+  return engine::CheckPrompt(request.prompt, PromptLimitsFor(model, limits));
 }
 
 }  // namespace structattn::serving
