@@ -1,4 +1,4 @@
-// Reads tokenizer.json and the files around it. Understands none of them: see
+// Reads tokenizer.json or tokenizer.model and the files around it. Understands none of them: see
 // tokenizer/folder_loader.cc.
 #include "server/model/folder_tokenizer.h"
 
@@ -31,8 +31,17 @@ constexpr OptionalFile kOptionalFiles[] = {
 
 absl::StatusOr<TokenizerFiles> ReadTokenizerFiles(const std::string& directory) {
   TokenizerFiles files;
-  STRUCTATTN_ASSIGN_OR_RETURN(files.tokenizer_json,
-                              ReadSmallFile(directory + "/tokenizer.json", kLargestBytes));
+  absl::StatusOr<std::string> json = ReadSmallFile(directory + "/tokenizer.json", kLargestBytes);
+  if (json.ok()) {
+    files.tokenizer_json = *std::move(json);
+  } else {
+    if (!absl::IsNotFound(json.status())) return json.status();
+    absl::StatusOr<std::string> model =
+        ReadSmallFile(directory + "/tokenizer.model", kLargestBytes);
+    if (absl::IsNotFound(model.status())) return json.status();
+    if (!model.ok()) return model.status();
+    files.sentencepiece = *std::move(model);
+  }
   for (const OptionalFile& file : kOptionalFiles) {
     absl::StatusOr<std::string> text =
         ReadSmallFile(Concat(directory, "/", file.name), kLargestBytes);
@@ -48,7 +57,7 @@ void HashTokenizerFiles(const TokenizerFiles& files, Sha256* hash) {
     hash->Update(Concat(label, " ", text.size(), " ", text.size(), "\n"));
     hash->Update(text);
   };
-  add("tokenizer", files.tokenizer_json);
+  add("tokenizer", files.tokenizer_json.empty() ? files.sentencepiece : files.tokenizer_json);
   for (const OptionalFile& file : kOptionalFiles) {
     if (!(files.*file.text).empty()) add(file.name, files.*file.text);
   }

@@ -1,7 +1,7 @@
 // Tokenizes and decodes what it reads on stdin, for tests/server/model/tokenizer/oracle.py.
 // A test tool: never installed, and trusts the requests that it is given.
 //
-//   tokenizer_tool FILE        FILE is a tokenizer.json or a .gguf
+//   tokenizer_tool PATH        PATH is a tokenizer.json, a .gguf or a model's folder
 //
 // Numbers are 32-bit little-endian. Requests:
 //   'E' segments {parse_special bytes text}...  ->  tokens {id segment}...
@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -16,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/model/folder_tokenizer.h"
 #include "server/model/gguf.h"
 #include "server/model/gguf_config.h"
 #include "server/model/mapped_file.h"
@@ -54,7 +56,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadGguf(const std::string& path) {
 
 std::unique_ptr<Tokenizer> Load(const std::string& path) {
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = absl::InternalError("not loaded");
-  if (path.ends_with(".gguf")) {
+  if (std::filesystem::is_directory(path)) {
+    const absl::StatusOr<TokenizerFiles> files = ReadTokenizerFiles(path);
+    if (!files.ok()) Fail(std::string(files.status().message()));
+    tokenizer = Tokenizer::FromFolder(*files);
+  } else if (path.ends_with(".gguf")) {
     tokenizer = LoadGguf(path);
   } else {
     std::ifstream file(path, std::ios::binary);
@@ -111,7 +117,7 @@ void Serve(const Tokenizer& tokenizer) {
 }  // namespace structattn
 
 int main(int argc, char** argv) {
-  if (argc != 2) structattn::Fail("usage: tokenizer_tool FILE");
+  if (argc != 2) structattn::Fail("usage: tokenizer_tool PATH");
   structattn::Serve(*structattn::Load(argv[1]));
   return 0;
 }

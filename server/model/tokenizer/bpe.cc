@@ -19,9 +19,6 @@
 namespace structattn {
 namespace {
 
-// Longer ones cannot be told from an attack; the longest published ones have a few hundred bytes.
-constexpr size_t kMaxTokenBytes = 1 << 16;
-
 // The merger's memory for so many symbols fills most of a first-level cache.
 constexpr size_t kFirstWindowBytes = 1024;
 
@@ -71,11 +68,11 @@ size_t NextWindow(const std::vector<BpeSymbol>& tokens, size_t size) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Create(const BpeConfig& config) {
-  auto bpe = std::unique_ptr<Bpe>(new Bpe());
+  STRUCTATTN_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Create(config.vocabulary));
+  auto bpe = std::unique_ptr<Bpe>(new Bpe(std::move(vocabulary)));
   bpe->byte_level_ = config.byte_level;
   bpe->fuse_unk_ = config.fuse_unk;
   bpe->ignore_merges_ = config.ignore_merges;
-  STRUCTATTN_RETURN_IF_ERROR(bpe->AddVocabulary(config));
   STRUCTATTN_RETURN_IF_ERROR(bpe->SetUnknown(config));
   STRUCTATTN_RETURN_IF_ERROR(bpe->AddMerges(config));
   bpe->SetByteIds(config);
@@ -83,42 +80,9 @@ absl::StatusOr<std::unique_ptr<Bpe>> Bpe::Create(const BpeConfig& config) {
   return bpe;
 }
 
-absl::Status Bpe::AddVocabulary(const BpeConfig& config) {
-  if (config.vocabulary.empty()) return absl::InvalidArgumentError("model.vocab is empty");
-  int32_t largest = 0;
-  for (const auto& [text, id] : config.vocabulary) {
-    if (id < 0 || id >= kMaxVocabularySize) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "model.vocab[\"%s\"]: id %d: allowed are 0 to %d", text, id, kMaxVocabularySize - 1));
-    }
-    if (text.size() > kMaxTokenBytes) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "model.vocab: token %d has %d bytes, more than %d", id, text.size(), kMaxTokenBytes));
-    }
-    largest = std::max(largest, id);
-  }
-  tokens_.resize(static_cast<size_t>(largest) + 1);
-  ids_.reserve(config.vocabulary.size());
-  std::vector<bool> taken(tokens_.size());
-  for (const auto& [text, id] : config.vocabulary) {
-    const auto index = static_cast<size_t>(id);
-    if (taken[index]) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "model.vocab: id %d is given to \"%s\" and to \"%s\"", id, tokens_[index], text));
-    }
-    taken[index] = true;
-    tokens_[index] = text;
-    if (!ids_.emplace(tokens_[index], id).second) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("model.vocab: token \"%s\" is there twice", text));
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Bpe::SetUnknown(const BpeConfig& config) {
   if (config.unk_token.has_value()) {
-    unk_id_ = FindToken(*config.unk_token);
+    unk_id_ = vocabulary().Find(*config.unk_token);
     if (unk_id_ < 0) {
       return absl::InvalidArgumentError(
           absl::StrFormat("model.unk_token \"%s\" is not in model.vocab", *config.unk_token));
@@ -137,9 +101,9 @@ absl::Status Bpe::AddMerges(const BpeConfig& config) {
   for (size_t rank = 0; rank < config.merges.size(); ++rank) {
     const auto& [left, right] = config.merges[rank];
     merged.assign(left).append(right);
-    const int32_t left_id = FindToken(left);
-    const int32_t right_id = FindToken(right);
-    const int32_t merged_id = FindToken(merged);
+    const int32_t left_id = vocabulary().Find(left);
+    const int32_t right_id = vocabulary().Find(right);
+    const int32_t merged_id = vocabulary().Find(merged);
     if (left_id < 0) return unknown(rank, left);
     if (right_id < 0) return unknown(rank, right);
     if (merged_id < 0) return unknown(rank, merged);
@@ -155,24 +119,27 @@ void Bpe::SetByteIds(const BpeConfig& config) {
   for (size_t byte = 0; byte < 256; ++byte) {
     const auto value = static_cast<uint8_t>(byte);
     if (byte_level_) {
-      byte_ids_[byte] = FindToken(ByteToAlphabet(value));
+      byte_ids_[byte] = vocabulary().Find(ByteToAlphabet(value));
     } else {
-      byte_ids_[byte] = byte < 0x80 ? FindToken(std::string(1, static_cast<char>(value))) : -1;
+      byte_ids_[byte] =
+          byte < 0x80 ? vocabulary().Find(std::string(1, static_cast<char>(value))) : -1;
     }
   }
   if (!config.byte_fallback) return;
   fallback_ids_.emplace();
   for (size_t byte = 0; byte < 256; ++byte) {
-    (*fallback_ids_)[byte] = FindToken(absl::StrFormat("<0x%02X>", byte));
+    (*fallback_ids_)[byte] = vocabulary().Find(absl::StrFormat("<0x%02X>", byte));
   }
 }
 
 void Bpe::SetWholeWords() {
-  BpeScratch scratch;
-  word_storage_.reserve(byte_level_ ? ids_.size() : 0);
+  WordScratch scratch;
+  word_storage_.reserve(byte_level_ ? vocabulary().token_count() : 0);
   absl::flat_hash_map<std::string_view, int32_t> words;
-  words.reserve(ids_.size());
-  for (const auto& [text, id] : ids_) {
+  words.reserve(vocabulary().token_count());
+  for (int32_t id = 0; id < vocabulary().size(); ++id) {
+    if (!vocabulary().Has(id)) continue;
+    const std::string& text = vocabulary().Text(id);
     std::string_view word = text;
     if (byte_level_) {
       std::optional<std::string> bytes = AlphabetToBytes(text);
@@ -193,7 +160,7 @@ void Bpe::SetWholeWords() {
   for (const auto& [word, id] : words_) word_filter_.Add(HashWord(word));
 }
 
-void Bpe::EncodeWord(std::string_view word, StopPoll* stop, BpeScratch* scratch) const {
+void Bpe::EncodeWord(std::string_view word, StopPoll* stop, WordScratch* scratch) const {
   STRUCTATTN_CHECK(word.size() <= INT32_MAX);
   const bool look_up = word.size() > kShortestLookUp || ignore_merges_;
   if (look_up && word.size() <= longest_word_ && word_filter_.MayHave(HashWord(word))) {
@@ -207,7 +174,7 @@ void Bpe::EncodeWord(std::string_view word, StopPoll* stop, BpeScratch* scratch)
   scratch->merger.MergeSymbols(merges_, &scratch->symbols);
 }
 
-void Bpe::EncodeLongWord(std::string_view word, StopPoll* stop, BpeScratch* scratch) const {
+void Bpe::EncodeLongWord(std::string_view word, StopPoll* stop, WordScratch* scratch) const {
   std::vector<BpeSymbol>& result = scratch->symbols;
   std::vector<BpeSymbol>& tokens = scratch->window;
   std::vector<BpeWindow>& windows = scratch->windows;
@@ -285,7 +252,7 @@ void Bpe::SplitIntoSymbols(std::string_view word, std::vector<BpeSymbol>* symbol
 
 int32_t Bpe::SymbolId(std::string_view character) const {
   if (character.size() == 1) return byte_ids_[static_cast<uint8_t>(character[0])];
-  return FindToken(character);
+  return vocabulary().Find(character);
 }
 
 bool Bpe::AppendByteFallback(std::string_view character, uint32_t begin,
@@ -302,8 +269,9 @@ bool Bpe::AppendByteFallback(std::string_view character, uint32_t begin,
 }
 
 bool Bpe::MayCutBefore(std::string_view symbol) const {
-  if (byte_level_ || ignore_merges_ || FindToken(symbol) < 0) return false;
-  return std::none_of(tokens_.begin(), tokens_.end(), [symbol](std::string_view token) {
+  if (byte_level_ || ignore_merges_ || vocabulary().Find(symbol) < 0) return false;
+  const std::vector<std::string>& tokens = vocabulary().texts();
+  return std::none_of(tokens.begin(), tokens.end(), [symbol](std::string_view token) {
     size_t expected = 0;  // Where the token's leading run of symbols goes on.
     for (size_t found = token.find(symbol); found != std::string_view::npos;
          found = token.find(symbol, found + symbol.size())) {
@@ -312,22 +280,6 @@ bool Bpe::MayCutBefore(std::string_view symbol) const {
     }
     return false;
   });
-}
-
-const std::string& Bpe::TokenText(int32_t id) const {
-  static const std::string kNone;
-  return id >= 0 && id < size() ? tokens_[static_cast<size_t>(id)] : kNone;
-}
-
-bool Bpe::HasToken(int32_t id) const {
-  if (id < 0 || id >= size()) return false;
-  const auto found = ids_.find(tokens_[static_cast<size_t>(id)]);
-  return found != ids_.end() && found->second == id;
-}
-
-int32_t Bpe::FindToken(std::string_view text) const {
-  const auto found = ids_.find(text);
-  return found == ids_.end() ? -1 : found->second;
 }
 
 }  // namespace structattn

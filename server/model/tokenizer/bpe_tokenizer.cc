@@ -1,13 +1,16 @@
 // The way of a text through the tokenizer, in the oracle's order: added tokens of the raw text,
-// normaliser, added tokens of the normalised text, pre-tokeniser, BPE; every token then goes to the
-// segment of most of its bytes. Keeps no state between texts.
+// normaliser, added tokens of the normalised text, pre-tokeniser, model; every token then goes to
+// the segment of most of its bytes. Keeps no state between texts.
 #include "server/model/tokenizer/bpe_tokenizer.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "server/model/status_macros.h"
+#include "server/model/tokenizer/bpe.h"
 #include "server/model/tokenizer/stop_poll.h"
+#include "server/model/tokenizer/unigram.h"
 
 namespace structattn {
 
@@ -16,7 +19,7 @@ struct BpeTokenizer::Call {
   std::span<const TextSegment> segments;
   StopPoll stop;
   std::vector<Token> tokens;
-  BpeScratch scratch;
+  WordScratch scratch;
   std::vector<TextSpan> words;
   std::vector<TextSpan> pieces;  // Scratch of the pre-tokeniser.
 
@@ -44,27 +47,28 @@ std::string SpaceSymbol(const TokenizerConfig& config) {
 
 }  // namespace
 
-BpeTokenizer::BpeTokenizer(const TokenizerConfig& config, std::unique_ptr<Bpe> bpe)
+BpeTokenizer::BpeTokenizer(const TokenizerConfig& config, std::unique_ptr<WordModel> model)
     : normalizer_(config.normalizer),
       pre_tokenizer_(config.pre_tokenizer.splits),
       metaspace_(config.pre_tokenizer.metaspace),
-      bpe_(std::move(bpe)),
+      model_(std::move(model)),
       space_symbol_(SpaceSymbol(config)),
-      cut_at_meta_symbol_(bpe_->MayCutBefore(kMetaSymbol)),
+      cut_at_meta_symbol_(model_->MayCutBefore(kMetaSymbol)),
       decoder_(config.decoder),
       special_prefix_(config.special_prefix),
       special_suffix_(config.special_suffix),
-      vocabulary_size_(bpe_->size()),
-      plain_vocabulary_size_(bpe_->size()),
+      vocabulary_size_(model_->vocabulary().size()),
+      plain_vocabulary_size_(model_->vocabulary().size()),
       warnings_(config.warnings) {
-  for (int32_t id = 0; id < bpe_->size(); ++id) {
-    if (bpe_->HasToken(id)) decoder_.AddToken(id, bpe_->TokenText(id), /*special=*/false);
+  for (int32_t id = 0; id < model_->vocabulary().size(); ++id) {
+    if (model_->vocabulary().Has(id))
+      decoder_.AddToken(id, model_->vocabulary().Text(id), /*special=*/false);
   }
 }
 
 absl::Status BpeTokenizer::AddTokens(const std::vector<AddedToken>& tokens) {
   // The oracle numbers the tokens that the vocabulary lacks itself.
-  auto next_id = static_cast<int32_t>(bpe_->token_count());
+  auto next_id = static_cast<int32_t>(model_->vocabulary().token_count());
   absl::flat_hash_map<std::string, int32_t> patterns[2];  // Raw, normalised.
   for (size_t i = 0; i < tokens.size(); ++i) {
     const AddedToken& token = tokens[i];
@@ -76,7 +80,7 @@ absl::Status BpeTokenizer::AddTokens(const std::vector<AddedToken>& tokens) {
     if (token.id < 0 || token.id >= kMaxVocabularySize) {
       return refuse(absl::StrFormat("is outside 0 to %d", kMaxVocabularySize - 1));
     }
-    int32_t id = bpe_->FindToken(token.content);
+    int32_t id = model_->vocabulary().Find(token.content);
     if (id < 0) id = next_id++;
     if (id != token.id) return refuse(absl::StrFormat("gets id %d from the vocabulary", id));
     if (!added_ids_.emplace(token.content, id).second) return refuse("is there twice");
@@ -91,8 +95,8 @@ absl::Status BpeTokenizer::AddTokens(const std::vector<AddedToken>& tokens) {
     vocabulary_size_ = std::max(vocabulary_size_, id + 1);
   }
   while (plain_vocabulary_size_ > 0) {
-    const std::string& last = bpe_->TokenText(plain_vocabulary_size_ - 1);
-    if (bpe_->HasToken(plain_vocabulary_size_ - 1) && !added_ids_.contains(last)) break;
+    const std::string& last = model_->vocabulary().Text(plain_vocabulary_size_ - 1);
+    if (model_->vocabulary().Has(plain_vocabulary_size_ - 1) && !added_ids_.contains(last)) break;
     --plain_vocabulary_size_;
   }
   return absl::OkStatus();
@@ -100,7 +104,7 @@ absl::Status BpeTokenizer::AddTokens(const std::vector<AddedToken>& tokens) {
 
 int32_t BpeTokenizer::FindToken(std::string_view content) const {
   const auto found = added_ids_.find(std::string(content));
-  return found != added_ids_.end() ? found->second : bpe_->FindToken(content);
+  return found != added_ids_.end() ? found->second : model_->vocabulary().Find(content);
 }
 
 absl::StatusOr<std::vector<Token>> BpeTokenizer::Encode(std::span<const TextSegment> segments,
@@ -192,7 +196,7 @@ void BpeTokenizer::EncodeWords(const OwnedText& text, TextPart part, Call* call)
   OwnerCursor cursor(text, space_symbol_);
   for (const TextSpan word : call->words) {
     if (call->stop.Stopped(word.end - word.begin)) return;
-    bpe_->EncodeWord(view.substr(word.begin, word.end - word.begin), &call->stop, &call->scratch);
+    model_->EncodeWord(view.substr(word.begin, word.end - word.begin), &call->stop, &call->scratch);
     const size_t offset = part.begin + word.begin;
     for (const BpeSymbol& symbol : call->scratch.symbols) {
       call->tokens.push_back(
@@ -201,11 +205,19 @@ void BpeTokenizer::EncodeWords(const OwnedText& text, TextPart part, Call* call)
   }
 }
 
+namespace {
+
+absl::StatusOr<std::unique_ptr<WordModel>> MakeModel(TokenizerConfig* config) {
+  if (config->unigram.has_value()) return Unigram::Create(*config->unigram);
+  config->bpe.byte_level = config->pre_tokenizer.byte_level;
+  return Bpe::Create(config->bpe);
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(TokenizerConfig config) {
-  config.bpe.byte_level = config.pre_tokenizer.byte_level;
-  absl::StatusOr<std::unique_ptr<Bpe>> bpe = Bpe::Create(config.bpe);
-  if (!bpe.ok()) return bpe.status();
-  auto tokenizer = std::make_unique<BpeTokenizer>(config, *std::move(bpe));
+  STRUCTATTN_ASSIGN_OR_RETURN(std::unique_ptr<WordModel> model, MakeModel(&config));
+  auto tokenizer = std::make_unique<BpeTokenizer>(config, std::move(model));
   if (absl::Status status = tokenizer->AddTokens(config.added_tokens); !status.ok()) return status;
   return tokenizer;
 }

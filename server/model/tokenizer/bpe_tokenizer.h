@@ -1,5 +1,5 @@
-// The one implementation of Tokenizer: added tokens, normaliser, pre-tokeniser, BPE and decoder put
-// together. BuildTokenizer makes it and hides it behind tokenizer.h.
+// The one implementation of Tokenizer: added tokens, normaliser, pre-tokeniser, model and decoder
+// put together. BuildTokenizer makes it and hides it behind tokenizer.h.
 #ifndef STRUCTATTN_SERVER_MODEL_TOKENIZER_BPE_TOKENIZER_H_
 #define STRUCTATTN_SERVER_MODEL_TOKENIZER_BPE_TOKENIZER_H_
 
@@ -16,18 +16,18 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/model/tokenizer/added_tokens.h"
-#include "server/model/tokenizer/bpe.h"
 #include "server/model/tokenizer/decoder.h"
 #include "server/model/tokenizer/normalizer.h"
 #include "server/model/tokenizer/owned_text.h"
 #include "server/model/tokenizer/pre_tokenizer.h"
 #include "server/model/tokenizer/tokenizer_config.h"
+#include "server/model/tokenizer/word_model.h"
 
 namespace structattn {
 
 class BpeTokenizer : public Tokenizer {
  public:
-  BpeTokenizer(const TokenizerConfig& config, std::unique_ptr<Bpe> bpe);
+  BpeTokenizer(const TokenizerConfig& config, std::unique_ptr<WordModel> model);
 
   // Once, after the constructor.
   absl::Status AddTokens(const std::vector<AddedToken>& tokens);
@@ -57,7 +57,7 @@ class BpeTokenizer : public Tokenizer {
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
   std::optional<Metaspace> metaspace_;
-  std::unique_ptr<Bpe> bpe_;
+  std::unique_ptr<WordModel> model_;
   std::string space_symbol_;  // What text is written with in place of spaces; empty for none.
   bool cut_at_meta_symbol_;   // Text without a split pattern may be cut at U+2581 all the same.
   AddedTokenMatcher raw_matcher_;

@@ -145,7 +145,8 @@ class SentencePieceStream : public Tokenizer::StreamDecoder {
       for (size_t i = 0; i < bytes_.size(); ++i) text += kReplacementUtf8;
     }
     bytes_.clear();
-    return text;
+    const DecoderConfig& config = decoder_.config_;
+    return config.replaces_bytes ? Replaced(text, config.pattern, config.content) : text;
   }
 
   // Cuts the front of the whole text, which may come in several pieces.

@@ -5,40 +5,26 @@
 #include <cmath>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/model/status_macros.h"
 #include "server/model/tokenizer/gguf_families.h"
+#include "server/model/tokenizer/sentencepiece_config.h"
 #include "server/model/tokenizer/tokenizer_config.h"
 #include "server/model/tokenizer/utf8.h"
 
 namespace structattn {
 namespace {
 
-enum TokenType : int32_t {
-  kNormal = 1,
-  kUnknown = 2,
-  kControl = 3,
-  kUserDefined = 4,
-  kUnused = 5,
-  kByte = 6,
-};
-
-// A longer SentencePiece token is an attack: finding its merges is quadratic in its length.
-constexpr size_t kMaxPieceBytes = 1024;
-
 absl::Status Refuse(const std::string& key, const std::string& message) {
   return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.", key, ": ", message));
 }
 
-TokenType TypeOf(const GgufVocabulary& vocabulary, size_t id) {
-  if (vocabulary.token_types.empty()) return kNormal;
-  return static_cast<TokenType>(vocabulary.token_types[id]);
+Pieces PiecesOf(const GgufVocabulary& vocabulary) {
+  return {.texts = vocabulary.tokens, .scores = vocabulary.scores, .types = vocabulary.token_types};
 }
 
 absl::Status CheckSizes(const GgufVocabulary& vocabulary) {
@@ -52,7 +38,7 @@ absl::Status CheckSizes(const GgufVocabulary& vocabulary) {
                   absl::StrFormat("%d types for %d tokens", vocabulary.token_types.size(), count));
   }
   for (const int32_t type : vocabulary.token_types) {
-    if (type < kNormal || type > kByte) {
+    if (type < kNormalPiece || type > kBytePiece) {
       return Refuse("token_type", absl::StrFormat("type %d: allowed are 1 to 6", type));
     }
   }
@@ -62,21 +48,6 @@ absl::Status CheckSizes(const GgufVocabulary& vocabulary) {
     }
   }
   return absl::OkStatus();
-}
-
-void AddTokens(const GgufVocabulary& vocabulary, TokenizerConfig* config) {
-  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
-    const TokenType type = TypeOf(vocabulary, id);
-    const std::string& text = vocabulary.tokens[id];
-    if (type == kUnused) continue;
-    config->bpe.vocabulary.emplace_back(text, static_cast<int32_t>(id));
-    if (type == kNormal || type == kByte) continue;
-    AddedToken token;
-    token.id = static_cast<int32_t>(id);
-    token.content = text;
-    token.special = type != kUserDefined;
-    config->added_tokens.push_back(std::move(token));
-  }
 }
 
 absl::Status AddSpecialIds(const GgufVocabulary& vocabulary, bool adds_bos,
@@ -118,7 +89,7 @@ absl::Status AddMerges(const GgufVocabulary& vocabulary, BpeConfig* config) {
 
 absl::StatusOr<TokenizerConfig> ByteLevelConfig(const GgufVocabulary& vocabulary) {
   TokenizerConfig config;
-  AddTokens(vocabulary, &config);
+  AddPieces(PiecesOf(vocabulary), &config);
   STRUCTATTN_RETURN_IF_ERROR(AddMerges(vocabulary, &config.bpe));
   config.pre_tokenizer.byte_level = true;
   config.decoder.kind = DecoderConfig::kByteLevel;
@@ -136,57 +107,7 @@ absl::StatusOr<TokenizerConfig> ByteLevelConfig(const GgufVocabulary& vocabulary
   return config;
 }
 
-size_t CountCharacters(std::string_view text) {
-  return static_cast<size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
-}
-
-// One way to put a piece together from two others.
-struct ScoredMerge {
-  float score;
-  size_t left_characters;
-  size_t right_characters;
-  std::string_view left;
-  std::string_view right;
-};
-
-// SentencePiece joins the pair whose piece has the best score. As the published tokenizer.json
-// files were made: best score first, then the longer left part, then the longer right part.
-absl::Status AddScoredMerges(const GgufVocabulary& vocabulary, BpeConfig* config) {
-  absl::flat_hash_map<std::string_view, size_t> ids;
-  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) ids.emplace(vocabulary.tokens[id], id);
-  std::vector<ScoredMerge> merges;
-  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
-    const std::string_view piece = vocabulary.tokens[id];
-    if (TypeOf(vocabulary, id) != kNormal) continue;
-    if (piece.size() > kMaxPieceBytes) {
-      return Refuse("tokens", absl::StrFormat("token %d has %d bytes, more than %d", id,
-                                              piece.size(), kMaxPieceBytes));
-    }
-    std::vector<std::tuple<size_t, size_t, size_t>> cuts;  // Left id, right id, bytes of left.
-    for (size_t cut = 1; cut < piece.size(); ++cut) {
-      const auto left = ids.find(piece.substr(0, cut));
-      if (left == ids.end()) continue;
-      const auto right = ids.find(piece.substr(cut));
-      if (right != ids.end()) cuts.emplace_back(left->second, right->second, cut);
-    }
-    std::sort(cuts.begin(), cuts.end());
-    for (const auto& [left_id, right_id, cut] : cuts) {
-      const std::string_view left = piece.substr(0, cut);
-      const std::string_view right = piece.substr(cut);
-      merges.push_back(
-          {vocabulary.scores[id], CountCharacters(left), CountCharacters(right), left, right});
-    }
-  }
-  std::stable_sort(merges.begin(), merges.end(), [](const ScoredMerge& a, const ScoredMerge& b) {
-    return std::tie(a.score, a.left_characters, a.right_characters) >
-           std::tie(b.score, b.left_characters, b.right_characters);
-  });
-  for (const ScoredMerge& merge : merges) config->merges.emplace_back(merge.left, merge.right);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<TokenizerConfig> SentencePieceConfig(const GgufVocabulary& vocabulary) {
+absl::StatusOr<TokenizerConfig> ScoredConfig(const GgufVocabulary& vocabulary) {
   if (vocabulary.scores.size() != vocabulary.tokens.size()) {
     return Refuse("scores", absl::StrFormat("%d scores for %d tokens", vocabulary.scores.size(),
                                             vocabulary.tokens.size()));
@@ -195,29 +116,10 @@ absl::StatusOr<TokenizerConfig> SentencePieceConfig(const GgufVocabulary& vocabu
                   [](float score) { return std::isnan(score); })) {
     return Refuse("scores", "a score is not a number");
   }
-  TokenizerConfig config;
-  AddTokens(vocabulary, &config);
-  STRUCTATTN_RETURN_IF_ERROR(AddScoredMerges(vocabulary, &config.bpe));
-  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
-    if (TypeOf(vocabulary, id) == kUnknown) config.bpe.unk_token = vocabulary.tokens[id];
-  }
-  config.bpe.fuse_unk = true;
-  config.bpe.byte_fallback = true;
-  const bool adds_prefix = vocabulary.add_space_prefix.value_or(true);
-  if (adds_prefix) {
-    config.normalizer.push_back(
-        {.kind = NormalizerStep::kPrepend, .pattern = "", .content = kMetaSymbol});
-  }
-  config.normalizer.push_back(
-      {.kind = NormalizerStep::kReplace, .pattern = " ", .content = kMetaSymbol});
-  config.decoder = {.kind = DecoderConfig::kSentencePiece,
-                    .pattern = kMetaSymbol,
-                    .content = " ",
-                    .byte_fallback = true,
-                    .strip_content = " ",
-                    .strip_start = adds_prefix ? 1 : 0,
-                    .drops_prefix = false};
-  STRUCTATTN_RETURN_IF_ERROR(AddSpecialIds(vocabulary, /*adds_bos=*/true, &config));
+  absl::StatusOr<TokenizerConfig> config = SentencePieceConfig(
+      PiecesOf(vocabulary), {.prefix = vocabulary.add_space_prefix.value_or(true)});
+  if (!config.ok()) return Refuse("tokens", std::string(config.status().message()));
+  STRUCTATTN_RETURN_IF_ERROR(AddSpecialIds(vocabulary, /*adds_bos=*/true, &*config));
   return config;
 }
 
@@ -230,7 +132,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufVocabul
     return BuildTokenizer(std::move(config));
   }
   if (vocabulary.model == "llama") {
-    STRUCTATTN_ASSIGN_OR_RETURN(TokenizerConfig config, SentencePieceConfig(vocabulary));
+    STRUCTATTN_ASSIGN_OR_RETURN(TokenizerConfig config, ScoredConfig(vocabulary));
     return BuildTokenizer(std::move(config));
   }
   return Refuse("model", absl::StrCat("\"", vocabulary.model,

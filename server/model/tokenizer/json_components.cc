@@ -37,12 +37,27 @@ absl::Status Unknown(const JsonNode& node, const std::string& type, const std::s
   return node.Refuse(absl::StrCat("\"", type, "\" is not supported: supported are ", allowed));
 }
 
-// The literal of {"String": ...}; a regular expression is refused.
+// The front of a text, but not of its further lines.
+constexpr std::string_view kTextStartRegex = "(?<!\n)^";
+
+// The text of {"String": ...}, or of a regular expression without a character that means more than
+// itself.
 absl::StatusOr<std::string> LiteralPattern(const JsonNode& node) {
-  if (node["String"].is_null()) return node.Refuse("only {\"String\": ...} is supported");
-  STRUCTATTN_ASSIGN_OR_RETURN(std::string pattern, node["String"].String());
-  if (pattern.empty()) return node["String"].Refuse("an empty pattern is not supported");
+  const bool is_regex = node["String"].is_null();
+  const JsonNode text = node[is_regex ? "Regex" : "String"];
+  STRUCTATTN_ASSIGN_OR_RETURN(std::string pattern, text.String());
+  if (pattern.empty()) return text.Refuse("an empty pattern is not supported");
+  if (is_regex && pattern.find_first_of("\\^$.|?*+()[]{}") != std::string::npos) {
+    return text.Refuse(
+        absl::StrCat("\"", pattern, "\" is not supported: supported are literal texts"));
+  }
   return pattern;
+}
+
+// The part of a pattern that is a regular expression, empty for none.
+std::string_view RegexOf(const JsonNode& node) {
+  const nlohmann::json& regex = node["Regex"].value();
+  return regex.is_string() ? std::string_view(regex.get_ref<const std::string&>()) : "";
 }
 
 absl::StatusOr<Metaspace> ReadMetaspace(const JsonNode& node) {
@@ -153,34 +168,53 @@ absl::Status ReadTemplate(const JsonNode& node, TokenizerConfig* config) {
   return absl::OkStatus();
 }
 
-// Parts must come in the order Replace, ByteFallback, Fuse, Strip; each may be missing.
-absl::Status ReadSentencePiecePart(const std::string& type, const JsonNode& node, int* stage,
-                                   DecoderConfig* config) {
-  const int position = type == "Replace"        ? 1
-                       : type == "ByteFallback" ? 2
-                       : type == "Fuse"         ? 3
-                       : type == "Strip"        ? 4
-                                                : 0;
-  if (position == 0) {
-    return Unknown(node, type, "ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip");
-  }
-  if (position <= *stage || (position == 4 && *stage != 3)) {
-    return node.Refuse(absl::StrCat(type,
-                                    " is not supported here: the order must be Replace, "
-                                    "ByteFallback, Fuse, Strip"));
-  }
-  *stage = position;
+// What has been read of a SentencePiece decoder.
+struct DecoderParts {
+  bool replaces = false;
+  bool fuses = false;
+  bool strips = false;
+};
+
+// `(?<!\n)^TEXT` replaced by nothing is a Strip of one TEXT.
+absl::Status ReadStrip(const std::string& type, const JsonNode& node, DecoderConfig* config) {
   if (type == "Replace") {
-    STRUCTATTN_ASSIGN_OR_RETURN(config->pattern, LiteralPattern(node["pattern"]));
-    STRUCTATTN_ASSIGN_OR_RETURN(config->content, node["content"].String());
-  } else if (type == "ByteFallback") {
-    config->byte_fallback = true;
-  } else if (type == "Strip") {
+    config->strip_content = RegexOf(node["pattern"]).substr(kTextStartRegex.size());
+    config->strip_start = 1;
+    if (node["content"].value() != "") return node["content"].Refuse("only \"\" is supported");
+  } else {
     STRUCTATTN_ASSIGN_OR_RETURN(config->strip_content, node["content"].String());
     STRUCTATTN_ASSIGN_OR_RETURN(config->strip_start, node["start"].Integer(1 << 16));
     STRUCTATTN_ASSIGN_OR_RETURN(const int32_t stop, node["stop"].Integer(1 << 16));
     if (stop != 0) return node["stop"].Refuse("only 0 is supported");
-    if (config->strip_content.empty()) return node["content"].Refuse("is empty");
+  }
+  if (config->strip_content.empty()) return node["content"].Refuse("is empty");
+  return absl::OkStatus();
+}
+
+// Replace and ByteFallback, in either order, then Fuse, then Strip; each may be missing.
+absl::Status ReadSentencePiecePart(const std::string& type, const JsonNode& node,
+                                   DecoderParts* parts, DecoderConfig* config) {
+  const bool strips = type == "Strip" ||
+                      (type == "Replace" && RegexOf(node["pattern"]).starts_with(kTextStartRegex));
+  if (strips && parts->fuses && !parts->strips) {
+    parts->strips = true;
+    return ReadStrip(type, node, config);
+  }
+  if (type == "Replace" && !parts->replaces && !parts->fuses) {
+    parts->replaces = true;
+    config->replaces_bytes = config->byte_fallback;
+    STRUCTATTN_ASSIGN_OR_RETURN(config->pattern, LiteralPattern(node["pattern"]));
+    STRUCTATTN_ASSIGN_OR_RETURN(config->content, node["content"].String());
+  } else if (type == "ByteFallback" && !config->byte_fallback && !parts->fuses) {
+    config->byte_fallback = true;
+  } else if (type == "Fuse" && !parts->fuses) {
+    parts->fuses = true;
+  } else if (type == "Replace" || type == "ByteFallback" || type == "Fuse" || type == "Strip") {
+    return node.Refuse(absl::StrCat(type,
+                                    " is not supported here: supported are Replace and "
+                                    "ByteFallback once each, then Fuse, then Strip"));
+  } else {
+    return Unknown(node, type, "ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip");
   }
   return absl::OkStatus();
 }
@@ -197,6 +231,9 @@ absl::Status ReadNormalizer(const JsonNode& node, TokenizerConfig* config) {
     } else if (type == "Prepend") {
       step.kind = NormalizerStep::kPrepend;
       STRUCTATTN_ASSIGN_OR_RETURN(step.content, part["prepend"].String());
+    } else if (type == "Replace" && RegexOf(part["pattern"]) == kTextStartRegex) {
+      step.kind = NormalizerStep::kPrepend;
+      STRUCTATTN_ASSIGN_OR_RETURN(step.content, part["content"].String());
     } else if (type == "Replace") {
       step.kind = NormalizerStep::kReplace;
       STRUCTATTN_ASSIGN_OR_RETURN(step.pattern, LiteralPattern(part["pattern"]));
@@ -262,9 +299,9 @@ absl::Status ReadDecoder(const JsonNode& node, TokenizerConfig* config) {
     return absl::OkStatus();
   }
   result.kind = DecoderConfig::kSentencePiece;
-  int stage = 0;
+  DecoderParts read;
   for (const auto& [type, part] : parts) {
-    STRUCTATTN_RETURN_IF_ERROR(ReadSentencePiecePart(type, part, &stage, &result));
+    STRUCTATTN_RETURN_IF_ERROR(ReadSentencePiecePart(type, part, &read, &result));
   }
   return absl::OkStatus();
 }

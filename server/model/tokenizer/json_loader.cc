@@ -2,6 +2,10 @@
 // json_components.
 #include "server/model/tokenizer/json_loader.h"
 
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <utility>
@@ -83,13 +87,53 @@ absl::Status ExpectAbsentOrEmpty(const JsonNode& node) {
   return node.Refuse("is not supported");
 }
 
-absl::Status ReadModel(const JsonNode& node, BpeConfig* config) {
-  STRUCTATTN_RETURN_IF_ERROR(node.ExpectObject());
-  // The oldest files leave the type out.
-  if (!node["type"].is_null() && node["type"].value() != "BPE") {
-    return node["type"].Refuse(
-        absl::StrCat(node["type"].value().dump(), " is not supported: supported is \"BPE\""));
+// A number as the oracle's JSON parser reads the shortest digits of `value`: as an integer, which
+// may round, times or divided by a power of ten, which rounds again. Sums of scores that are nearly
+// equal depend on it.
+double AsOracleReads(double value) {
+  if (!std::isfinite(value)) return value;
+  std::array<char, 40> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), std::abs(value),
+                                 std::chars_format::scientific)
+                       .ptr;
+  uint64_t digits = 0;
+  int exponent = 0;
+  const char* c = text.data();
+  for (bool behind_point = false; c < end && *c != 'e'; ++c) {
+    if (*c == '.') {
+      behind_point = true;
+      continue;
+    }
+    digits = digits * 10 + static_cast<uint64_t>(*c - '0');
+    exponent -= behind_point ? 1 : 0;
   }
+  exponent += std::atoi(c + 1);  // The rest of the array is zero.
+  const double power = std::strtod(absl::StrFormat("1e%d", std::abs(exponent)).c_str(), nullptr);
+  const auto integer = static_cast<double>(digits);
+  return std::copysign(exponent < 0 ? integer / power : integer * power, value);
+}
+
+absl::Status ReadUnigram(const JsonNode& node, UnigramConfig* config) {
+  const JsonNode vocabulary = node["vocab"];
+  STRUCTATTN_RETURN_IF_ERROR(vocabulary.ExpectArray());
+  if (vocabulary.size() > static_cast<size_t>(kMaxVocabularySize)) {
+    return vocabulary.Refuse(absl::StrFormat("%d tokens: at most %d are allowed", vocabulary.size(),
+                                             kMaxVocabularySize));
+  }
+  for (size_t i = 0; i < vocabulary.size(); ++i) {
+    const nlohmann::json& item = vocabulary.value()[i];
+    if (!item.is_array() || item.size() != 2 || !item[0].is_string() || !item[1].is_number()) {
+      return vocabulary.At(i).Refuse("[\"TOKEN\", SCORE] is needed");
+    }
+    config->vocabulary.emplace_back(item[0].get<std::string>(), static_cast<int32_t>(i));
+    config->scores.push_back(AsOracleReads(item[1].get<double>()));
+  }
+  STRUCTATTN_ASSIGN_OR_RETURN(config->unk_id, node["unk_id"].Integer(kMaxVocabularySize));
+  STRUCTATTN_ASSIGN_OR_RETURN(config->byte_fallback, node["byte_fallback"].BoolOr(false));
+  return absl::OkStatus();
+}
+
+absl::Status ReadBpe(const JsonNode& node, BpeConfig* config) {
   const JsonNode dropout = node["dropout"];
   if (!dropout.is_null() && dropout.value() != 0) {
     return dropout.Refuse(absl::StrCat(dropout.value().dump(), ": supported is null"));
@@ -104,6 +148,19 @@ absl::Status ReadModel(const JsonNode& node, BpeConfig* config) {
   STRUCTATTN_ASSIGN_OR_RETURN(config->ignore_merges, node["ignore_merges"].BoolOr(false));
   STRUCTATTN_RETURN_IF_ERROR(ReadVocabulary(node["vocab"], config));
   return ReadMerges(node["merges"], config);
+}
+
+absl::Status ReadModel(const JsonNode& node, TokenizerConfig* config) {
+  STRUCTATTN_RETURN_IF_ERROR(node.ExpectObject());
+  const JsonNode type = node["type"];
+  // The oldest files leave the type out.
+  if (type.is_null() || type.value() == "BPE") return ReadBpe(node, &config->bpe);
+  if (type.value() != "Unigram") {
+    return type.Refuse(absl::StrCat(type.value().dump(),
+                                    " is not supported: supported are \"BPE\" and \"Unigram\""));
+  }
+  if (config->pre_tokenizer.byte_level) return type.Refuse("is not supported with ByteLevel");
+  return ReadUnigram(node, &config->unigram.emplace());
 }
 
 absl::StatusOr<TokenizerConfig> ReadConfig(const nlohmann::json& document) {
@@ -123,7 +180,7 @@ absl::StatusOr<TokenizerConfig> ReadConfig(const nlohmann::json& document) {
   STRUCTATTN_RETURN_IF_ERROR(ReadPreTokenizer(root["pre_tokenizer"], &config));
   STRUCTATTN_RETURN_IF_ERROR(ReadPostProcessor(root["post_processor"], &config));
   STRUCTATTN_RETURN_IF_ERROR(ReadDecoder(root["decoder"], &config));
-  STRUCTATTN_RETURN_IF_ERROR(ReadModel(root["model"], &config.bpe));
+  STRUCTATTN_RETURN_IF_ERROR(ReadModel(root["model"], &config));
   if (config.pre_tokenizer.byte_level && config.bpe.byte_fallback) {
     return root["model"]["byte_fallback"].Refuse("true is not supported with ByteLevel");
   }

@@ -122,7 +122,7 @@ absl::Status AddTokensOfOtherFiles(const TokenizerFiles& files, TokenizerConfig*
   });
   if (others.empty()) return absl::OkStatus();
   absl::flat_hash_map<std::string_view, int32_t> ids;
-  for (const auto& [text, id] : config->bpe.vocabulary) ids.emplace(text, id);
+  for (const auto& [text, id] : VocabularyOf(*config)) ids.emplace(text, id);
 
   std::vector<AddedToken>& tokens = config->added_tokens;
   std::stable_sort(tokens.begin(), tokens.end(), HasSmallerId);

@@ -26,10 +26,11 @@ struct TextSegment {
 
 // The tokenizer's files of a model's folder, as text; an absent one is empty.
 struct TokenizerFiles {
-  std::string tokenizer_json;
+  std::string tokenizer_json;      // Where it is absent, `sentencepiece` takes its place.
   std::string tokenizer_config;    // tokenizer_config.json
   std::string added_tokens;        // added_tokens.json
   std::string special_tokens_map;  // special_tokens_map.json
+  std::string sentencepiece;       // tokenizer.model
 };
 
 struct Token {

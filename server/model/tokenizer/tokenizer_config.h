@@ -61,10 +61,12 @@ struct PreTokenizerConfig {
 
 struct DecoderConfig {
   enum Kind { kByteLevel, kSentencePiece, kMetaspace } kind = kByteLevel;
-  // kSentencePiece: replace in each token, join, strip. kMetaspace: `pattern` is the replacement.
+  // kSentencePiece: replace in each token and, with replaces_bytes, in what byte tokens spell;
+  // join, strip. kMetaspace: `pattern` is the replacement.
   std::string pattern;
   std::string content;
   bool byte_fallback = false;
+  bool replaces_bytes = false;
   std::string strip_content;
   int strip_start = 0;        // At most so many `strip_content` are cut off the text's front.
   bool drops_prefix = false;  // kMetaspace: the first token loses its `pattern`s.
@@ -80,16 +82,29 @@ struct BpeConfig {
   bool byte_level = false;     // Tokens are written in the byte alphabet.
 };
 
+struct UnigramConfig {
+  std::vector<std::pair<std::string, int32_t>> vocabulary;  // Ids from 0 on without a gap.
+  std::vector<double> scores;                               // By id.
+  int32_t unk_id = -1;
+  bool byte_fallback = false;
+};
+
 struct TokenizerConfig {
   std::vector<AddedToken> added_tokens;
   std::vector<NormalizerStep> normalizer;
   PreTokenizerConfig pre_tokenizer;
   BpeConfig bpe;
+  std::optional<UnigramConfig> unigram;  // In its place.
   DecoderConfig decoder;
   std::vector<int32_t> special_prefix;
   std::vector<int32_t> special_suffix;
   std::vector<std::string> warnings;  // What of the files is ignored or changed, for the log.
 };
+
+inline const std::vector<std::pair<std::string, int32_t>>& VocabularyOf(
+    const TokenizerConfig& config) {
+  return config.unigram.has_value() ? config.unigram->vocabulary : config.bpe.vocabulary;
+}
 
 // Checks what the parts demand of each other; messages name the JSON path.
 absl::StatusOr<std::unique_ptr<Tokenizer>> BuildTokenizer(TokenizerConfig config);

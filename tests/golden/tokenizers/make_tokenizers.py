@@ -228,8 +228,43 @@ def llama2():
                         {"type": "Strip", "content": " ", "start": 1, "stop": 0}]})
 
 
+def text_start(content):
+    return {"Regex": "(?<!\n)^" + content}
+
+
+def llmjp():
+    """Unigram with byte fallback, in the form of LLM-jp's tokenizer.json."""
+    space = "\u2581"
+    tokenizer = tokenizers.Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=space, prepend_scheme="first")
+    trainer = trainers.UnigramTrainer(vocab_size=2500, show_progress=False, unk_token="<unk>",
+                                      special_tokens=["<unk>"])
+    tokenizer.train_from_iterator(corpus(), trainer)
+    pieces = json.loads(tokenizer.to_str())["model"]["vocab"][1:]
+    specials = [f"<{name}|LLM-jp>" for name in ("unk", "s", "/s", "mask", "pad", "CLS", "SEP",
+                                                "EOD")]
+    fixed = specials + [space * count for count in range(24, 1, -1)] + ["\n"]
+    fixed += ["<0x%02X>" % value for value in range(256)]
+    known = set(fixed)
+    vocabulary = [[token, -80.0] for token in fixed]
+    vocabulary += [piece for piece in pieces if piece[0] not in known]
+    eod = template(specials[7], 7)
+    eod["single"].reverse()
+    return document({"type": "Unigram", "unk_id": 0, "vocab": vocabulary, "byte_fallback": True},
+                    [added(i, content) for i, content in enumerate(specials)],
+                    normalizer={"type": "Sequence", "normalizers": [
+                        {"type": "Replace", "pattern": text_start(""), "content": space},
+                        {"type": "Replace", "pattern": {"Regex": " "}, "content": space}]},
+                    post_processor=eod,
+                    decoder={"type": "Sequence", "decoders": [
+                        {"type": "ByteFallback"},
+                        {"type": "Replace", "pattern": {"Regex": space}, "content": " "},
+                        {"type": "Fuse"},
+                        {"type": "Replace", "pattern": text_start(" "), "content": ""}]})
+
+
 def main():
-    for make in (gpt2, smollm2, llama3, qwen2, qwen3, llama2):
+    for make in (gpt2, smollm2, llama3, qwen2, qwen3, llama2, llmjp):
         folder = HERE / make.__name__
         folder.mkdir(exist_ok=True)
         path = folder / "tokenizer.json"

@@ -85,18 +85,19 @@ std::vector<std::pair<int32_t, uint32_t>> IdsAndEnds(const std::vector<BpeSymbol
 double CheckWord(const BpeConfig& config, const std::string& word) {
   const std::unique_ptr<Bpe> bpe = *Bpe::Create(config);
   StopPoll never{std::stop_token()};
-  BpeScratch scratch;
+  WordScratch scratch;
   bpe->EncodeWord(word, &never, &scratch);
 
   MergeTable table;
   table.Reserve(config.merges.size());
   for (uint32_t rank = 0; rank < config.merges.size(); ++rank) {
     const auto& [left, right] = config.merges[rank];
-    table.Set(bpe->FindToken(left), bpe->FindToken(right), {rank, bpe->FindToken(left + right)});
+    table.Set(bpe->vocabulary().Find(left), bpe->vocabulary().Find(right),
+              {rank, bpe->vocabulary().Find(left + right)});
   }
   std::vector<BpeSymbol> whole;
   for (uint32_t i = 0; i < word.size(); ++i) {
-    whole.push_back({bpe->FindToken(word.substr(i, 1)), i, i + 1});
+    whole.push_back({bpe->vocabulary().Find(word.substr(i, 1)), i, i + 1});
   }
   BpeMerger().MergeSymbols(table, &whole);
   EXPECT_EQ(IdsAndEnds(scratch.symbols), IdsAndEnds(whole));
@@ -144,7 +145,7 @@ TEST(LongWord, StopsBetweenWindows) {
   std::stop_source source;
   source.request_stop();
   StopPoll stop(source.get_token());
-  BpeScratch scratch;
+  WordScratch scratch;
   bpe->EncodeWord(std::string(1 << 20, 'a'), &stop, &scratch);
   EXPECT_LT(scratch.merger.symbols_seen(), size_t{1} << 15);
 }
@@ -166,7 +167,7 @@ TEST(LongWord, MayHoldUnknownCharacters) {
       std::string word;
       while (word.size() < 5000)
         word += RandomWord(random() % 12, 3, &random) + "?!?!!!??"[random() % 8];
-      BpeScratch scratch;
+      WordScratch scratch;
       bpe->EncodeWord(word, &never, &scratch);
       // Known letters are borders for unknown characters, so parts that begin and end with letters
       // that never merge have the same tokens alone.

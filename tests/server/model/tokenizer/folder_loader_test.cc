@@ -57,7 +57,8 @@ TEST(FromFolder, TakesTokensOfAddedTokensDecoder) {
       .tokenizer_json = Without(document, {"<|im_start|>", "<tool_call>"}).dump(),
       .tokenizer_config = json({{"added_tokens_decoder", DecoderOf(document)}}).dump(),
       .added_tokens = R"({"<never>": 7})",
-      .special_tokens_map = ""};
+      .special_tokens_map = "",
+      .sentencepiece = ""};
   const auto tokenizer = Load(files);
   EXPECT_THAT(tokenizer->warnings(), IsEmpty());
   const std::string text = "x<|im_start|>y<tool_call>z<never>";
@@ -77,7 +78,8 @@ TEST(FromFolder, NumbersNewTokensBehindTheOthers) {
   const auto tokenizer = Load({.tokenizer_json = FixtureJson("qwen2").dump(),
                                .tokenizer_config = json({{"added_tokens_decoder", decoder}}).dump(),
                                .added_tokens = "",
-                               .special_tokens_map = ""});
+                               .special_tokens_map = "",
+                               .sentencepiece = ""});
   EXPECT_EQ(Ids(*tokenizer, "<a1><a2><a3>", true), (std::vector<int32_t>{2022, 2023, 2024}));
   EXPECT_EQ(Ids(*tokenizer, "<a2>"), (std::vector<int32_t>{2023}));
   EXPECT_THAT(tokenizer->warnings(), ElementsAre(HasSubstr("\"<a3>\" has id 2030")));
@@ -89,7 +91,8 @@ TEST(FromFolder, TakesTokensOfAddedTokensJsonWhereThereIsNoDecoder) {
       Load({.tokenizer_json = Without(document, {"<|file_sep|>"}).dump(),
             .tokenizer_config = R"({"eos_token": {"content": "<zz>"}})",
             .added_tokens = R"({"<|file_sep|>": 2021, "<yy>": 2023, "<zz>": 2022, "<xx>": 2024})",
-            .special_tokens_map = R"({"additional_special_tokens": ["<yy>"]})"});
+            .special_tokens_map = R"({"additional_special_tokens": ["<yy>"]})",
+            .sentencepiece = ""});
   EXPECT_EQ(Ids(*tokenizer, "<|file_sep|><xx>"), (std::vector<int32_t>{2021, 2024}));
   EXPECT_EQ(Ids(*tokenizer, "<zz><yy>", true), (std::vector<int32_t>{2022, 2023}));
   EXPECT_TRUE(tokenizer->IsSpecial(2022));
@@ -103,7 +106,8 @@ TEST(FromFolder, ATokenOfTheVocabularyKeepsItsId) {
   const auto tokenizer = Load({.tokenizer_json = document.dump(),
                                .tokenizer_config = R"({"unk_token": "<unk>"})",
                                .added_tokens = R"({"<s>": 1, "<unk>": 0, "<pad>": 32000})",
-                               .special_tokens_map = ""});
+                               .special_tokens_map = "",
+                               .sentencepiece = ""});
   EXPECT_EQ(tokenizer->FindToken("<s>"), 1);
   EXPECT_EQ(tokenizer->FindToken("<pad>"), static_cast<int>(document["model"]["vocab"].size()));
 }
@@ -113,7 +117,8 @@ TEST(FromFolder, NamesFileAndKeyOfWhatItRefuses) {
     const auto tokenizer = Tokenizer::FromFolder({.tokenizer_json = FixtureJson("gpt2").dump(),
                                                   .tokenizer_config = std::move(config),
                                                   .added_tokens = std::move(added),
-                                                  .special_tokens_map = ""});
+                                                  .special_tokens_map = "",
+                                                  .sentencepiece = ""});
     return tokenizer.ok() ? "accepted" : std::string(tokenizer.status().message());
   };
   EXPECT_THAT(refusal("{", ""), HasSubstr("tokenizer_config.json: malformed JSON"));

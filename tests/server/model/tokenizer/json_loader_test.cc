@@ -53,8 +53,10 @@ TEST(FromJson, RefusesUnknownComponentsByName) {
   EXPECT_THAT(RefusalOf("gpt2", {{"decoder", {{"type", "WordPiece"}}}}),
               StartsWith("decoder: \"WordPiece\""));
   EXPECT_THAT(RefusalOf("gpt2", {{"decoder", nullptr}}), HasSubstr("a decoder is needed"));
+  EXPECT_THAT(RefusalOf("gpt2", {{"model", {{"type", "WordPiece"}}}}),
+              StartsWith("model.type: \"WordPiece\""));
   EXPECT_THAT(RefusalOf("gpt2", {{"model", {{"type", "Unigram"}}}}),
-              StartsWith("model.type: \"Unigram\""));
+              StartsWith("model.type: is not supported with ByteLevel"));
   EXPECT_THAT(RefusalOf("gpt2", {{"version", "2.0"}}), StartsWith("version: \"2.0\""));
 }
 
@@ -82,8 +84,8 @@ TEST(FromJson, RefusesUnknownSettings) {
   document["normalizer"]["normalizers"][1]["pattern"] = {{"Regex", " +"}};
   EXPECT_THAT(Refusal(document), StartsWith("normalizer.normalizers[1].pattern"));
   document = FixtureJson("llama2");
-  std::swap(document["decoder"]["decoders"][0], document["decoder"]["decoders"][1]);
-  EXPECT_THAT(Refusal(document), StartsWith("decoder.decoders[1]: Replace is not supported here"));
+  std::swap(document["decoder"]["decoders"][0], document["decoder"]["decoders"][2]);
+  EXPECT_THAT(Refusal(document), StartsWith("decoder.decoders[1]: ByteFallback is not supported"));
 
   EXPECT_THAT(RefusalOf("gpt2", {{"pre_tokenizer", {{"add_prefix_space", true}}}}),
               StartsWith("pre_tokenizer.add_prefix_space"));

@@ -21,6 +21,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import tokenizers  # noqa: E402
 
 import gguf_files  # noqa: E402
+import sentencepiece_files  # noqa: E402
 from segment_reference import Reference  # noqa: E402
 from text_generator import TextGenerator  # noqa: E402
 
@@ -157,7 +158,32 @@ def deepseek_coder():
                         split(CJK), DIGITS)
 
 
+def scored_metaspace():
+    document = metaspace("first", False)
+    document["model"]["merges"] = gguf_files.scored_merges(document["model"]["vocab"])
+    return document
+
+
+def scored_llmjp():
+    """Unigram with LLaMA's components, and scores that a float32 holds."""
+    document, llama2 = fixture("llmjp"), fixture("llama2")
+    for part in ("normalizer", "decoder"):
+        document[part] = llama2[part]
+    vocabulary = document["model"]["vocab"]
+    document["model"]["vocab"] = [[token, round(score * 64) / 64] for token, score in vocabulary]
+    return document
+
+
+def byteless_llmjp():
+    document = fixture("llmjp")
+    document["model"]["byte_fallback"] = False
+    return document
+
+
 VARIANTS = {
+    "scored-metaspace": scored_metaspace,
+    "scored-llmjp": scored_llmjp,
+    "byteless-llmjp": byteless_llmjp,
     "deepseek-llm": deepseek_llm,
     "deepseek-coder": deepseek_coder,
     "phi-4": lambda: split_before("llama3", split(LLAMA3, "Removed", True)),
@@ -180,6 +206,9 @@ VARIANTS = {
     "unknown-fused": byteless_llama2,
     "unknown-apart": unfused_llama2,
 }
+
+# Families that a folder with a tokenizer.model is written of, too; and whether it says `legacy`.
+SENTENCEPIECE = {"scored-llama2": True, "scored-metaspace": False, "scored-llmjp": True}
 
 REAL = {"smollm2-real": ("smollm2-hf", "smollm2.gguf"),
         "qwen2.5-real": ("qwen2.5-0.5b-hf", "qwen2.5-0.5b.gguf")}
@@ -298,7 +327,11 @@ def compare_family(arguments, family):
         if family in gguf_files.PRE or family == "scored-llama2":
             gguf = pathlib.Path(folder) / "vocabulary.gguf"
             gguf_files.write(document, gguf, family)
-        tools = [Tool(arguments.tool, path)] + ([Tool(arguments.tool, gguf)] if gguf else [])
+        others = [gguf] if gguf else []
+        if family in SENTENCEPIECE:
+            others.append(pathlib.Path(folder) / "model")
+            sentencepiece_files.write(document, others[-1], SENTENCEPIECE[family])
+        tools = [Tool(arguments.tool, file) for file in [path, *others]]
         comparison = Comparison(document, path, tools, f"{family} {arguments.seed}")
         done = 0
         while done < arguments.count and comparison.counts["different"] == 0:

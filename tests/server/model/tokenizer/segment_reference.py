@@ -79,20 +79,25 @@ class Reference:
         self.pattern = re.compile("|".join(map(re.escape, names))) if names else None
         normalizer = document["normalizer"]
         steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
-        self.kinds = [step["type"] for step in steps]
+        # A pattern that matches the front of a text alone puts its content there.
+        self.kinds = ["Prepend" if "^" in step.get("pattern", {}).get("Regex", "") else step["type"]
+                      for step in steps]
         pre = document["pre_tokenizer"] or {}
         self.scheme = pre["prepend_scheme"] if pre.get("type") == "Metaspace" else None
         self.writes_meta = self.scheme is not None or "Replace" in self.kinds
         byte_level = "ByteLevel" in str(document["pre_tokenizer"])
+        model = document["model"]
+        vocabulary = model["vocab"]
+        if isinstance(vocabulary, list):
+            vocabulary = {token: i for i, (token, _) in enumerate(vocabulary)}
         self.lengths = {i: self._length(token, byte_level)
-                        for token, i in document["model"]["vocab"].items()}
+                        for token, i in vocabulary.items()}
         # Bytes without a token are lost, with unk_token null.
         self.lost = set()
         if byte_level:
-            known = document["model"]["vocab"]
-            self.lost = {byte for byte, c in enumerate(byte_alphabet()) if c not in known}
-        unknown = document["model"]["unk_token"] is not None and not byte_level and \
-            not document["model"]["byte_fallback"]
+            self.lost = {byte for byte, c in enumerate(byte_alphabet()) if c not in vocabulary}
+        unknown = (model.get("unk_token") is not None or "unk_id" in model) and \
+            not byte_level and not model["byte_fallback"]
         removed = any(step.get("behavior") == "Removed" and not step["invert"] for step in
                       (document["pre_tokenizer"] or {}).get("pretokenizers", []))
         # Only the lengths of plainly matching added tokens are known.

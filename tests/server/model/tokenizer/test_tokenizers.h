@@ -13,8 +13,8 @@
 
 namespace structattn {
 
-inline constexpr const char* kFamilies[] = {"gpt2",  "smollm2", "llama3",
-                                            "qwen2", "qwen3",   "llama2"};
+inline constexpr const char* kFamilies[] = {"gpt2",  "smollm2", "llama3", "qwen2",
+                                            "qwen3", "llama2",  "llmjp"};
 
 // The fixture tests/golden/tokenizers/FAMILY/tokenizer.json.
 nlohmann::json FixtureJson(const std::string& family);
