@@ -1,5 +1,4 @@
-// Reads protocol buffers' wire format: https://protobuf.dev/programming-guides/encoding. Field
-// numbers are those of sentencepiece_model.proto.
+// Reads the wire format of protocol buffers. Field numbers are those of sentencepiece_model.proto.
 #include "server/model/tokenizer/sentencepiece_model.h"
 
 #include <cmath>

@@ -33,7 +33,7 @@ TokenTrie::TokenTrie(const std::vector<std::string>& tokens) : nodes_(1), labels
       while (end < level.end && sorted[end].first[level.depth] == label) ++end;
       levels.push_back({begin, end, level.depth + 1, static_cast<uint32_t>(nodes_.size())});
       ++nodes_[level.node].children;
-      nodes_.emplace_back();
+      nodes_.push_back({.label = static_cast<uint8_t>(label)});
       labels_.push_back(static_cast<uint8_t>(label));
     }
   }

@@ -21,27 +21,34 @@ class TokenTrie {
   // Calls f(size, id) for each token that `text` begins with.
   template <typename F>
   void ForEachPrefix(std::string_view text, F f) const {
-    uint32_t node = 0;
+    const Node* node = nodes_.data();
     for (size_t i = 0; i < text.size(); ++i) {
-      const Node& parent = nodes_[node];
-      if (parent.children == 0) return;
-      const void* const found = std::memchr(labels_.data() + parent.first_child,
-                                            static_cast<uint8_t>(text[i]), parent.children);
-      if (found == nullptr) return;
-      node = static_cast<uint32_t>(static_cast<const uint8_t*>(found) - labels_.data());
-      if (nodes_[node].id >= 0) f(i + 1, nodes_[node].id);
+      node = Child(*node, static_cast<uint8_t>(text[i]));
+      if (node == nullptr) return;
+      if (node->id >= 0) f(i + 1, node->id);
     }
   }
 
  private:
   struct Node {
     uint32_t first_child = 0;
-    uint32_t children = 0;
+    uint16_t children = 0;
+    uint8_t label = 0;  // The byte that leads to the node.
     int32_t id = -1;
   };
 
+  // Most nodes have one child, and most of the others are near the root.
+  const Node* Child(const Node& parent, uint8_t label) const {
+    const Node* const first = nodes_.data() + parent.first_child;
+    if (parent.children == 1) return first->label == label ? first : nullptr;
+    if (parent.children == 0) return nullptr;
+    const uint8_t* const labels = labels_.data() + parent.first_child;
+    const void* const found = std::memchr(labels, label, parent.children);
+    return found == nullptr ? nullptr : first + (static_cast<const uint8_t*>(found) - labels);
+  }
+
   std::vector<Node> nodes_;      // 0 is the root.
-  std::vector<uint8_t> labels_;  // The byte that leads to the node.
+  std::vector<uint8_t> labels_;  // Of each node.
 };
 
 }  // namespace structattn
