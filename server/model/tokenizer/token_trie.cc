@@ -31,9 +31,21 @@ TokenTrie::TokenTrie(const std::vector<std::string>& tokens) : nodes_(1), labels
     for (size_t begin = level.begin, end = begin; begin < level.end; begin = end) {
       const char label = sorted[begin].first[level.depth];
       while (end < level.end && sorted[end].first[level.depth] == label) ++end;
-      levels.push_back({begin, end, level.depth + 1, static_cast<uint32_t>(nodes_.size())});
+      Node child{.label = static_cast<uint8_t>(label)};
+      // Sorted, so what the first and the last have in common all have.
+      const std::string_view first = sorted[begin].first.substr(level.depth + 1);
+      const std::string_view last = sorted[end - 1].first.substr(level.depth + 1);
+      std::array<uint8_t, sizeof(child.next)> mask{};
+      while (child.next_size < mask.size() && child.next_size < first.size() &&
+             first[child.next_size] == last[child.next_size]) {
+        mask[child.next_size++] = 0xFF;
+      }
+      std::memcpy(&child.next, first.data(), child.next_size);
+      std::memcpy(&child.next_mask, mask.data(), mask.size());
+      levels.push_back(
+          {begin, end, level.depth + 1 + child.next_size, static_cast<uint32_t>(nodes_.size())});
       ++nodes_[level.node].children;
-      nodes_.push_back({.label = static_cast<uint8_t>(label)});
+      nodes_.push_back(child);
       labels_.push_back(static_cast<uint8_t>(label));
     }
   }

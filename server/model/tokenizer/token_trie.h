@@ -22,10 +22,11 @@ class TokenTrie {
   template <typename F>
   void ForEachPrefix(std::string_view text, F f) const {
     const Node* node = nodes_.data();
-    for (size_t i = 0; i < text.size(); ++i) {
-      node = Child(*node, static_cast<uint8_t>(text[i]));
-      if (node == nullptr) return;
-      if (node->id >= 0) f(i + 1, node->id);
+    for (size_t i = 0; i < text.size();) {
+      node = Child(*node, static_cast<uint8_t>(text[i++]));
+      if (node == nullptr || !HasNext(*node, text.substr(i))) return;
+      i += node->next_size;
+      if (node->id >= 0) f(i, node->id);
     }
   }
 
@@ -33,9 +34,23 @@ class TokenTrie {
   struct Node {
     uint32_t first_child = 0;
     uint16_t children = 0;
-    uint8_t label = 0;  // The byte that leads to the node.
+    uint8_t label = 0;      // The byte that leads to the node.
+    uint8_t next_size = 0;  // Bytes behind it that every token here has, too: up to four.
+    uint32_t next = 0;      // These bytes, as they lie in memory.
+    uint32_t next_mask = 0;
     int32_t id = -1;
   };
+
+  static bool HasNext(const Node& node, std::string_view text) {
+    if (text.size() < node.next_size) return false;
+    uint32_t bytes = 0;
+    if (text.size() >= sizeof(bytes)) {
+      std::memcpy(&bytes, text.data(), sizeof(bytes));
+    } else {
+      std::memcpy(&bytes, text.data(), text.size());
+    }
+    return ((bytes ^ node.next) & node.next_mask) == 0;
+  }
 
   // Most nodes have one child, and most of the others are near the root.
   const Node* Child(const Node& parent, uint8_t label) const {
