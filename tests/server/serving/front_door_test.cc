@@ -108,7 +108,7 @@ TEST(FrontDoor, CallsOfEveryKindAreAnswered) {
   const auto scored = std::make_shared<Recorder>();
   ScoreRequest score;
   score.prompt = Generate().prompt;
-  score.continuations = {std::string("yes"), std::string("no")};
+  score.continuations = {{.content = "yes"}, {.content = "no"}};
   server.door().Admit(std::make_shared<ScoreCall>(Call::Options{.method = "Score"}, score, scored));
   const auto inspected = std::make_shared<Recorder>();
   server.door().Admit(std::make_shared<InspectCall>(
