@@ -121,14 +121,14 @@ __device__ inline void AddTile(const LanePlaces& at, const uint32_t (&scales)[2 
   }
 }
 
-// A block has up to kRows rows of the input and kOutputs outputs, and walks the columns in tiles of
-// 64:
+// A thread block has up to kRows rows of the input and kOutputs outputs, and walks the columns in
+// tiles of 64:
 //
 //   wait for tile t, barrier | start copy of tile t + kStages - 1 | multiply tile t
 //
-// Few rows: bound by reading codes, so small blocks that fill the device, and many stages. Many
-// rows: a warp has 32 outputs, which halves what it reads of inputs from shared memory; with 128
-// rows, sums and operands would not fit the registers.
+// Few rows: bound by reading codes, so small thread blocks that fill the device, and many stages.
+// Many rows: a warp has 32 outputs, which halves what it reads of inputs from shared memory; with
+// 128 rows, sums and operands would not fit the registers.
 template <typename T, int kRows>
 struct Int8LinearKernel {
   using Params = LinearParams;
@@ -137,7 +137,7 @@ struct Int8LinearKernel {
   static constexpr int kWarps = kRows <= 16 ? 2 : 4;
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kOutputs = kWarps * kBands * 16;
-  // Three blocks of the smallest, two of the others fit 100 KB of shared memory.
+  // Three thread blocks of the smallest, two of the others fit 100 KB of shared memory.
   static constexpr int kStages = kRows <= 16 ? 7 : kRows <= 64 ? 4 : 2;
   static constexpr int kMinBlocks = kRows <= 16 ? 5 : kRows <= 64 ? 3 : 2;
 
@@ -174,7 +174,7 @@ struct Int8LinearKernel {
     int rows;           // Existing rows, counted from the thread's first.
     int first;          // Offset of the first in the tile.
 
-    // The block's rows begin with `row_begin` of `all_rows`.
+    // The thread block's rows begin with `row_begin` of `all_rows`.
     __device__ Copier(const void* array, int64_t row_bytes, int64_t row_begin, int64_t all_rows)
         : row_bytes(row_bytes) {
       const int row = ThreadIndex() / Layout::kChunks;
@@ -257,7 +257,8 @@ struct Int8LinearKernel {
     StoreShared(SpanOffset(t) + ThreadIndex() * kHeld * 2, packed);
   }
 
-  // The first of the warp's outputs that the lane holds, counted from the block's.
+  // The first of the warp's outputs that the lane holds, counted from the
+  // thread block's.
   static __device__ int LaneOutput() { return WarpIndex() * kBands * 16 + LaneIndex() / 4; }
 
   static __device__ LanePlaces FindPlaces() {

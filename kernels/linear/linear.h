@@ -31,7 +31,8 @@ enum class WeightKind {
 };
 
 inline constexpr int kInt8ScaleInputs = 32;  // Inputs that share a scale of kInt8.
-inline constexpr int64_t kMostInt8Outputs = int64_t{1} << 20;  // Of one launch.
+// Of one launch: 65535 thread blocks, the most along an axis, of 16 outputs (int8_linear.cuh).
+inline constexpr int64_t kMostInt8Outputs = 65535 * 16;
 
 // A weight [outputs, inputs], not owned.
 struct LinearWeight {
