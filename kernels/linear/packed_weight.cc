@@ -66,7 +66,7 @@ void PackPanel(const LinearKernel& kernel, std::span<const MatrixView> views, in
   }
 }
 
-// Places one output's parts of a quant block among its neighbours'.
+// Places one output's share of a quant block among its neighbours'.
 class QuantBlockWriter {
  public:
   QuantBlockWriter(QuantFormat format, const LinearKernel& kernel)
@@ -77,19 +77,19 @@ class QuantBlockWriter {
 
   int64_t quant_block_bytes() const { return at_.quant_block_bytes; }
 
-  void Write(const QuantBlockParts& parts, int64_t output, uint8_t* to) const {
-    std::memcpy(to + 2 * output, &parts.scale, 2);
-    if (layout_.has_shift) std::memcpy(to + at_.shifts + 2 * output, &parts.shift, 2);
+  void Write(const UnpackedQuantBlock& unpacked, int64_t output, uint8_t* to) const {
+    std::memcpy(to + 2 * output, &unpacked.scale, 2);
+    if (layout_.has_shift) std::memcpy(to + at_.shifts + 2 * output, &unpacked.shift, 2);
     for (int chunk = 0; chunk < layout_.chunks; ++chunk) {
       uint8_t* const place = to + at_.chunks + chunk * at_.chunk_bytes;
       if (layout_.has_strip_scales()) {
         for (int strip = 0; strip < layout_.strips_per_chunk; ++strip) {
           place[strip * outputs_ + output] =
-              parts.strip_scales[chunk * layout_.strips_per_chunk + strip];
+              unpacked.strip_scales[chunk * layout_.strips_per_chunk + strip];
         }
-        if (layout_.has_shift) place[at_.minima + output] = parts.minima[chunk];
+        if (layout_.has_shift) place[at_.minima + output] = unpacked.minima[chunk];
       }
-      WriteCodes(parts.codes + chunk * kChunkInputs, output, place);
+      WriteCodes(unpacked.codes + chunk * kChunkInputs, output, place);
     }
   }
 
@@ -192,7 +192,7 @@ PackedWeight PackWeight(std::span<const QuantMatrixView> views, const PackTarget
       uint8_t* to = panel_at;
       for (int64_t i = 0; i < quant_blocks; ++i, to += writer.quant_block_bytes()) {
         writer.Write(from == nullptr
-                         ? QuantBlockParts{}
+                         ? UnpackedQuantBlock{}
                          : ReadQuantBlock(format, from + i * QuantLayoutOf(format).bytes),
                      output, to);
       }

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/check.h"
+
 namespace structattn {
 namespace {
 
@@ -37,12 +39,12 @@ void AddFifthBits(const uint8_t* word_bytes, uint8_t* codes) {
 // Q4_K and Q5_K: six bits each of eight scales and minima in twelve bytes. Chunk c < 4 has them in
 // the low six bits of bytes c and c + 4; chunk c >= 4 has four bits of both in byte c + 4 and two
 // more in the top bits of bytes c - 4 and c.
-void ReadSixBitScales(const uint8_t* packed, QuantBlockParts& parts) {
+void ReadSixBitScales(const uint8_t* packed, UnpackedQuantBlock& unpacked) {
   for (int c = 0; c < 4; ++c) {
-    parts.strip_scales[c] = packed[c] & 63;
-    parts.minima[c] = packed[c + 4] & 63;
-    parts.strip_scales[c + 4] = (packed[c + 8] & 15) | ((packed[c] >> 2) & 48);
-    parts.minima[c + 4] = (packed[c + 8] >> 4) | ((packed[c + 4] >> 2) & 48);
+    unpacked.strip_scales[c] = packed[c] & 63;
+    unpacked.minima[c] = packed[c + 4] & 63;
+    unpacked.strip_scales[c + 4] = (packed[c + 8] & 15) | ((packed[c] >> 2) & 48);
+    unpacked.minima[c + 4] = (packed[c + 8] >> 4) | ((packed[c + 4] >> 2) & 48);
   }
 }
 
@@ -54,64 +56,109 @@ void ReadChunkNibbles(const uint8_t* nibbles, uint8_t* codes) {
   }
 }
 
-void ReadQ5_K(const uint8_t* bytes, QuantBlockParts& parts) {
-  ReadSixBitScales(bytes + 4, parts);
-  ReadChunkNibbles(bytes + 48, parts.codes);
+void ReadQ5_K(const uint8_t* bytes, UnpackedQuantBlock& unpacked) {
+  ReadSixBitScales(bytes + 4, unpacked);
+  ReadChunkNibbles(bytes + 48, unpacked.codes);
   const uint8_t* fifth = bytes + 16;
-  for (int i = 0; i < 256; ++i) parts.codes[i] |= ((fifth[i % 32] >> (i / 32)) & 1) << 4;
+  for (int i = 0; i < 256; ++i) unpacked.codes[i] |= ((fifth[i % 32] >> (i / 32)) & 1) << 4;
 }
 
 // Two halves of four chunks: 64 bytes of nibbles, the low ones of them chunks 0 and 1, and 32 bytes
 // of two upper bits for each chunk.
-void ReadQ6_K(const uint8_t* bytes, QuantBlockParts& parts) {
+void ReadQ6_K(const uint8_t* bytes, UnpackedQuantBlock& unpacked) {
   for (int i = 0; i < 256; ++i) {
     const int half = i / 128;
     const int chunk = i / 32 % 4;
     const uint8_t low = bytes[half * 64 + chunk % 2 * 32 + i % 32] >> (chunk / 2 * 4);
     const uint8_t upper = bytes[128 + half * 32 + i % 32] >> (2 * chunk);
-    parts.codes[i] = (low & 15) | ((upper & 3) << 4);
+    unpacked.codes[i] = (low & 15) | ((upper & 3) << 4);
   }
-  std::memcpy(parts.strip_scales, bytes + 192, 16);
-  parts.scale = HalfBits(bytes + 208);
+  std::memcpy(unpacked.strip_scales, bytes + 192, 16);
+  unpacked.scale = HalfBits(bytes + 208);
+}
+
+// The other way around.
+void WriteNibbles(const uint8_t* codes, uint8_t* nibbles) {
+  for (int i = 0; i < 16; ++i) {
+    nibbles[i] = static_cast<uint8_t>((codes[i] & 15) | (codes[i + 16] & 15) << 4);
+  }
+}
+
+void WriteFifthBits(const uint8_t* codes, uint8_t* word_bytes) {
+  uint32_t word = 0;
+  for (int i = 0; i < 32; ++i) word |= ((codes[i] >> 4) & 1u) << i;
+  std::memcpy(word_bytes, &word, sizeof(word));
+}
+
+void WriteQ6_K(const UnpackedQuantBlock& unpacked, uint8_t* bytes) {
+  std::memset(bytes, 0, 192);
+  for (int i = 0; i < 256; ++i) {
+    const int half = i / 128;
+    const int chunk = i / 32 % 4;
+    const int code = unpacked.codes[i];
+    bytes[half * 64 + chunk % 2 * 32 + i % 32] |=
+        static_cast<uint8_t>((code & 15) << (chunk / 2 * 4));
+    bytes[128 + half * 32 + i % 32] |= static_cast<uint8_t>((code >> 4) << (2 * chunk));
+  }
+  std::memcpy(bytes + 192, unpacked.strip_scales, 16);
+  std::memcpy(bytes + 208, &unpacked.scale, sizeof(unpacked.scale));
 }
 
 }  // namespace
 
-QuantBlockParts ReadQuantBlock(QuantFormat format, const void* quant_block) {
+UnpackedQuantBlock ReadQuantBlock(QuantFormat format, const void* quant_block) {
   const auto* bytes = static_cast<const uint8_t*>(quant_block);
-  QuantBlockParts parts = {};
-  parts.scale = HalfBits(bytes);
-  if (QuantLayoutOf(format).has_shift) parts.shift = HalfBits(bytes + 2);
+  UnpackedQuantBlock unpacked = {};
+  unpacked.scale = HalfBits(bytes);
+  if (QuantLayoutOf(format).has_shift) unpacked.shift = HalfBits(bytes + 2);
   switch (format) {
     case QuantFormat::kQ4_0:
-      ReadNibbles(bytes + 2, parts.codes);
+      ReadNibbles(bytes + 2, unpacked.codes);
       break;
     case QuantFormat::kQ4_1:
-      ReadNibbles(bytes + 4, parts.codes);
+      ReadNibbles(bytes + 4, unpacked.codes);
       break;
     case QuantFormat::kQ5_0:
-      ReadNibbles(bytes + 6, parts.codes);
-      AddFifthBits(bytes + 2, parts.codes);
+      ReadNibbles(bytes + 6, unpacked.codes);
+      AddFifthBits(bytes + 2, unpacked.codes);
       break;
     case QuantFormat::kQ5_1:
-      ReadNibbles(bytes + 8, parts.codes);
-      AddFifthBits(bytes + 4, parts.codes);
+      ReadNibbles(bytes + 8, unpacked.codes);
+      AddFifthBits(bytes + 4, unpacked.codes);
       break;
     case QuantFormat::kQ8_0:
-      std::memcpy(parts.codes, bytes + 2, 32);
+      std::memcpy(unpacked.codes, bytes + 2, 32);
       break;
     case QuantFormat::kQ4_K:
-      ReadSixBitScales(bytes + 4, parts);
-      ReadChunkNibbles(bytes + 16, parts.codes);
+      ReadSixBitScales(bytes + 4, unpacked);
+      ReadChunkNibbles(bytes + 16, unpacked.codes);
       break;
     case QuantFormat::kQ5_K:
-      ReadQ5_K(bytes, parts);
+      ReadQ5_K(bytes, unpacked);
       break;
     case QuantFormat::kQ6_K:
-      ReadQ6_K(bytes, parts);
+      ReadQ6_K(bytes, unpacked);
       break;
   }
-  return parts;
+  return unpacked;
+}
+
+void WriteQuantBlock(QuantFormat format, const UnpackedQuantBlock& unpacked, void* quant_block) {
+  auto* bytes = static_cast<uint8_t*>(quant_block);
+  if (format == QuantFormat::kQ6_K) return WriteQ6_K(unpacked, bytes);
+  std::memcpy(bytes, &unpacked.scale, sizeof(unpacked.scale));
+  switch (format) {
+    case QuantFormat::kQ4_0:
+      return WriteNibbles(unpacked.codes, bytes + 2);
+    case QuantFormat::kQ5_0:
+      WriteFifthBits(unpacked.codes, bytes + 2);
+      return WriteNibbles(unpacked.codes, bytes + 6);
+    case QuantFormat::kQ8_0:
+      std::memcpy(bytes + 2, unpacked.codes, 32);
+      return;
+    default:
+      STRUCTATTN_CHECK(false);
+  }
 }
 
 void Dequantize(QuantFormat format, const void* quant_blocks, int64_t count, float* values) {
@@ -123,18 +170,18 @@ void Dequantize(QuantFormat format, const void* quant_blocks, int64_t count, flo
   };
   const auto* from = static_cast<const uint8_t*>(quant_blocks);
   for (int64_t i = 0; i < count; ++i, from += layout.bytes, values += layout.inputs()) {
-    const QuantBlockParts parts = ReadQuantBlock(format, from);
-    const float d = ToFloat(Float16{parts.scale});
-    const float m = ToFloat(Float16{parts.shift});
+    const UnpackedQuantBlock unpacked = ReadQuantBlock(format, from);
+    const float d = ToFloat(Float16{unpacked.scale});
+    const float m = ToFloat(Float16{unpacked.shift});
     for (int k = 0; k < layout.inputs(); ++k) {
       float scale = d;
       float shift = m;
       if (layout.has_strip_scales()) {
         const int chunk = k / kChunkInputs;
-        scale = d * static_cast<float>(number(parts.strip_scales[k / strip_inputs]));
-        shift = -(m * static_cast<float>(parts.minima[chunk]));
+        scale = d * static_cast<float>(number(unpacked.strip_scales[k / strip_inputs]));
+        shift = -(m * static_cast<float>(unpacked.minima[chunk]));
       }
-      const float value = scale * static_cast<float>(number(parts.codes[k]) - layout.offset);
+      const float value = scale * static_cast<float>(number(unpacked.codes[k]) - layout.offset);
       values[k] = layout.has_shift ? value + shift : value;
     }
   }

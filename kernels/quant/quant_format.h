@@ -77,14 +77,17 @@ struct QuantMatrix {
 };
 
 // A quant block, taken apart.
-struct QuantBlockParts {
+struct UnpackedQuantBlock {
   uint8_t codes[256];        // In the order of the inputs; codes of 8 bits in two's complement.
   uint16_t scale;            // The bits of the half d.
   uint16_t shift;            // The bits of the half m.
   uint8_t strip_scales[16];  // In two's complement for Q6_K.
   uint8_t minima[8];
 };
-QuantBlockParts ReadQuantBlock(QuantFormat format, const void* quant_block);
+UnpackedQuantBlock ReadQuantBlock(QuantFormat format, const void* quant_block);
+
+// The same bytes again, for Q4_0, Q5_0, Q8_0 and Q6_K.
+void WriteQuantBlock(QuantFormat format, const UnpackedQuantBlock& unpacked, void* quant_block);
 
 // The values of `count` quant blocks, bit for bit those of GGML's reference.
 void Dequantize(QuantFormat format, const void* quant_blocks, int64_t count, float* values);

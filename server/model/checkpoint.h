@@ -48,11 +48,15 @@ class Checkpoint {
     return ReadTensor(name, pool);
   }
 
-  // The same tensor in the blocks in which it is stored; absent where it is stored as plain
-  // numbers.
-  virtual std::optional<QuantMatrix> ReadQuantized(std::string_view /*name*/) const {
+  // The same tensor in quant blocks of the same values, where it is stored in quant blocks or other
+  // integers that such hold; absent where not.
+  virtual std::optional<QuantMatrix> ReadQuantized(std::string_view /*name*/,
+                                                   ThreadPool& /*pool*/) const {
     return std::nullopt;
   }
+
+  // How a quantised folder stores the tensor ("gptq_4bit_g128"); empty for all other tensors.
+  virtual std::string QuantizationOf(std::string_view /*name*/) const { return ""; }
 
   // SHA-256 (hex) over config, tokenizer, tensor headers and file sizes.
   virtual const std::string& digest() const = 0;

@@ -52,7 +52,7 @@ class GgufCheckpoint final : public Checkpoint {
 
   const ModelConfig& config() const override { return config_; }
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return std::move(tokenizer_); }
-  std::optional<QuantMatrix> ReadQuantized(std::string_view name) const override;
+  std::optional<QuantMatrix> ReadQuantized(std::string_view name, ThreadPool& pool) const override;
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return parameters_; }
 
@@ -170,7 +170,7 @@ LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool)
   return matrix;
 }
 
-std::optional<QuantMatrix> GgufCheckpoint::ReadQuantized(std::string_view name) const {
+std::optional<QuantMatrix> GgufCheckpoint::ReadQuantized(std::string_view name, ThreadPool&) const {
   const auto found = located_.find(name);
   STRUCTATTN_CHECK(found != located_.end());
   const auto& [spec, stored, permuted] = found->second;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "server/model/folder_tokenizer.h"
 #include "server/model/mapped_file.h"
 #include "server/model/plain_tensor.h"
+#include "server/model/quantized_matrix.h"
 #include "server/model/refusal.h"
 #include "server/model/safetensors_folder.h"
 #include "server/model/sha256.h"
@@ -34,7 +36,8 @@ struct Texts {
 
 struct LocatedTensor {
   TensorSpec spec;
-  SafetensorsFolder::Found stored;
+  SafetensorsFolder::Found stored;           // Of plain numbers.
+  std::optional<QuantizedMatrix> quantized;  // Instead.
 };
 
 class HfCheckpoint final : public Checkpoint {
@@ -52,12 +55,18 @@ class HfCheckpoint final : public Checkpoint {
 
   const ModelConfig& config() const override { return config_; }
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return std::move(tokenizer_); }
+  std::optional<QuantMatrix> ReadQuantized(std::string_view name, ThreadPool& pool) const override;
+  std::string QuantizationOf(std::string_view name) const override;
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return parameters_; }
 
  private:
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override;
   std::vector<std::string> StoredNames(const std::string& name) const;
+  absl::StatusOr<std::optional<SafetensorsFolder::Found>> FindIfStored(
+      const std::string& name) const;
+  absl::StatusOr<LocatedTensor> LocatePlain(const TensorSpec& spec) const;
+  absl::StatusOr<LocatedTensor> LocateTensor(const TensorSpec& spec) const;
 
   ModelConfig config_;
   SafetensorsFolder folder_;
@@ -73,7 +82,9 @@ void HfCheckpoint::SettleTies() {
     return std::any_of(names.begin(), names.end(),
                        [this](const std::string& stored) { return folder_.Has(stored); });
   };
-  if (has(kEmbedding) && has(kOutput)) config_.tied_embeddings = false;
+  const bool has_quantized_output =
+      config_.quantization.has_value() && has(NameOfCodes(config_.quantization->form, kOutput));
+  if (has(kEmbedding) && (has(kOutput) || has_quantized_output)) config_.tied_embeddings = false;
 }
 
 // The names under which a tensor may be stored, best first: a base model was saved without the
@@ -85,23 +96,49 @@ std::vector<std::string> HfCheckpoint::StoredNames(const std::string& name) cons
   return names;
 }
 
+absl::StatusOr<std::optional<SafetensorsFolder::Found>> HfCheckpoint::FindIfStored(
+    const std::string& name) const {
+  const std::vector<std::string> names = StoredNames(name);
+  if (std::none_of(names.begin(), names.end(),
+                   [this](const std::string& stored) { return folder_.Has(stored); })) {
+    return std::optional<SafetensorsFolder::Found>();
+  }
+  STRUCTATTN_ASSIGN_OR_RETURN(const SafetensorsFolder::Found found, folder_.Find(names));
+  return std::optional(found);
+}
+
+absl::StatusOr<LocatedTensor> HfCheckpoint::LocatePlain(const TensorSpec& spec) const {
+  std::vector<std::string> names = StoredNames(spec.name);
+  if (config_.tied_embeddings && spec.name == kEmbedding) names.emplace_back(kOutput);
+  STRUCTATTN_ASSIGN_OR_RETURN(const SafetensorsFolder::Found found, folder_.Find(names));
+  if (!PlainDType(found.tensor->dtype)) {
+    return Refuse(found.place(), ": dtype ", found.tensor->dtype, ": supported are F32, F16, BF16");
+  }
+  if (absl::Status status = CheckShape(spec, found.tensor->shape); !status.ok()) {
+    return WithPrefix(found.place(), status);
+  }
+  return LocatedTensor{.spec = spec, .stored = found, .quantized = std::nullopt};
+}
+
+absl::StatusOr<LocatedTensor> HfCheckpoint::LocateTensor(const TensorSpec& spec) const {
+  const bool is_matrix = !spec.is_bias && spec.rows > 1 && spec.name != kEmbedding;
+  if (!config_.quantization.has_value() || !is_matrix) return LocatePlain(spec);
+  STRUCTATTN_ASSIGN_OR_RETURN(
+      std::optional<QuantizedMatrix> quantized,
+      LocateQuantizedMatrix(*config_.quantization, spec,
+                            [this](const std::string& name) { return FindIfStored(name); }));
+  if (!quantized.has_value()) return LocatePlain(spec);
+  return LocatedTensor{.spec = spec, .stored = {}, .quantized = std::move(quantized)};
+}
+
 absl::Status HfCheckpoint::Locate() {
-  for (TensorSpec& spec : ExpectedTensors(config_)) {
-    std::vector<std::string> names = StoredNames(spec.name);
-    if (config_.tied_embeddings && spec.name == kEmbedding) names.emplace_back(kOutput);
-    STRUCTATTN_ASSIGN_OR_RETURN(const SafetensorsFolder::Found found, folder_.Find(names));
-    const StoredTensor& stored = *found.tensor;
-    const std::optional<DType> dtype = PlainDType(stored.dtype);
-    if (!dtype) {
-      return Refuse(found.place(), ": dtype ", stored.dtype, ": supported are F32, F16, BF16");
+  for (const TensorSpec& spec : ExpectedTensors(config_)) {
+    STRUCTATTN_ASSIGN_OR_RETURN(LocatedTensor located, LocateTensor(spec));
+    if (!located.quantized && !std::exchange(config_.dtype_named, true)) {
+      config_.dtype = *PlainDType(located.stored.tensor->dtype);
     }
-    if (absl::Status status = CheckShape(spec, stored.shape); !status.ok()) {
-      return WithPrefix(found.place(), status);
-    }
-    if (!std::exchange(config_.dtype_named, true)) config_.dtype = *dtype;
     parameters_ += spec.rows * spec.columns;
-    std::string name = spec.name;
-    located_.emplace(std::move(name), LocatedTensor{std::move(spec), found});
+    located_.emplace(spec.name, std::move(located));
   }
   return absl::OkStatus();
 }
@@ -127,11 +164,27 @@ void HfCheckpoint::MakeDigest(const Texts& texts) {
   digest_ = hash.Hex();
 }
 
-LoadedMatrix HfCheckpoint::ReadTensor(std::string_view name, ThreadPool*) const {
+LoadedMatrix HfCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool) const {
   const auto found = located_.find(name);
   STRUCTATTN_CHECK(found != located_.end());
-  const auto& [spec, stored] = found->second;
+  const auto& [spec, stored, quantized] = found->second;
+  if (quantized.has_value()) return Expand(*quantized, pool);
   return ViewOrCopy(stored.bytes(), *PlainDType(stored.tensor->dtype), spec);
+}
+
+std::optional<QuantMatrix> HfCheckpoint::ReadQuantized(std::string_view name,
+                                                       ThreadPool& pool) const {
+  const auto found = located_.find(name);
+  STRUCTATTN_CHECK(found != located_.end());
+  const std::optional<QuantizedMatrix>& quantized = found->second.quantized;
+  return quantized.has_value() ? Hold(*quantized, pool) : std::nullopt;
+}
+
+std::string HfCheckpoint::QuantizationOf(std::string_view name) const {
+  const auto found = located_.find(name);
+  STRUCTATTN_CHECK(found != located_.end());
+  const std::optional<QuantizedMatrix>& quantized = found->second.quantized;
+  return quantized.has_value() ? quantized->quantization.name : std::string();
 }
 
 absl::StatusOr<Texts> ReadTexts(const std::string& directory) {

@@ -10,6 +10,7 @@
 #include "server/model/hf_windows.h"
 #include "server/model/json_fields.h"
 #include "server/model/model_config.h"
+#include "server/model/read_quantization.h"
 #include "server/model/refusal.h"
 #include "server/model/status_macros.h"
 #include "server/model/strict_json.h"
@@ -120,14 +121,17 @@ absl::Status RefuseUnsupported(const Fields& fields) {
   std::string activation = "silu";
   STRUCTATTN_RETURN_IF_ERROR(fields.Read("hidden_act", activation));
   if (activation != "silu") return Refuse("hidden_act ", Quoted(activation), ": supported is silu");
-  if (const Json* quantization = fields.Find("quantization_config"); quantization != nullptr) {
-    std::string method = "unnamed";
-    if (quantization->is_object()) {
-      STRUCTATTN_RETURN_IF_ERROR(Fields(*quantization).Read("quant_method", method));
-    }
-    return Refuse("quantization_config ", Quoted(method),
-                  ": quantised safetensors are not supported; GGUF files are");
-  }
+  return absl::OkStatus();
+}
+
+// compressed-tensors' older files call it compression_config; MLX writes `quantization` beside it,
+// and no method.
+absl::Status ReadQuantization(const Fields& fields, ModelConfig& config) {
+  const Json* quantization = fields.Find("quantization_config");
+  if (quantization == nullptr) quantization = fields.Find("compression_config");
+  if (quantization == nullptr) quantization = fields.Find("quantization");
+  if (quantization == nullptr) return absl::OkStatus();
+  STRUCTATTN_ASSIGN_OR_RETURN(config.quantization, ReadFolderQuantization(*quantization));
   return absl::OkStatus();
 }
 
@@ -177,6 +181,7 @@ absl::StatusOr<ModelConfig> ParseMainConfig(std::string_view text) {
   ModelConfig config;
   config.architecture = family->model_type;
   STRUCTATTN_RETURN_IF_ERROR(RefuseUnsupported(fields));
+  STRUCTATTN_RETURN_IF_ERROR(ReadQuantization(fields, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadSizes(fields, *family, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadSwitches(fields, *family, config));
   config.rms_norm_epsilon = 1e-6;

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/attention/structure.h"
 #include "kernels/dtype.h"
+#include "server/model/folder_quantization.h"
 #include "server/model/rope_scaling.h"
 
 namespace structattn {
@@ -43,6 +44,7 @@ struct ModelConfig {
   DType dtype = DType::kBfloat16;  // Stored type; what `--dtype auto` means.
   bool dtype_named = true;         // False: config.json names none, the stored tensors decide.
   std::vector<int32_t> eos_token_ids;
+  std::optional<FolderQuantization> quantization;  // Of a Hugging Face folder's matrices.
   std::optional<int32_t> bos_token_id;  // As stored; it may be one of eos_token_ids, too.
 
   bool HasWindow(size_t layer) const {

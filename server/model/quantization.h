@@ -6,8 +6,10 @@
 namespace structattn {
 
 enum class Quantization {
-  kNone,    // Matrices are expanded to numbers of the dtype.
-  kStored,  // On CPU, GGUF's quant blocks stay as they are; all else, and CUDA, is as kNone.
+  kNone,  // Matrices are expanded to numbers of the dtype.
+  // On CPU, GGUF's quant blocks stay as they are, and so do the integers of a quantised folder that
+  // quant blocks hold; all else, and CUDA, is as kNone.
+  kStored,
   // Matrices are rounded to 8 bits, with a scale for every 32 inputs of an output (GGML's Q8_0);
   // the embedding's table is not. On CUDA, matrices that do not fit (FitsInt8) are as kNone.
   kInt8,

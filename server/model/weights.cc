@@ -8,12 +8,14 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_join.h"
 #include "server/model/device.h"
 #include "server/model/int8_matrix.h"
+#include "server/model/refusal.h"
 #include "server/model/tensor_table.h"
 #include "server/model/transformer.h"
 #include "server/model/weight_upload.h"
@@ -93,7 +95,7 @@ class WeightLoader {
       linear_bytes_ += weight.bytes();
       return LinearLayer(std::move(weight), dtype_, bias);
     }
-    formats_.emplace(Name(dtype_));
+    for (const std::string& name : names) AddPlainFormat(name);
     const at::Tensor weight = upload_->Stack(views, dtype_);
     linear_bytes_ += static_cast<int64_t>(weight.nbytes());
     return LinearLayer(weight, bias);
@@ -125,18 +127,33 @@ class WeightLoader {
 
   LoadedRows Load(const std::string& name) {
     if (std::optional<QuantMatrix> quantized = LoadQuantized(name)) {
-      formats_.emplace(quantization_ == Quantization::kInt8 ? "int8"
-                                                            : Name(quantized->view.format));
+      AddQuantizedFormat(name, quantized->view.format);
       return {.plain = {}, .quantized = std::move(quantized)};
     }
-    formats_.emplace(Name(dtype_));
+    AddPlainFormat(name);
     return {.plain = checkpoint_.Read(name, context_.pool), .quantized = std::nullopt};
+  }
+
+  // What a matrix is multiplied as: a quantised folder's form keeps its name, and names the dtype
+  // where it was expanded.
+  void AddPlainFormat(const std::string& name) {
+    const std::string stored = checkpoint_.QuantizationOf(name);
+    const std::string_view separator = stored.empty() ? "" : ":";
+    formats_.insert(Concat(stored, separator, Name(dtype_)));
+  }
+  void AddQuantizedFormat(const std::string& name, QuantFormat format) {
+    const std::string stored = checkpoint_.QuantizationOf(name);
+    if (quantization_ == Quantization::kInt8) {
+      formats_.emplace("int8");
+    } else {
+      formats_.insert(stored.empty() ? std::string(Name(format)) : stored);
+    }
   }
 
   // Absent where the form wants numbers.
   std::optional<QuantMatrix> LoadQuantized(const std::string& name) {
     if (quantization_ == Quantization::kNone) return std::nullopt;
-    std::optional<QuantMatrix> stored = checkpoint_.ReadQuantized(name);
+    std::optional<QuantMatrix> stored = checkpoint_.ReadQuantized(name, *context_.pool);
     if (quantization_ == Quantization::kStored) return stored;
     if (stored.has_value() && stored->view.format == QuantFormat::kQ8_0) return stored;
     return QuantizeRows(checkpoint_.Read(name, context_.pool).view, *context_.pool);

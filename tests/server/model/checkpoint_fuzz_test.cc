@@ -12,6 +12,7 @@
 #include "server/model/safetensors.h"
 #include "server/model/tensor_table.h"
 #include "tests/server/model/model_files.h"
+#include "tests/server/model/quantized_files.h"
 
 namespace structattn {
 namespace {
@@ -57,6 +58,15 @@ void ReadAll(const Checkpoint& checkpoint) {
         spec.rows * spec.columns * static_cast<int64_t>(ByteSize(matrix.view.dtype));
     for (int64_t i = 0; i < size; ++i) sum += bytes[i];
     ASSERT_LE(sum, 255u * static_cast<uint64_t>(size));
+  }
+}
+
+// The matrices as the server takes them: expanded, and in quant blocks.
+void ReadAllForms(const Checkpoint& checkpoint) {
+  ReadAll(checkpoint);
+  ThreadPool pool(1);
+  for (const TensorSpec& spec : ExpectedTensors(checkpoint.config())) {
+    (void)checkpoint.ReadQuantized(spec.name, pool);
   }
 }
 
@@ -114,6 +124,23 @@ TEST(CheckpointFuzzTest, DamagedFilesNeverCrash) {
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   EXPECT_LT(took.count() / (kMutations / 20), 0.1) << "seconds per pair of files";
+}
+
+TEST(CheckpointFuzzTest, DamagedQuantizedFoldersNeverCrash) {
+  std::mt19937_64 random(kSeed);
+  for (const TinyForm& form : TinyForms()) {
+    const TempDirectory directory;
+    WriteTinyQuantizedModel(directory, form);
+    const std::string config = TinyQuantizedConfig(form).dump();
+    const std::string file = SafetensorsBytes(TinyQuantizedTensors(form));
+    for (int i = 0; i < kMutations / 40; ++i) {
+      const bool both = i % 4 == 0;
+      directory.Write("config.json", both ? Damage(config, config.size(), random) : config);
+      directory.Write("model.safetensors", Damage(file, file.size(), random));
+      const auto checkpoint = Checkpoint::Open(directory.path());
+      if (checkpoint.ok()) ReadAllForms(**checkpoint);
+    }
+  }
 }
 
 }  // namespace

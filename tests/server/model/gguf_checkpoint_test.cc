@@ -130,7 +130,8 @@ TEST(GgufCheckpointTest, ExpandsQuantisedMatricesAndUndoesTheirPermutation) {
   EXPECT_EQ(values[32 * 16 + 1], (16 + 1) / 8.0f) << "head 1 begins where it began";
 
   // The quant blocks themselves come in the same order, and mean the same values.
-  const auto quantized = checkpoint->ReadQuantized("model.layers.0.self_attn.q_proj.weight");
+  ThreadPool pool(1);
+  const auto quantized = checkpoint->ReadQuantized("model.layers.0.self_attn.q_proj.weight", pool);
   ASSERT_TRUE(quantized.has_value());
   EXPECT_EQ(quantized->view.format, QuantFormat::kQ8_0);
   EXPECT_EQ(quantized->view.rows, 32);
@@ -142,7 +143,8 @@ TEST(GgufCheckpointTest, ExpandsQuantisedMatricesAndUndoesTheirPermutation) {
                1, expanded);
     for (int c = 0; c < 32; ++c) EXPECT_EQ(expanded[c], values[32 * row + c]) << row << ", " << c;
   }
-  EXPECT_FALSE(checkpoint->ReadQuantized("model.layers.0.self_attn.k_proj.weight").has_value());
+  EXPECT_FALSE(
+      checkpoint->ReadQuantized("model.layers.0.self_attn.k_proj.weight", pool).has_value());
 }
 
 TEST(GgufCheckpointTest, KeepsHalfPrecisionAsItIs) {

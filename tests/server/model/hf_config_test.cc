@@ -258,7 +258,7 @@ TEST(HfConfigTest, RefusesByName) {
       {{{"architectures", {"Qwen2ForCausalLM"}}}, "'Qwen2ForCausalLM' of model_type 'llama'"},
       {{{"architectures", "LlamaForCausalLM"}}, "architectures is"},
       {{{"hidden_act", "gelu"}}, "hidden_act 'gelu': supported is silu"},
-      {{{"quantization_config", {{"quant_method", "awq"}}}}, "quantization_config 'awq'"},
+      {{{"quantization_config", {{"quant_method", "bitsandbytes"}}}}, "'bitsandbytes': supported"},
       {{{"layer_types", {"full_attention", "sliding_attention"}}}, "no sliding window is in use"},
       {{{"rope_scaling", {{"type", "linear"}}}}, "rope_type linear without factor"},
       {{{"rope_scaling", {{"type", "linear"}, {"factor", 0.5}}}}, "rope factor 0.5: allowed"},

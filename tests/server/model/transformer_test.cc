@@ -68,10 +68,9 @@ class QuantizedCheckpoint : public RandomCheckpoint {
  public:
   using RandomCheckpoint::RandomCheckpoint;
 
-  std::optional<QuantMatrix> ReadQuantized(std::string_view name) const override {
+  std::optional<QuantMatrix> ReadQuantized(std::string_view name, ThreadPool& pool) const override {
     if (!IsQuantized(name)) return std::nullopt;
     const LoadedMatrix plain = RandomCheckpoint::ReadTensor(name, nullptr);
-    ThreadPool pool(1);
     return QuantizeRows(plain.view, pool);
   }
 
@@ -84,7 +83,8 @@ class QuantizedCheckpoint : public RandomCheckpoint {
 
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override {
     LoadedMatrix matrix = RandomCheckpoint::ReadTensor(name, pool);
-    const std::optional<QuantMatrix> quantized = ReadQuantized(name);
+    ThreadPool alone(1);
+    const std::optional<QuantMatrix> quantized = ReadQuantized(name, alone);
     if (!quantized.has_value()) return matrix;
     auto* values = reinterpret_cast<float*>(matrix.owned.get());
     Dequantize(quantized->view.format, quantized->owned.get(),
