@@ -166,7 +166,8 @@ absl::StatusOr<std::vector<int32_t>> EncodeRollingText(const ScoreRollingRequest
     const TextSegment text = {.text = std::get<std::string>(request.text.content),
                               .parse_special = request.text.parse_special};
     STRUCTATTN_ASSIGN_OR_RETURN(ids, engine::EncodeText(text, *model.tokenizer, stop));
-    STRUCTATTN_RETURN_IF_ERROR(engine::CheckEmbeddedIds("text", ids, model.config.vocab_size));
+    STRUCTATTN_RETURN_IF_ERROR(
+        engine::CheckEmbeddedIds("text", ids, *model.tokenizer, model.config.vocab_size));
     const bool has_its_own = text.parse_special && !ids.empty() && ids.front() == before;
     if (has_its_own) ids.erase(ids.begin());
   } else {

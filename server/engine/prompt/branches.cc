@@ -33,7 +33,7 @@ absl::StatusOr<std::vector<Branch>> EncodeBranches(std::span<const BranchText> t
     const TextSegment cue = {.text = texts[i].cue, .parse_special = texts[i].parse_special};
     STRUCTATTN_ASSIGN_OR_RETURN(std::vector<int32_t> ids, EncodeText(cue, tokenizer, limits.stop));
     STRUCTATTN_RETURN_IF_ERROR(
-        CheckEmbeddedIds(absl::StrCat(field, ".cue"), ids, limits.vocabulary_size));
+        CheckEmbeddedIds(absl::StrCat(field, ".cue"), ids, tokenizer, limits.vocabulary_size));
     Branch branch{.group = group,
                   .cue = std::move(ids),
                   .predicted_from = LastTokenOf(group, prompt.structure)};

@@ -151,7 +151,8 @@ absl::StatusOr<EncodedContinuations> EncodeContinuations(
         STRUCTATTN_ASSIGN_OR_RETURN(own, EncodeText({text, parse_special}, tokenizer, limits.stop));
       }
     }
-    STRUCTATTN_RETURN_IF_ERROR(CheckEmbeddedIds(FieldOf(i), own, limits.vocabulary_size));
+    STRUCTATTN_RETURN_IF_ERROR(
+        CheckEmbeddedIds(FieldOf(i), own, tokenizer, limits.vocabulary_size));
     // All tokens of prompt and continuation.
     std::vector<int32_t> ids = result.prompts[0].prompt.token_ids;
     ids.resize(kept);

@@ -266,12 +266,12 @@ int GroupOf(const Segment& segment) {
 }
 
 absl::Status CheckEmbeddedIds(const std::string& field, std::span<const int32_t> ids,
-                              int64_t vocabulary_size) {
+                              const Tokenizer& tokenizer, int64_t vocabulary_size) {
   const auto unknown = std::ranges::find_if(ids, [&](int32_t id) { return id >= vocabulary_size; });
   if (unknown == ids.end()) return absl::OkStatus();
-  return InvalidField(
-      field, "TOKEN_NOT_EMBEDDED",
-      absl::StrCat("holds token ", *unknown, "; the model embeds only 0..", vocabulary_size - 1));
+  return InvalidField(field, "TOKEN_NOT_EMBEDDED",
+                      absl::StrCat("holds token ", *unknown, ", \"", tokenizer.TokenBytes(*unknown),
+                                   "\"; the model embeds only 0..", vocabulary_size - 1));
 }
 
 absl::StatusOr<std::vector<int32_t>> EncodeOwnIds(const Prompt& prompt, const Tokenizer& tokenizer,
@@ -297,7 +297,8 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const Prompt& prompt,
     STRUCTATTN_RETURN_IF_ERROR(CheckNamedGroup("generated_group", *generated_group, table));
   }
   STRUCTATTN_ASSIGN_OR_RETURN(SegmentedTokens tokens, EncodeSegments(prompt, tokenizer, limits));
-  STRUCTATTN_RETURN_IF_ERROR(CheckEmbeddedIds("segments", tokens.ids, limits.vocabulary_size));
+  STRUCTATTN_RETURN_IF_ERROR(
+      CheckEmbeddedIds("segments", tokens.ids, tokenizer, limits.vocabulary_size));
   STRUCTATTN_RETURN_IF_ERROR(CheckTokenCount(tokens, limits.context_length));
 
   Structure structure(table, prompt.positions);

@@ -85,7 +85,7 @@ absl::StatusOr<std::vector<int32_t>> EncodeText(const TextSegment& text, const T
 // Text may hold special tokens that the tokenizer knows and the model does not embed: an error at
 // `field`.
 absl::Status CheckEmbeddedIds(const std::string& field, std::span<const int32_t> ids,
-                              int64_t vocabulary_size);
+                              const Tokenizer& tokenizer, int64_t vocabulary_size);
 
 // A group that a request names at `field` must be in 0..63, have a row and see itself.
 absl::Status CheckNamedGroup(const std::string& field, int32_t group, const RuleTable& table);
