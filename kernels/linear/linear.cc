@@ -8,10 +8,16 @@
 namespace structattn {
 
 void Linear(const KernelContext& context, const LinearParams& params) {
+  LinearMany(context, {&params, 1});
+}
+
+void LinearMany(const KernelContext& context, std::span<const LinearParams> products) {
   const bool on_cpu = context.device == DeviceKind::kCpu;
-  STRUCTATTN_CHECK(on_cpu == (params.weight.kind != WeightKind::kInt8));
-  if (on_cpu) return linear::LinearCpu(*context.pool, params);
-  CudaOpsFor(context.device).linear(context, params);
+  for (const LinearParams& product : products) {
+    STRUCTATTN_CHECK(on_cpu == (product.weight.kind != WeightKind::kInt8));
+    if (!on_cpu) CudaOpsFor(context.device).linear(context, product);
+  }
+  if (on_cpu) linear::LinearCpu(*context.pool, products);
 }
 
 }  // namespace structattn

@@ -62,6 +62,10 @@ struct LinearParams {
 
 void Linear(const KernelContext& context, const LinearParams& params);
 
+// Products that do not depend on each other, with the bits of one Linear after the other; on CPU,
+// the threads share them out all at once.
+void LinearMany(const KernelContext& context, std::span<const LinearParams> products);
+
 // A weight in the layout that a CPU kernel streams, with its memory, which copies share.
 struct PackedWeight {
   LinearWeight view;

@@ -75,8 +75,9 @@ std::vector<float> SmallProduct(const LinearKernel& kernel) {
   const MatrixView view = {weight.data(), DType::kBfloat16, kOutputs, kInputs};
   const PackedWeight packed = PackWeight({&view, 1}, {DType::kBfloat16, pool, arena, &kernel});
   std::vector<float> output(kRows * kOutputs);
-  LinearCpu(pool,
-            {.input = input.data(), .weight = packed.view, .output = output.data(), .rows = kRows});
+  const LinearParams params = {
+      .input = input.data(), .weight = packed.view, .output = output.data(), .rows = kRows};
+  LinearCpu(pool, {&params, 1});
   return output;
 }
 

@@ -1,7 +1,8 @@
-// LinearCpu: the choice of a kernel for this CPU, and the cut of a call into items. It multiplies
+// LinearCpu: the choice of a kernel for this CPU, and the cut of products into items. It multiplies
 // nothing itself: see linear-inl.h and quantized_dot.cc.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_kernel.h"
@@ -9,8 +10,8 @@
 namespace structattn::linear {
 namespace {
 
-// The rows of a call are cut into items of nearly equal size, in multiples of kBand: into as few as
-// the kernel can take, or more where threads outnumber panels.
+// The rows of a product are cut into items of nearly equal size, in multiples of kBand: into as few
+// as the kernel can take, or more where threads outnumber panels.
 class RowItems {
  public:
   RowItems(int64_t rows, int64_t panels, int threads, const LinearKernel& kernel) : rows_(rows) {
@@ -51,6 +52,9 @@ class PanelItems {
     }
   }
 
+  // Of one of many products, whose items make up for each other: items of `small` panels.
+  PanelItems(int64_t panels, int64_t small) : panels_(panels), small_(small) {}
+
   int64_t count() const { return streams_ + (panels_ - streams_ * stream_ + small_ - 1) / small_; }
 
   // The first panel of an item and the one behind its last.
@@ -67,6 +71,74 @@ class PanelItems {
   int64_t small_ = 1;
 };
 
+int64_t PanelsOf(const LinearWeight& weight) {
+  const int64_t width = weight.kernel->panel_outputs;
+  return (weight.outputs + width - 1) / width;
+}
+
+// One product's items, numbered from `begin` among those of all products.
+class ProductItems {
+ public:
+  ProductItems(const LinearParams& params, const RowItems& rows, const PanelItems& panels,
+               int64_t begin)
+      : params_(params), rows_(rows), panels_(panels), begin_(begin) {}
+
+  int64_t end() const { return begin_ + rows_.count() * panels_.count(); }
+
+  void Run(int64_t index) const {
+    const LinearWeight& weight = params_.weight;
+    const LinearKernel& kernel = *weight.kernel;
+    const int64_t row_item = (index - begin_) % rows_.count();  // Neighbours in time share panels.
+    const auto [begin, end] = panels_[(index - begin_) / rows_.count()];
+    const int64_t row_begin = rows_.Begin(row_item);
+    const int64_t row_end = rows_.Begin(row_item + 1);
+    if (begin == end || row_begin == row_end) return;
+    const int64_t output = begin * kernel.panel_outputs;
+    const LinearItem item = {
+        .input = params_.input,
+        .panels = static_cast<const char*>(weight.panels) + begin * weight.panel_bytes,
+        .format = weight.format,
+        .bias = params_.bias == nullptr ? nullptr : params_.bias + output,
+        .output = params_.output + output,
+        .accumulate = params_.accumulate,
+        .inputs = weight.inputs,
+        .units = weight.panel_units,
+        .outputs = std::min(end * kernel.panel_outputs, weight.outputs) - output,
+        .output_stride = params_.output_stride == 0 ? weight.outputs : params_.output_stride,
+        .panel_bytes = weight.panel_bytes,
+        .row_begin = row_begin,
+        .row_end = row_end};
+    (weight.kind == WeightKind::kQuantized ? kernel.run_quantized : kernel.run)(item);
+  }
+
+ private:
+  const LinearParams& params_;
+  RowItems rows_;
+  PanelItems panels_;
+  int64_t begin_;
+};
+
+// A product alone keeps all threads busy by itself. Many are cut into some 16 items a thread, of
+// panels that lie one after the other, so that what is left at the end is short.
+std::vector<ProductItems> CutProducts(std::span<const LinearParams> products, int threads) {
+  std::vector<ProductItems> items;
+  int64_t panels_of_all = 0;
+  for (const LinearParams& product : products) panels_of_all += PanelsOf(product.weight);
+  const int64_t share = std::clamp<int64_t>(panels_of_all / (16 * threads), 1, kMacroPanels);
+  for (const LinearParams& product : products) {
+    if (product.rows == 0) continue;
+    const LinearKernel& kernel = *product.weight.kernel;
+    const bool quantized = product.weight.kind == WeightKind::kQuantized;
+    const int64_t panels = PanelsOf(product.weight);
+    const bool alone = products.size() == 1;
+    const RowItems rows(product.rows, panels, alone ? threads : 1, kernel);
+    const PanelItems panel_items =
+        alone ? PanelItems(panels, rows.count(), threads, quantized) : PanelItems(panels, share);
+    items.emplace_back(product, rows, panel_items, items.empty() ? 0 : items.back().end());
+  }
+  return items;
+}
+
 }  // namespace
 
 const LinearKernel& BestLinearKernel(DType dtype) {
@@ -82,42 +154,11 @@ const LinearKernel& BestQuantizedKernel(DType dtype) {
   });
 }
 
-void LinearCpu(ThreadPool& pool, const LinearParams& params) {
-  const LinearWeight& weight = params.weight;
-  const LinearKernel& kernel = *weight.kernel;
-  const bool quantized = weight.kind == WeightKind::kQuantized;
-  if (params.rows == 0) return;
-  const int64_t panels = (weight.outputs + kernel.panel_outputs - 1) / kernel.panel_outputs;
-  const RowItems rows(params.rows, panels, pool.threads(), kernel);
-  const PanelItems panel_items(panels, rows.count(), pool.threads(), quantized);
-  const LinearItem whole = {
-      .input = params.input,
-      .panels = weight.panels,
-      .format = weight.format,
-      .bias = params.bias,
-      .output = params.output,
-      .accumulate = params.accumulate,
-      .inputs = weight.inputs,
-      .units = weight.panel_units,
-      .outputs = weight.outputs,
-      .output_stride = params.output_stride == 0 ? weight.outputs : params.output_stride,
-      .panel_bytes = weight.panel_bytes,
-      .row_begin = 0,
-      .row_end = params.rows};
-  const auto run = quantized ? kernel.run_quantized : kernel.run;
-  pool.ParallelFor(rows.count() * panel_items.count(), [&](int64_t index) {
-    const int64_t row_item = index % rows.count();  // Neighbours in time share panels.
-    const auto [begin, end] = panel_items[index / rows.count()];
-    LinearItem item = whole;
-    item.row_begin = rows.Begin(row_item);
-    item.row_end = rows.Begin(row_item + 1);
-    if (begin == end || item.row_begin == item.row_end) return;
-    const int64_t output = begin * kernel.panel_outputs;
-    item.panels = static_cast<const char*>(weight.panels) + begin * weight.panel_bytes;
-    if (item.bias != nullptr) item.bias += output;
-    item.output += output;
-    item.outputs = std::min(end * kernel.panel_outputs, weight.outputs) - output;
-    run(item);
+void LinearCpu(ThreadPool& pool, std::span<const LinearParams> products) {
+  const std::vector<ProductItems> items = CutProducts(products, pool.threads());
+  if (items.empty()) return;
+  pool.ParallelFor(items.back().end(), [&](int64_t index) {
+    std::ranges::upper_bound(items, index, {}, &ProductItems::end)->Run(index);
   });
 }
 

@@ -60,7 +60,7 @@ std::span<const LinearKernel> FloatKernels();     // Vectors of floats, of every
 const LinearKernel& BestLinearKernel(DType dtype);
 const LinearKernel& BestQuantizedKernel(DType dtype);
 
-void LinearCpu(ThreadPool& pool, const LinearParams& params);
+void LinearCpu(ThreadPool& pool, std::span<const LinearParams> products);
 
 }  // namespace structattn::linear
 

@@ -255,6 +255,37 @@ TEST_P(LinearTest, NoRowsIsNothing) {
   EXPECT_TRUE(Multiply(Pack(weight, {0, 2, 3}), weight, 0).empty());
 }
 
+// Products of several weights and rows, shared out together, equal each product alone, bit for bit.
+TEST_P(LinearTest, ManyProductsAreThoseOfEachAlone) {
+  const Shape shapes[] = {{1, 70, 129}, {0, 33, 64}, {200, 96, 65}, {33, 1, 577}, {1, 1000, 40}};
+  std::vector<TypedBuffer> inputs;
+  std::vector<PackedWeight> weights;
+  std::vector<std::vector<float>> outputs;
+  uint32_t seed = 300;
+  for (const Shape& shape : shapes) {
+    inputs.push_back(Random(shape.rows * shape.inputs, seed++));
+    weights.push_back(Pack(Random(shape.outputs * shape.inputs, seed++), shape));
+    outputs.emplace_back(shape.rows * shape.outputs, kNan);
+  }
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    std::vector<LinearParams> products;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      products.push_back({.input = inputs[i].data(),
+                          .weight = weights[i].view,
+                          .output = outputs[i].data(),
+                          .rows = shapes[i].rows});
+    }
+    LinearMany({.pool = &pool}, products);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const std::vector<float> alone = Multiply(weights[i], inputs[i], shapes[i].rows);
+      EXPECT_EQ(0, std::memcmp(outputs[i].data(), alone.data(), alone.size() * sizeof(float))) << i;
+      std::fill(outputs[i].begin(), outputs[i].end(), kNan);
+    }
+    LinearMany({.pool = &pool}, {});
+  }
+}
+
 // Stacked views of mixed source types equal one view of the converted whole.
 TEST_P(LinearTest, StacksAndConvertsViews) {
   const int64_t inputs = 201;
