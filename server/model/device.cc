@@ -78,6 +78,11 @@ absl::StatusOr<Device> ChooseDevice(const std::optional<Device>& wanted) {
 }
 
 absl::Status CheckShape(const Device& device, const ModelConfig& config, DType dtype) {
+  if (config.mixture.has_value() && device.kind != DeviceKind::kCpu) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("num_experts ", config.mixture->experts,
+                     ": mixtures of experts run on the CPU alone (--device cpu)"));
+  }
   const int64_t head_dim = PaddedHeads::PaddedDim(config.head_dim);
   const std::string refusals[] = {AttentionRefusal(device.kind, {.dtype = dtype,
                                                                  .heads = config.heads,

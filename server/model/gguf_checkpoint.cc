@@ -61,6 +61,11 @@ class GgufCheckpoint final : public Checkpoint {
   std::string_view Bytes(const GgufTensor& tensor) const {
     return file_.bytes().substr(tensor.begin, tensor.end - tensor.begin);
   }
+  std::string_view Bytes(const LocatedTensor& tensor) const {
+    const std::string_view bytes = Bytes(*tensor.stored);
+    if (tensor.spec.expert < 0) return bytes;
+    return BytesInStack(tensor.spec, {.rows = tensor.spec.rows}, bytes);
+  }
 
   MappedFile file_;
   Gguf gguf_;  // Points into file_.
@@ -77,9 +82,9 @@ absl::Status GgufCheckpoint::Locate() {
     const GgufTensor* stored = gguf_.FindTensor(spec.gguf_name);
     if (stored == nullptr) return Refuse(place, ": tensor is missing");
     const std::vector<int64_t> shape(stored->dimensions.rbegin(), stored->dimensions.rend());
-    if (absl::Status status = CheckShape(spec, shape); !status.ok()) {
-      return WithPrefix(place, status);
-    }
+    const absl::Status fits =
+        spec.expert < 0 ? CheckShape(spec, shape) : CheckStackShape(spec, spec.rows, shape);
+    if (!fits.ok()) return WithPrefix(place, fits);
     if (spec.rows == 1 && !stored->encoding->plain) {
       return Refuse(place, ": encoding ", stored->encoding->name,
                     ": supported for vectors are F32, F16, BF16");
@@ -132,7 +137,7 @@ LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool)
   STRUCTATTN_CHECK(found != located_.end());
   const auto& [spec, stored, permuted] = found->second;
   const GgmlEncoding& encoding = *stored->encoding;
-  const std::string_view bytes = Bytes(*stored);
+  const std::string_view bytes = Bytes(found->second);
   if (encoding.plain && !permuted) return ViewOrCopy(bytes, *encoding.plain, spec);
 
   // A permuted bias is a column of single elements.
@@ -175,7 +180,7 @@ std::optional<QuantMatrix> GgufCheckpoint::ReadQuantized(std::string_view name, 
   STRUCTATTN_CHECK(found != located_.end());
   const auto& [spec, stored, permuted] = found->second;
   if (!stored->encoding->quant_format.has_value()) return std::nullopt;
-  const std::string_view bytes = Bytes(*stored);
+  const std::string_view bytes = Bytes(found->second);
   QuantMatrix quantized;
   quantized.view = {bytes.data(), *stored->encoding->quant_format, spec.rows, spec.columns};
   if (permuted) {

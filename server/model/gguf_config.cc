@@ -3,6 +3,7 @@
 #include "server/model/gguf_config.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/check.h"
 #include "server/model/refusal.h"
@@ -115,13 +116,46 @@ absl::Status ReadWindow(const ArchitectureKeys& keys, ModelConfig& config) {
 }
 
 absl::Status RefuseUnsupported(const Gguf& gguf, const ArchitectureKeys& keys) {
-  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("expert_count", int64_t{0}));
   STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("attention.causal", true));
   std::optional<int64_t> parts;
   STRUCTATTN_RETURN_IF_ERROR(gguf.Read("split.count", parts));
   if (parts && *parts > 1) {
     return Refuse("one of ", *parts, " parts: supported are GGUF models in one file");
   }
+  return absl::OkStatus();
+}
+
+bool IsMixture(std::string_view architecture) {
+  return architecture == "qwen2moe" || architecture == "qwen3moe";
+}
+
+// A layer has a mixture where its router is. Sizes that old files lack follow from the plain MLP's,
+// and whether the weights of a token's experts are normalised from the architecture, as in
+// llama.cpp.
+absl::Status ReadMixture(const Gguf& gguf, const ArchitectureKeys& keys, ModelConfig& config) {
+  if (!IsMixture(config.architecture)) return keys.RequireValue("expert_count", int64_t{0});
+  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("expert_weights_scale", 1.0));
+  constexpr int64_t kSoftmax = 1;
+  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("expert_gating_func", kSoftmax));
+  const bool shares = config.architecture == "qwen2moe";
+  MixtureConfig mixture = {.shared_expert_size = shares ? config.intermediate_size : 0,
+                           .normalizes_weights = !shares};
+  STRUCTATTN_RETURN_IF_ERROR(keys.ReadRequired("expert_count", mixture.experts));
+  STRUCTATTN_RETURN_IF_ERROR(keys.ReadRequired("expert_used_count", mixture.chosen));
+  if (mixture.chosen > 0) mixture.expert_size = config.intermediate_size / mixture.chosen;
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("expert_feed_forward_length", mixture.expert_size));
+  if (shares) {
+    STRUCTATTN_RETURN_IF_ERROR(
+        keys.Read("expert_shared_feed_forward_length", mixture.shared_expert_size));
+  }
+  STRUCTATTN_RETURN_IF_ERROR(keys.Read("expert_weights_norm", mixture.normalizes_weights));
+  // ValidateModelConfig refuses other numbers of layers.
+  if (config.layers < 1 || config.layers > kMostLayers) return absl::OkStatus();
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    const std::string router = Concat("blk.", layer, ".ffn_gate_inp.weight");
+    mixture.layers.push_back(gguf.FindTensor(router) != nullptr);
+  }
+  config.mixture = std::move(mixture);
   return absl::OkStatus();
 }
 
@@ -164,15 +198,17 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf) {
   std::optional<std::string> architecture;
   STRUCTATTN_RETURN_IF_ERROR(gguf.Read("general.architecture", architecture));
   if (!architecture) return Refuse("metadata key 'general.architecture' is missing");
-  if (architecture != "llama" && architecture != "qwen2" && architecture != "qwen3") {
+  if (architecture != "llama" && architecture != "qwen2" && architecture != "qwen3" &&
+      !IsMixture(*architecture)) {
     return Refuse("general.architecture ", Quoted(*architecture),
-                  ": supported are llama, qwen2, qwen3");
+                  ": supported are llama, qwen2, qwen3, qwen2moe, qwen3moe");
   }
   ModelConfig config;
   config.architecture = *architecture;
   const ArchitectureKeys keys(gguf, *architecture);
   STRUCTATTN_RETURN_IF_ERROR(RefuseUnsupported(gguf, keys));
   STRUCTATTN_RETURN_IF_ERROR(ReadSizes(keys, config));
+  STRUCTATTN_RETURN_IF_ERROR(ReadMixture(gguf, keys, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadRope(keys, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadWindow(keys, config));
 
@@ -184,7 +220,7 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf) {
   config.qkv_bias = architecture == "qwen2" || gguf.FindTensor("blk.0.attn_q.bias") != nullptr;
   config.output_bias = gguf.FindTensor("blk.0.attn_output.bias") != nullptr;
   config.mlp_bias = gguf.FindTensor("blk.0.ffn_gate.bias") != nullptr;
-  config.qk_norm = architecture == "qwen3";
+  config.qk_norm = architecture == "qwen3" || architecture == "qwen3moe";
   config.dtype = MainDType(gguf);
   STRUCTATTN_RETURN_IF_ERROR(ReadEosIds(gguf, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, "tokenizer.ggml.bos_token_id", config.bos_token_id));

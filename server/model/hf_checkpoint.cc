@@ -38,6 +38,7 @@ struct LocatedTensor {
   TensorSpec spec;
   SafetensorsFolder::Found stored;           // Of plain numbers.
   std::optional<QuantizedMatrix> quantized;  // Instead.
+  bool in_stack = false;                     // With all experts' matrices: TensorSpec::stack.
 };
 
 class HfCheckpoint final : public Checkpoint {
@@ -67,6 +68,7 @@ class HfCheckpoint final : public Checkpoint {
       const std::string& name) const;
   absl::StatusOr<LocatedTensor> LocatePlain(const TensorSpec& spec) const;
   absl::StatusOr<LocatedTensor> LocateTensor(const TensorSpec& spec) const;
+  bool IsStored(std::string_view name) const;
 
   ModelConfig config_;
   SafetensorsFolder folder_;
@@ -76,15 +78,18 @@ class HfCheckpoint final : public Checkpoint {
   int64_t parameters_ = 0;
 };
 
+bool HfCheckpoint::IsStored(std::string_view name) const {
+  const std::vector<std::string> names = StoredNames(std::string(name));
+  return std::any_of(names.begin(), names.end(),
+                     [this](const std::string& stored) { return folder_.Has(stored); });
+}
+
 void HfCheckpoint::SettleTies() {
-  const auto has = [this](std::string_view name) {
-    const std::vector<std::string> names = StoredNames(std::string(name));
-    return std::any_of(names.begin(), names.end(),
-                       [this](const std::string& stored) { return folder_.Has(stored); });
-  };
-  const bool has_quantized_output =
-      config_.quantization.has_value() && has(NameOfCodes(config_.quantization->form, kOutput));
-  if (has(kEmbedding) && (has(kOutput) || has_quantized_output)) config_.tied_embeddings = false;
+  const bool has_quantized_output = config_.quantization.has_value() &&
+                                    IsStored(NameOfCodes(config_.quantization->form, kOutput));
+  if (IsStored(kEmbedding) && (IsStored(kOutput) || has_quantized_output)) {
+    config_.tied_embeddings = false;
+  }
 }
 
 // The names under which a tensor may be stored, best first: a base model was saved without the
@@ -98,26 +103,25 @@ std::vector<std::string> HfCheckpoint::StoredNames(const std::string& name) cons
 
 absl::StatusOr<std::optional<SafetensorsFolder::Found>> HfCheckpoint::FindIfStored(
     const std::string& name) const {
-  const std::vector<std::string> names = StoredNames(name);
-  if (std::none_of(names.begin(), names.end(),
-                   [this](const std::string& stored) { return folder_.Has(stored); })) {
-    return std::optional<SafetensorsFolder::Found>();
-  }
-  STRUCTATTN_ASSIGN_OR_RETURN(const SafetensorsFolder::Found found, folder_.Find(names));
+  if (!IsStored(name)) return std::optional<SafetensorsFolder::Found>();
+  STRUCTATTN_ASSIGN_OR_RETURN(const SafetensorsFolder::Found found,
+                              folder_.Find(StoredNames(name)));
   return std::optional(found);
 }
 
 absl::StatusOr<LocatedTensor> HfCheckpoint::LocatePlain(const TensorSpec& spec) const {
-  std::vector<std::string> names = StoredNames(spec.name);
+  const bool in_stack = spec.expert >= 0 && !IsStored(spec.name) && IsStored(spec.stack.name);
+  std::vector<std::string> names = StoredNames(in_stack ? spec.stack.name : spec.name);
   if (config_.tied_embeddings && spec.name == kEmbedding) names.emplace_back(kOutput);
   STRUCTATTN_ASSIGN_OR_RETURN(const SafetensorsFolder::Found found, folder_.Find(names));
-  if (!PlainDType(found.tensor->dtype)) {
-    return Refuse(found.place(), ": dtype ", found.tensor->dtype, ": supported are F32, F16, BF16");
+  const StoredTensor& stored = *found.tensor;
+  if (!PlainDType(stored.dtype)) {
+    return Refuse(found.place(), ": dtype ", stored.dtype, ": supported are F32, F16, BF16");
   }
-  if (absl::Status status = CheckShape(spec, found.tensor->shape); !status.ok()) {
-    return WithPrefix(found.place(), status);
-  }
-  return LocatedTensor{.spec = spec, .stored = found, .quantized = std::nullopt};
+  const absl::Status fits = in_stack ? CheckStackShape(spec, spec.stack.rows, stored.shape)
+                                     : CheckShape(spec, stored.shape);
+  if (!fits.ok()) return WithPrefix(found.place(), fits);
+  return LocatedTensor{.spec = spec, .stored = found, .quantized = {}, .in_stack = in_stack};
 }
 
 absl::StatusOr<LocatedTensor> HfCheckpoint::LocateTensor(const TensorSpec& spec) const {
@@ -167,9 +171,11 @@ void HfCheckpoint::MakeDigest(const Texts& texts) {
 LoadedMatrix HfCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool) const {
   const auto found = located_.find(name);
   STRUCTATTN_CHECK(found != located_.end());
-  const auto& [spec, stored, quantized] = found->second;
+  const auto& [spec, stored, quantized, in_stack] = found->second;
   if (quantized.has_value()) return Expand(*quantized, pool);
-  return ViewOrCopy(stored.bytes(), *PlainDType(stored.tensor->dtype), spec);
+  std::string_view bytes = stored.bytes();
+  if (in_stack) bytes = BytesInStack(spec, spec.stack, bytes);
+  return ViewOrCopy(bytes, *PlainDType(stored.tensor->dtype), spec);
 }
 
 std::optional<QuantMatrix> HfCheckpoint::ReadQuantized(std::string_view name,

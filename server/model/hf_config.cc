@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "server/model/hf_mixture.h"
 #include "server/model/hf_rope.h"
 #include "server/model/hf_windows.h"
 #include "server/model/json_fields.h"
@@ -23,21 +24,52 @@ struct Family {
   std::string_view architecture;
   std::string_view model_type;
   int64_t vocab_size;
+  int64_t hidden_size;
   int64_t intermediate_size;
+  int64_t layers;
+  int64_t heads;
   int64_t kv_heads;  // 0: as many as heads.
   int64_t head_dim;  // 0: hidden_size / heads.
   int64_t context_length;
   int32_t eos_token_id;  // -1: none.
   WindowRule windows;
+  MixtureDefaults mixture = {};
 };
 
 using enum WindowRule;
 constexpr Family kFamilies[] = {
-    {"LlamaForCausalLM", "llama", 32000, 11008, 0, 0, 2048, 2, kNone},
-    {"LLaMAForCausalLM", "llama", 32000, 11008, 0, 0, 2048, 2, kNone},  // LLaMA 1's spelling.
-    {"MistralForCausalLM", "mistral", 32000, 14336, 8, 0, 131072, 2, kEveryLayer},
-    {"Qwen2ForCausalLM", "qwen2", 151936, 22016, 32, 0, 32768, -1, kSomeLayers},
-    {"Qwen3ForCausalLM", "qwen3", 151936, 22016, 32, 128, 32768, -1, kSomeLayers},
+    {"LlamaForCausalLM", "llama", 32000, 4096, 11008, 32, 32, 0, 0, 2048, 2, kNone},
+    // LLaMA 1's spelling.
+    {"LLaMAForCausalLM", "llama", 32000, 4096, 11008, 32, 32, 0, 0, 2048, 2, kNone},
+    {"MistralForCausalLM", "mistral", 32000, 4096, 14336, 32, 32, 8, 0, 131072, 2, kEveryLayer},
+    {"Qwen2ForCausalLM", "qwen2", 151936, 4096, 22016, 32, 32, 32, 0, 32768, -1, kSomeLayers},
+    {"Qwen3ForCausalLM", "qwen3", 151936, 4096, 22016, 32, 32, 32, 128, 32768, -1, kSomeLayers},
+    {"Qwen2MoeForCausalLM",
+     "qwen2_moe",
+     151936,
+     2048,
+     5632,
+     24,
+     16,
+     16,
+     0,
+     32768,
+     -1,
+     kRefused,
+     {.experts = 60, .chosen = 4, .expert_size = 1408, .shared_expert_size = 5632}},
+    {"Qwen3MoeForCausalLM",
+     "qwen3_moe",
+     151936,
+     2048,
+     6144,
+     24,
+     32,
+     4,
+     0,
+     32768,
+     -1,
+     kRefused,
+     {.experts = 128, .chosen = 8, .expert_size = 768}},
 };
 
 // "LlamaForCausalLM (llama), ..."
@@ -70,10 +102,10 @@ absl::StatusOr<const Family*> FindFamily(const Fields& fields) {
 
 absl::Status ReadSizes(const Fields& fields, const Family& family, ModelConfig& config) {
   config.vocab_size = family.vocab_size;
-  config.hidden_size = 4096;
+  config.hidden_size = family.hidden_size;
   config.intermediate_size = family.intermediate_size;
-  config.layers = 32;
-  config.heads = 32;
+  config.layers = family.layers;
+  config.heads = family.heads;
   config.context_length = family.context_length;
   STRUCTATTN_RETURN_IF_ERROR(fields.Read("vocab_size", config.vocab_size));
   STRUCTATTN_RETURN_IF_ERROR(fields.Read("hidden_size", config.hidden_size));
@@ -109,11 +141,17 @@ absl::Status ReadSwitches(const Fields& fields, const Family& family, ModelConfi
   if (family.model_type == "llama") {
     STRUCTATTN_RETURN_IF_ERROR(fields.Read("mlp_bias", config.mlp_bias));
   }
-  // Qwen2 has its q, k and v biases always and the others never, whatever the config says.
-  const bool qwen2 = family.model_type == "qwen2";
-  config.qkv_bias = qwen2 || attention_bias;
-  config.output_bias = !qwen2 && attention_bias;
-  config.qk_norm = family.model_type == "qwen3";
+  config.qkv_bias = config.output_bias = attention_bias;
+  // Qwen2 has its q, k and v biases always and the others never, whatever the config says; its
+  // mixtures have a key of their own.
+  if (family.model_type == "qwen2" || family.model_type == "qwen2_moe") {
+    config.qkv_bias = true;
+    config.output_bias = false;
+  }
+  if (family.model_type == "qwen2_moe") {
+    STRUCTATTN_RETURN_IF_ERROR(fields.Read("qkv_bias", config.qkv_bias));
+  }
+  config.qk_norm = family.model_type == "qwen3" || family.model_type == "qwen3_moe";
   return absl::OkStatus();
 }
 
@@ -184,6 +222,9 @@ absl::StatusOr<ModelConfig> ParseMainConfig(std::string_view text) {
   STRUCTATTN_RETURN_IF_ERROR(ReadQuantization(fields, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadSizes(fields, *family, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadSwitches(fields, *family, config));
+  if (family->mixture.experts > 0) {
+    STRUCTATTN_RETURN_IF_ERROR(ReadHfMixture(fields, family->mixture, config));
+  }
   config.rms_norm_epsilon = 1e-6;
   STRUCTATTN_RETURN_IF_ERROR(fields.Read("rms_norm_eps", config.rms_norm_epsilon));
   STRUCTATTN_RETURN_IF_ERROR(ReadHfRope(fields, config));

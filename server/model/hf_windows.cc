@@ -41,8 +41,10 @@ bool AnyIs(const std::vector<bool>& sliding, bool value) {
 // Whether the family's switch is on.
 absl::Status ReadSwitch(const Fields& fields, WindowRule rule, bool& used) {
   used = rule == WindowRule::kEveryLayer;
-  if (rule != WindowRule::kSomeLayers) return absl::OkStatus();
-  return fields.Read("use_sliding_window", used);
+  if (rule == WindowRule::kNone || rule == WindowRule::kEveryLayer) return absl::OkStatus();
+  STRUCTATTN_RETURN_IF_ERROR(fields.Read("use_sliding_window", used));
+  if (!used || rule == WindowRule::kSomeLayers) return absl::OkStatus();
+  return Refuse("use_sliding_window true: supported is false for this architecture");
 }
 
 }  // namespace

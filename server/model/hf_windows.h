@@ -14,6 +14,7 @@ enum class WindowRule {
   // It holds if `use_sliding_window` is true, in the layers that `layer_types` names or else from
   // `max_window_layers` on (Qwen).
   kSomeLayers,
+  kRefused,  // A window in use is refused (Qwen's mixtures of experts).
 };
 
 // Fills in config.sliding_window and config.windowed_layers; the rest of config is validated. A

@@ -52,19 +52,31 @@ LinearLayer::LinearLayer(Int8Matrix weight, DType input_dtype, at::Tensor bias)
 
 void LinearLayer::Forward(const KernelContext& context, const Operands& operands) const {
   if (weight_.defined()) return ForwardTorch(operands);
-  const bool adds_bias = context.device == DeviceKind::kCpu && bias_.defined();
+  std::vector<LinearParams> products;
+  AppendProducts({.input = operands.input.const_data_ptr(),
+                  .output = operands.output.data_ptr<float>(),
+                  .rows = operands.rows,
+                  .accumulate = operands.accumulate},
+                 &products);
+  for (const LinearParams& product : products) Linear(context, product);
+  const bool is_int8 = packed_.empty();
+  if (bias_.defined() && is_int8) operands.output.narrow(0, 0, operands.rows).add_(bias_);
+}
+
+void LinearLayer::AppendProducts(const RawOperands& operands,
+                                 std::vector<LinearParams>* products) const {
+  const bool adds_bias = !packed_.empty() && bias_.defined();
   int64_t first = 0;
   for (const LinearWeight& weight : weights_) {
-    Linear(context, {.input = operands.input.const_data_ptr(),
-                     .weight = weight,
-                     .bias = adds_bias ? bias_.const_data_ptr<float>() + first : nullptr,
-                     .output = operands.output.data_ptr<float>() + first,
-                     .accumulate = operands.accumulate,
-                     .rows = operands.rows,
-                     .output_stride = outputs_});
+    products->push_back({.input = operands.input,
+                         .weight = weight,
+                         .bias = adds_bias ? bias_.const_data_ptr<float>() + first : nullptr,
+                         .output = operands.output + first,
+                         .accumulate = operands.accumulate,
+                         .rows = operands.rows,
+                         .output_stride = outputs_});
     first += weight.outputs;
   }
-  if (bias_.defined() && !adds_bias) operands.output.narrow(0, 0, operands.rows).add_(bias_);
 }
 
 void LinearLayer::ForwardTorch(const Operands& operands) const {

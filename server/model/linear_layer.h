@@ -42,6 +42,16 @@ class LinearLayer {
   // Allocates nothing on CUDA.
   void Forward(const KernelContext& context, const Operands& operands) const;
 
+  // Appends what Forward multiplies to a list for kernels/linear. Not for LibTorch's tensors; of
+  // int8 codes, the bias is left out.
+  struct RawOperands {
+    const void* input;
+    float* output;
+    int64_t rows;
+    bool accumulate = false;
+  };
+  void AppendProducts(const RawOperands& operands, std::vector<LinearParams>* products) const;
+
   int64_t outputs() const { return outputs_; }
 
  private:

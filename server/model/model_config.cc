@@ -1,6 +1,7 @@
 // The checks that every model config passes. Reads no file.
 #include "server/model/model_config.h"
 
+#include "kernels/check.h"
 #include "server/model/refusal.h"
 #include "server/model/status_macros.h"
 
@@ -29,7 +30,7 @@ absl::Status CheckSizes(const ModelConfig& config) {
       {"vocab_size", config.vocab_size, int64_t{1} << 24},
       {"hidden_size", config.hidden_size, int64_t{1} << 16},
       {"intermediate_size", config.intermediate_size, int64_t{1} << 20},
-      {"num_hidden_layers", config.layers, 1024},
+      {"num_hidden_layers", config.layers, kMostLayers},
       {"num_attention_heads", config.heads, 1024},
       {"num_key_value_heads", config.kv_heads, 1024},
       {"max_position_embeddings", config.context_length, int64_t{1} << 27},
@@ -51,11 +52,23 @@ absl::Status CheckHeads(const ModelConfig& config) {
   return absl::OkStatus();
 }
 
+absl::Status CheckMixture(const ModelConfig& config) {
+  if (!config.mixture.has_value()) return absl::OkStatus();
+  const MixtureConfig& mixture = *config.mixture;
+  STRUCTATTN_CHECK(static_cast<int64_t>(mixture.layers.size()) == config.layers);
+  constexpr int64_t kLargest = int64_t{1} << 20;
+  STRUCTATTN_RETURN_IF_ERROR(CheckRange("num_experts", mixture.experts, 1, 4096));
+  STRUCTATTN_RETURN_IF_ERROR(CheckRange("num_experts_per_tok", mixture.chosen, 1, mixture.experts));
+  STRUCTATTN_RETURN_IF_ERROR(CheckRange("moe_intermediate_size", mixture.expert_size, 1, kLargest));
+  return CheckRange("shared_expert_intermediate_size", mixture.shared_expert_size, 0, kLargest);
+}
+
 }  // namespace
 
 absl::Status ValidateModelConfig(const ModelConfig& config) {
   STRUCTATTN_RETURN_IF_ERROR(CheckSizes(config));
   STRUCTATTN_RETURN_IF_ERROR(CheckHeads(config));
+  STRUCTATTN_RETURN_IF_ERROR(CheckMixture(config));
   STRUCTATTN_RETURN_IF_ERROR(CheckRange("rms_norm_eps", config.rms_norm_epsilon, 1e-12, 1e-1));
   STRUCTATTN_RETURN_IF_ERROR(ValidateRope(config.rope, config.head_dim));
   for (const int32_t id : config.eos_token_ids) {

@@ -20,8 +20,21 @@
 
 namespace structattn {
 
+inline constexpr int64_t kMostLayers = 1024;
+
+// A layer's MLP as a mixture of experts: small MLPs, of which a router chooses a few for each
+// token. The names are those of config.json.
+struct MixtureConfig {
+  int64_t experts = 0;              // num_experts
+  int64_t chosen = 0;               // num_experts_per_tok
+  int64_t expert_size = 0;          // moe_intermediate_size
+  int64_t shared_expert_size = 0;   // shared_expert_intermediate_size; 0: there is none.
+  bool normalizes_weights = false;  // norm_topk_prob: the weights of a token's experts sum to 1.
+  std::vector<bool> layers = {};    // Whether each layer has one; others have a plain MLP.
+};
+
 struct ModelConfig {
-  std::string architecture;  // "llama", "qwen2", "qwen3": a label for people.
+  std::string architecture;  // "llama", "qwen2", "qwen3_moe": a label for people.
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
@@ -35,7 +48,8 @@ struct ModelConfig {
   // On layers that have it, a token sees the last so many tokens alone, itself among them
   // (MaySee). kNoWindow: on no layer.
   int32_t sliding_window = kNoWindow;
-  std::vector<bool> windowed_layers;  // [layers], or empty: all of them.
+  std::vector<bool> windowed_layers;     // [layers], or empty: all of them.
+  std::optional<MixtureConfig> mixture;  // Absent: every layer has a plain MLP.
   bool tied_embeddings = false;
   bool qkv_bias = false;     // q_proj, k_proj, v_proj have a bias (Qwen2).
   bool output_bias = false;  // o_proj has one (LLaMA with attention_bias).
@@ -49,6 +63,9 @@ struct ModelConfig {
 
   bool HasWindow(size_t layer) const {
     return sliding_window != kNoWindow && (windowed_layers.empty() || windowed_layers[layer]);
+  }
+  bool HasMixture(int64_t layer) const {
+    return mixture.has_value() && mixture->layers[static_cast<size_t>(layer)];
   }
 };
 

@@ -44,6 +44,56 @@ void AppendRow(const TableRow& row, int64_t layer, std::vector<TensorSpec>* spec
   specs->push_back(std::move(bias));
 }
 
+// One expert's matrices. Version 5 of transformers may store those of a layer as two tensors, with
+// gate and up of an expert one after the other.
+void AppendExpert(const ModelConfig& config, int64_t layer, int64_t expert,
+                  std::vector<TensorSpec>* specs) {
+  using enum Destination;
+  const int64_t hidden = config.hidden_size;
+  const int64_t inner = config.mixture->expert_size;
+  const std::string stacks = Concat("model.layers.", layer, ".mlp.experts.");
+  struct ExpertRow {
+    std::string_view name;
+    TableRow row;
+    ExpertStack stack;
+  };
+  const ExpertRow rows[] = {
+      {"gate_proj", {"", "ffn_gate_exps", inner, hidden, kExpertGateUp}, {"gate_up", 2 * inner, 0}},
+      {"up_proj", {"", "ffn_up_exps", inner, hidden, kExpertGateUp}, {"gate_up", 2 * inner, inner}},
+      {"down_proj", {"", "ffn_down_exps", hidden, inner, kExpertDown}, {"down", hidden, 0}},
+  };
+  for (const ExpertRow& expert_row : rows) {
+    const std::string name = Concat("mlp.experts.", expert, ".", expert_row.name);
+    TableRow row = expert_row.row;
+    row.name = name;
+    AppendRow(row, layer, specs);
+    TensorSpec& spec = specs->back();
+    spec.expert = expert;
+    spec.experts = config.mixture->experts;
+    spec.stack = expert_row.stack;
+    spec.stack.name = Concat(stacks, expert_row.stack.name, "_proj");
+  }
+}
+
+void AppendMixture(const ModelConfig& config, int64_t layer, std::vector<TensorSpec>* specs) {
+  using enum Destination;
+  const MixtureConfig& mixture = *config.mixture;
+  const int64_t hidden = config.hidden_size;
+  const int64_t shared = mixture.shared_expert_size;
+  const bool is_shared = shared > 0;
+  const TableRow rows[] = {
+      {"mlp.gate", "ffn_gate_inp", mixture.experts, hidden, kRouter},
+      {"mlp.shared_expert_gate", "ffn_gate_inp_shexp", 1, hidden, kRouter, is_shared},
+      {"mlp.shared_expert.gate_proj", "ffn_gate_shexp", shared, hidden, kSharedGateUp, is_shared},
+      {"mlp.shared_expert.up_proj", "ffn_up_shexp", shared, hidden, kSharedGateUp, is_shared},
+      {"mlp.shared_expert.down_proj", "ffn_down_shexp", hidden, shared, kSharedDown, is_shared},
+  };
+  for (const TableRow& row : rows) AppendRow(row, layer, specs);
+  for (int64_t expert = 0; expert < mixture.experts; ++expert) {
+    AppendExpert(config, layer, expert, specs);
+  }
+}
+
 void AppendLayer(const ModelConfig& config, int64_t layer, std::vector<TensorSpec>* specs) {
   using enum Destination;
   const int64_t hidden = config.hidden_size;
@@ -53,6 +103,7 @@ void AppendLayer(const ModelConfig& config, int64_t layer, std::vector<TensorSpe
   const bool norm = config.qk_norm;
   const bool qkv_bias = config.qkv_bias;
   const bool mlp_bias = config.mlp_bias;
+  const bool plain_mlp = !config.HasMixture(layer);
   const TableRow rows[] = {
       {"input_layernorm", "attn_norm", 1, hidden, kAttentionNorm},
       {"self_attn.q_proj", "attn_q", queries, hidden, kQkv, true, qkv_bias, true},
@@ -63,11 +114,12 @@ void AppendLayer(const ModelConfig& config, int64_t layer, std::vector<TensorSpe
       {"self_attn.o_proj", "attn_output", hidden, queries, kAttentionOutput, true,
        config.output_bias},
       {"post_attention_layernorm", "ffn_norm", 1, hidden, kMlpNorm},
-      {"mlp.gate_proj", "ffn_gate", inner, hidden, kGateUp, true, mlp_bias},
-      {"mlp.up_proj", "ffn_up", inner, hidden, kGateUp, true, mlp_bias},
-      {"mlp.down_proj", "ffn_down", hidden, inner, kMlpDown, true, mlp_bias},
+      {"mlp.gate_proj", "ffn_gate", inner, hidden, kGateUp, plain_mlp, mlp_bias},
+      {"mlp.up_proj", "ffn_up", inner, hidden, kGateUp, plain_mlp, mlp_bias},
+      {"mlp.down_proj", "ffn_down", hidden, inner, kMlpDown, plain_mlp, mlp_bias},
   };
   for (const TableRow& row : rows) AppendRow(row, layer, specs);
+  if (!plain_mlp) AppendMixture(config, layer, specs);
 }
 
 }  // namespace

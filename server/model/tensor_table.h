@@ -24,8 +24,21 @@ enum class Destination {
   kMlpNorm,
   kGateUp,
   kMlpDown,
+  kRouter,
+  kExpertGateUp,
+  kExpertDown,
+  kSharedGateUp,
+  kSharedDown,
   kFinalNorm,
   kOutput,
+};
+
+// A tensor [experts, rows, columns] that holds an expert's matrix in some of its own `rows`, for
+// all experts of a layer.
+struct ExpertStack {
+  std::string name = {};
+  int64_t rows = 0;
+  int64_t row_begin = 0;  // Of the expert's matrix.
 };
 
 struct TensorSpec {
@@ -37,10 +50,15 @@ struct TensorSpec {
   int64_t layer = -1;      // -1: of the whole model.
   bool is_bias = false;    // The bias of the matrix before it.
   bool is_rotary = false;  // Its outputs are elements of heads that a rotary embedding turns.
+  // Of an expert's matrix: its expert, how many there are, and where a Hugging Face directory may
+  // hold it instead. In GGUF, gguf_name is the stack of all experts' matrices.
+  int64_t expert = -1;
+  int64_t experts = 0;
+  ExpertStack stack = {};
 };
 
-// What the config asks for, in the order of the forward pass. Neighbours of one layer and one
-// destination are stacked there.
+// What the config asks for, in the order of the forward pass. Neighbours of one layer, one
+// destination and one expert are stacked there.
 std::vector<TensorSpec> ExpectedTensors(const ModelConfig& config);
 
 }  // namespace structattn

@@ -44,6 +44,9 @@ Transformer::Transformer(const ModelConfig& config, const TransformerOptions& op
                .pool = pool_.get(),
                .stream = stream_.has_value() ? stream_->native_handle() : nullptr},
       uploader_(options.device, RotaryAngles(config.rope, config.head_dim, padding_.padded_dim())) {
+  if (config_.mixture.has_value()) {
+    mixture_.emplace(*config_.mixture, config_.hidden_size, options.dtype);
+  }
 }
 
 void Transformer::Load(const Checkpoint& checkpoint, const std::function<void(double)>& progress) {
@@ -114,6 +117,7 @@ void Transformer::ReserveRows(int64_t rows) {
   w.gate_up = Floats({rows, 2 * config_.intermediate_size}, device);
   w.activated = stored(config_.intermediate_size);
   w.linear = Floats({device.kind == DeviceKind::kCpu ? 0 : rows, config_.hidden_size}, device);
+  if (mixture_.has_value()) mixture_->Reserve(rows);
 }
 
 void Transformer::Normalize(const at::Tensor& input, const at::Tensor& weight, at::Tensor& output,
@@ -176,6 +180,10 @@ void Transformer::RunAttention(size_t index, const StepInputs& inputs) {
 void Transformer::RunMlp(const LayerWeights& layer, at::Tensor& hidden, int64_t rows) {
   Scratch& w = scratch_;
   Normalize(hidden, layer.mlp_norm, w.normed, rows);
+  if (layer.mixture.has_value()) {
+    return mixture_->Run(context_, *layer.mixture,
+                         {.normed = w.normed, .hidden = hidden, .rows = rows});
+  }
   layer.gate_up.Forward(context_, {.input = w.normed, .output = w.gate_up, .rows = rows});
   SiluMul(context_, {.gate_up = w.gate_up.const_data_ptr<float>(),
                      .output = w.activated.data_ptr(),

@@ -20,6 +20,7 @@
 #include "server/model/decoder.h"
 #include "server/model/kv_cache.h"
 #include "server/model/linear_layer.h"
+#include "server/model/mixture.h"
 #include "server/model/model_config.h"
 #include "server/model/padded_heads.h"
 #include "server/model/quantization.h"
@@ -37,6 +38,7 @@ struct LayerWeights {
   at::Tensor mlp_norm;  // [hidden] float, before the MLP
   LinearLayer gate_up;  // gate and up stacked
   LinearLayer mlp_down;
+  std::optional<MixtureWeights> mixture;  // Instead of gate_up and mlp_down.
 };
 
 struct TransformerWeights {
@@ -45,7 +47,7 @@ struct TransformerWeights {
   at::Tensor final_norm;  // [hidden] float
   LinearLayer output;     // [vocab, hidden]; the embedding's when tied
   // The format of the matrices that are multiplied, "bfloat16", "int8" or "Q4_1+Q8_0", and their
-  // bytes, which a step with logits reads.
+  // bytes, which a step with logits reads; of a mixture's experts, it reads those that are chosen.
   std::string format;
   int64_t linear_bytes = 0;
 };
@@ -127,6 +129,7 @@ class Transformer final : public Decoder {
   KvCache kv_;
   StepUploader uploader_;
   Scratch scratch_;
+  std::optional<MixtureRunner> mixture_;  // Only with a mixture.
   StepGraphs graphs_;
 };
 

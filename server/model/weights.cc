@@ -57,6 +57,19 @@ class WeightLoader {
     return Stacked(names, biases.empty() ? at::Tensor() : ToDevice(at::cat(biases)));
   }
 
+  // The same, never quantized, for the CPU. Its format is not counted: it is small.
+  LinearLayer Router(std::span<const TensorSpec> tensors) {
+    std::vector<LoadedRows> rows;
+    for (const TensorSpec& tensor : tensors) {
+      rows.push_back(
+          {.plain = checkpoint_.Read(tensor.name, context_.pool), .quantized = std::nullopt});
+    }
+    std::vector<PackedWeight> parts;
+    parts.push_back(PackPart(rows));
+    linear_bytes_ += parts.back().bytes;
+    return LinearLayer(std::move(parts), {});
+  }
+
   // The output layer of tied embeddings: the CPU packs a copy of the table, other devices multiply
   // with the table itself.
   LinearLayer TiedOutput(const std::string& name, const at::Tensor& embedding) {
@@ -194,7 +207,7 @@ class WeightLoader {
   int64_t linear_bytes_ = 0;
 };
 
-// `tensors` of one layer and one destination go there.
+// `tensors` of one layer, one destination and one expert go there, in the table's order.
 void Place(std::span<const TensorSpec> tensors, WeightLoader& loader, TransformerWeights& weights) {
   const TensorSpec& first = tensors.front();
   LayerWeights* layer =
@@ -227,6 +240,21 @@ void Place(std::span<const TensorSpec> tensors, WeightLoader& loader, Transforme
     case Destination::kMlpDown:
       layer->mlp_down = loader.Linear(tensors);
       break;
+    case Destination::kRouter:
+      layer->mixture.emplace().router = loader.Router(tensors);
+      break;
+    case Destination::kExpertGateUp:
+      layer->mixture->experts.emplace_back().gate_up = loader.Linear(tensors);
+      break;
+    case Destination::kExpertDown:
+      layer->mixture->experts.back().down = loader.Linear(tensors);
+      break;
+    case Destination::kSharedGateUp:
+      layer->mixture->shared.emplace().gate_up = loader.Linear(tensors);
+      break;
+    case Destination::kSharedDown:
+      layer->mixture->shared->down = loader.Linear(tensors);
+      break;
     case Destination::kFinalNorm:
       weights.final_norm = loader.Vector(first.name);
       break;
@@ -250,7 +278,7 @@ TransformerWeights LoadWeights(const Checkpoint& checkpoint, const TransformerOp
     const TensorSpec& first = tensors[begin];
     end = begin + 1;
     while (end < tensors.size() && tensors[end].layer == first.layer &&
-           tensors[end].destination == first.destination) {
+           tensors[end].destination == first.destination && tensors[end].expert == first.expert) {
       ++end;
     }
     Place(std::span(tensors).subspan(begin, end - begin), loader, weights);

@@ -62,6 +62,18 @@ ModelConfig DynamicConfig() {
   return config;
 }
 
+// The second layer with twelve experts, of which a token has three, and a shared one.
+ModelConfig MixtureModel() {
+  ModelConfig config = SmallConfig();
+  config.architecture = "qwen2_moe";
+  config.mixture = {.experts = 12,
+                    .chosen = 3,
+                    .expert_size = 48,
+                    .shared_expert_size = 80,
+                    .layers = {false, true}};
+  return config;
+}
+
 struct Case {
   std::string name;
   DType dtype;
@@ -339,6 +351,8 @@ INSTANTIATE_TEST_SUITE_P(
     Models, SameBitsTest,
     testing::Values(Case{"float32", DType::kFloat32, SmallConfig(), 200},
                     Case{"bfloat16", DType::kBfloat16, SmallConfig(), 200},
+                    Case{"mixture_float32", DType::kFloat32, MixtureModel(), 40},
+                    Case{"mixture_bfloat16", DType::kBfloat16, MixtureModel(), 40},
                     Case{"window_float32", DType::kFloat32, WindowedConfig(), 40},
                     Case{"window_bfloat16", DType::kBfloat16, WindowedConfig(), 40},
                     Case{"dynamic_float32", DType::kFloat32, DynamicConfig(), 20},

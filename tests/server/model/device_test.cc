@@ -110,6 +110,18 @@ TEST(CheckShapeTest, OtherDevicesAndTypesTakeEveryHeadDim) {
   }
 }
 
+TEST(CheckShapeTest, MixturesOfExpertsRunOnTheCpuAlone) {
+  ModelConfig config = Config(8, 2, 64);
+  config.mixture = {.experts = 60};
+  EXPECT_TRUE(CheckShape(kCpu, config, DType::kBfloat16).ok());
+  for (const DeviceKind kind : {DeviceKind::kCuda, DeviceKind::kEmulated}) {
+    const absl::Status status = CheckShape({.kind = kind}, config, DType::kBfloat16);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(Message(status),
+              "num_experts 60: mixtures of experts run on the CPU alone (--device cpu)");
+  }
+}
+
 TEST(CheckShapeTest, MoreQueryHeadsThanATileHasRowsAreRefusedOnCuda) {
   EXPECT_TRUE(CheckShape(kSecondGpu, Config(64, 1, 64), DType::kBfloat16).ok());
   EXPECT_TRUE(CheckShape(kCpu, Config(65, 1, 64), DType::kBfloat16).ok());

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -41,6 +42,18 @@ ModelConfig SmallConfig() {
   return config;
 }
 
+// The first and the last layer with eight experts, of which a token has three, and a shared one.
+ModelConfig MixtureConfigOfTest() {
+  ModelConfig config = SmallConfig();
+  config.mixture = {.experts = 8,
+                    .chosen = 3,
+                    .expert_size = 64,
+                    .shared_expert_size = 96,
+                    .normalizes_weights = true,
+                    .layers = {true, false, true}};
+  return config;
+}
+
 // One sequence with its structure and its KV blocks.
 struct TestSequence {
   Structure structure{RuleTable::Preset(RulePreset::kAnchored), PositionPolicy::kAligned};
@@ -54,13 +67,16 @@ using Logits = std::vector<float>;  // One row per token of a sequence, end to e
 struct Variant {
   DType dtype;
   Quantization quantization;
+  bool has_mixture = false;
+
+  ModelConfig config() const { return has_mixture ? MixtureConfigOfTest() : SmallConfig(); }
 };
 
 std::string NameOf(const Variant& variant) {
   const char* const form = variant.quantization == Quantization::kInt8     ? "_int8"
                            : variant.quantization == Quantization::kStored ? "_stored"
                                                                            : "";
-  return std::string(Name(variant.dtype)) + form;
+  return std::string(Name(variant.dtype)) + form + (variant.has_mixture ? "_mixture" : "");
 }
 
 // Quantized matrices, but for one in the middle of a stack; reading one expands it.
@@ -97,9 +113,9 @@ class TransformerTest : public testing::TestWithParam<Variant> {
  protected:
   void Open(int threads) {
     if (GetParam().quantization == Quantization::kStored) {
-      Open(threads, GetParam(), QuantizedCheckpoint(SmallConfig()));
+      Open(threads, GetParam(), QuantizedCheckpoint(GetParam().config()));
     } else {
-      Open(threads, GetParam(), RandomCheckpoint(SmallConfig()));
+      Open(threads, GetParam(), RandomCheckpoint(GetParam().config()));
     }
   }
 
@@ -247,14 +263,63 @@ INSTANTIATE_TEST_SUITE_P(DTypes, TransformerTest,
                                          Variant{DType::kFloat16, Quantization::kNone},
                                          Variant{DType::kFloat32, Quantization::kInt8},
                                          Variant{DType::kBfloat16, Quantization::kInt8},
-                                         Variant{DType::kBfloat16, Quantization::kStored}),
+                                         Variant{DType::kBfloat16, Quantization::kStored},
+                                         Variant{DType::kFloat32, Quantization::kNone, true},
+                                         Variant{DType::kBfloat16, Quantization::kNone, true},
+                                         Variant{DType::kBfloat16, Quantization::kInt8, true},
+                                         Variant{DType::kBfloat16, Quantization::kStored, true}),
+                         [](const auto& info) { return NameOf(info.param); });
+
+// One expert of the first layer is not a number.
+class PoisonedCheckpoint : public RandomCheckpoint {
+ public:
+  PoisonedCheckpoint(const ModelConfig& config, int expert)
+      : RandomCheckpoint(config),
+        prefix_("model.layers.0.mlp.experts." + std::to_string(expert) + ".") {}
+
+ private:
+  LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override {
+    LoadedMatrix matrix = RandomCheckpoint::ReadTensor(name, pool);
+    if (!name.starts_with(prefix_)) return matrix;
+    auto* values = reinterpret_cast<float*>(matrix.owned.get());
+    std::fill_n(values, matrix.view.rows * matrix.view.columns, std::nanf(""));
+    return matrix;
+  }
+
+  const std::string prefix_;
+};
+
+class MixtureTest : public TransformerTest {};
+
+// A token's logits are not a number where an expert that it chose is not; they are, bit for bit,
+// the clean model's where it is another, so the step has read nothing of that one.
+TEST_P(MixtureTest, AStepReadsOnlyTheExpertsThatItsTokenChose) {
+  const auto logits = [&](const Checkpoint& checkpoint) {
+    Open(2, GetParam(), checkpoint);
+    return RunInChunks(MakeSequence({1}, 5), {});
+  };
+  const Logits clean = logits(RandomCheckpoint(MixtureConfigOfTest()));
+  int chosen = 0;
+  for (int expert = 0; expert < 8; ++expert) {
+    const Logits poisoned = logits(PoisonedCheckpoint(MixtureConfigOfTest(), expert));
+    const bool is_chosen = std::isnan(poisoned[0]);
+    chosen += is_chosen;
+    EXPECT_TRUE(is_chosen || SameBits(poisoned, clean)) << "expert " << expert;
+  }
+  EXPECT_EQ(chosen, 3);
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, MixtureTest,
+                         testing::Values(Variant{DType::kFloat32, Quantization::kNone, true},
+                                         Variant{DType::kBfloat16, Quantization::kNone, true},
+                                         Variant{DType::kBfloat16, Quantization::kInt8, true}),
                          [](const auto& info) { return NameOf(info.param); });
 
 class QuantizationTest : public TransformerTest {};
 
 // In float32, quant blocks mean the very numbers that expanding them gives.
 TEST_P(QuantizationTest, StoredQuantBlocksGiveTheBitsOfTheExpandedModel) {
-  const QuantizedCheckpoint checkpoint(SmallConfig());
+  const QuantizedCheckpoint checkpoint(GetParam().config());
   Open(2, {DType::kFloat32, Quantization::kNone}, checkpoint);
   EXPECT_EQ(transformer_->weights().format, "float32");
   const int64_t expanded_bytes = transformer_->weights().linear_bytes;
@@ -266,11 +331,11 @@ TEST_P(QuantizationTest, StoredQuantBlocksGiveTheBitsOfTheExpandedModel) {
 }
 
 TEST_P(QuantizationTest, Int8IsNearTheModelThatWasRounded) {
-  const QuantizedCheckpoint checkpoint(SmallConfig());
+  const QuantizedCheckpoint checkpoint(GetParam().config());
   Open(2, {GetParam().dtype, Quantization::kInt8}, checkpoint);
   EXPECT_EQ(transformer_->weights().format, "int8");
   const Logits rounded = RunInChunks(MakeSequence(lengths_, 1), {});
-  Open(2, {GetParam().dtype, Quantization::kNone}, RandomCheckpoint(SmallConfig()));
+  Open(2, {GetParam().dtype, Quantization::kNone}, RandomCheckpoint(GetParam().config()));
   const Logits plain = RunInChunks(MakeSequence(lengths_, 1), {});
   double difference = 0.0;
   double magnitude = 0.0;
@@ -283,7 +348,8 @@ TEST_P(QuantizationTest, Int8IsNearTheModelThatWasRounded) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, QuantizationTest,
-                         testing::Values(Variant{DType::kFloat32, Quantization::kStored}),
+                         testing::Values(Variant{DType::kFloat32, Quantization::kStored},
+                                         Variant{DType::kFloat32, Quantization::kStored, true}),
                          [](const auto& info) { return NameOf(info.param); });
 
 }  // namespace
