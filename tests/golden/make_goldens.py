@@ -28,6 +28,7 @@ import make_models
 import reference
 
 FORK = 1e-3  # Below this margin either token is right.
+ROUNDING = 1e-4  # Of a logit.
 
 
 def check_recomputed(case, decoded, again):
@@ -45,7 +46,10 @@ def check_recomputed(case, decoded, again):
 
 
 def check_mask_is_honoured(case, model, encoder):
-    """A token that nobody sees changes nothing, bit by bit; the same token, once seen, does."""
+    """A token that nobody sees changes nothing, bit by bit; the same token, once seen, does. In a
+    mixture of experts, Hugging Face's products depend on which rows share an expert, by rounding.
+    """
+    rounding = ROUNDING if getattr(model.config, "num_experts_per_tok", None) else 0.0
     encoded = reference.encode_prompt(case, encoder)
     size = len(encoded.token_ids)
     hidden = size // 2
@@ -57,7 +61,7 @@ def check_mask_is_honoured(case, model, encoder):
         with torch.inference_mode():
             first, second = (hf_decode.forward(model, ids, encoded.positions, visible)[-1]
                              for ids in (encoded.token_ids, other))
-        if torch.equal(first, second) == seen:
+        if ((first - second).abs().max() > rounding) != seen:
             raise SystemExit(f"{case['id']}: the mask is not honoured")
 
 

@@ -27,7 +27,7 @@ LLAMA3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
 # how the prompts' positions and tokenization begin to turn; without one, the model's place here.
 DEFAULTS = {"layers": 3, "tied": False, "bias": False, "shards": 1, "style": "old",
             "theta": 10000.0, "scaling": None, "eos_every": 0, "dtype": "float32",
-            "context": 2048, "windows": None, "turn": None}
+            "context": 2048, "windows": None, "turn": None, "experts": 0}
 MODELS = {
     "llama2-gqa1-d64": dict(family="llama", tokenizer="llama2", hidden=256, heads=4, kv_heads=4,
                             head_dim=64, intermediate=512, vocabulary=2816, dtype="float16",
@@ -60,6 +60,24 @@ MODELS = {
     "qwen3-gqa4-d96-tied": dict(family="qwen3", tokenizer="qwen3", hidden=160, heads=8, kv_heads=2,
                                 head_dim=96, intermediate=320, vocabulary=3072, tied=True,
                                 dtype="float16", theta=1000000.0, eos_every=24),
+    # Mixtures of experts. plain: the layers of mlp_only_layers; stacked: all experts of a layer in
+    # two tensors, as version 5 of transformers may store them.
+    "qwen2moe-8of2": dict(family="qwen2_moe", tokenizer="qwen2", hidden=192, heads=3, kv_heads=1,
+                          head_dim=64, intermediate=320, vocabulary=2048, theta=1000000.0,
+                          experts=8, chosen=2, expert_size=96, shared=160, normalize=True,
+                          style="new", stacked=True),
+    "qwen2moe-60of4": dict(family="qwen2_moe", tokenizer="qwen2", hidden=192, heads=3, kv_heads=3,
+                           head_dim=64, intermediate=320, vocabulary=2048, theta=1000000.0,
+                           experts=60, chosen=4, expert_size=64, shared=256, normalize=False,
+                           step=2, layers=4, shards=2, dtype="bfloat16", eos_every=24),
+    "qwen3moe-60of8-tied": dict(family="qwen3_moe", tokenizer="qwen3", hidden=160, heads=8,
+                                kv_heads=2, head_dim=64, intermediate=320, vocabulary=3072,
+                                theta=1000000.0, experts=60, chosen=8, expert_size=80,
+                                normalize=True, plain=[1], tied=True, dtype="bfloat16"),
+    "qwen3moe-8of2": dict(family="qwen3_moe", tokenizer="qwen3", hidden=256, heads=4, kv_heads=2,
+                          head_dim=128, intermediate=320, vocabulary=3072, theta=1000000.0,
+                          experts=8, chosen=2, expert_size=128, normalize=False, plain=[0],
+                          style="new", step=2, layers=5),
     # Windows shorter than a segment, and trained lengths shorter than a prompt.
     "mistral-gqa2-d32-window": dict(family="mistral", tokenizer="llama2", hidden=128, heads=4,
                                     kv_heads=2, head_dim=32, intermediate=256, vocabulary=2816,
@@ -93,7 +111,8 @@ MODELS = {
                                  scaling={"type": "linear", "factor": 4.0}, turn=6),
 }
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
-                 "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+                 "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+                 "qwen2_moe": "Qwen2MoeForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM"}
 BOS_AND_EOS = {"llama2": ("<s>", "</s>"), "gpt2": ("<|endoftext|>", "<|endoftext|>"),
                "smollm2": ("<|im_start|>", "<|im_end|>"),
                "llama3": ("<|begin_of_text|>", "<|eot_id|>"),
@@ -102,32 +121,54 @@ BOS_AND_EOS = {"llama2": ("<s>", "</s>"), "gpt2": ("<|endoftext|>", "<|endoftext
 # Gains of the weights, in units of 1 / sqrt(inputs). Sharp scores (query, key) and strong values
 # make the mask matter; the head's gain keeps the best two tokens apart.
 GAINS = {"q_proj": 1.7, "k_proj": 1.7, "v_proj": 1.5, "o_proj": 1.5, "gate_proj": 1.2,
-         "up_proj": 1.2, "down_proj": 1.2, "lm_head": 3.0}
+         "up_proj": 1.2, "down_proj": 1.2, "lm_head": 3.0, "gate_up_proj": 1.2,
+         "gate": 2.0, "shared_expert_gate": 1.0}  # The router is sharp: its choice matters.
 
 
 def shape_of(name):
     return {**DEFAULTS, **MODELS[name]}
 
 
-def _tensor_shapes(shape):
+def _mlp_shapes(prefix, hidden, inner):
+    return {f"{prefix}.gate_proj": (inner, hidden), f"{prefix}.up_proj": (inner, hidden),
+            f"{prefix}.down_proj": (hidden, inner)}
+
+
+def has_mixture(shape, layer):
+    return (shape["experts"] > 0 and layer not in shape.get("plain", ())
+            and (layer + 1) % shape.get("step", 1) == 0)
+
+
+def _mixture_shapes(shape):
+    hidden, inner, experts = shape["hidden"], shape["expert_size"], shape["experts"]
+    shapes = {"mlp.gate": (experts, hidden)}
+    if shape["family"] == "qwen2_moe":
+        shapes["mlp.shared_expert_gate"] = (1, hidden)
+        shapes.update(_mlp_shapes("mlp.shared_expert", hidden, shape["shared"]))
+    for expert in range(experts):
+        shapes.update(_mlp_shapes(f"mlp.experts.{expert}", hidden, inner))
+    return shapes
+
+
+def tensor_shapes(shape):
     hidden, inner = shape["hidden"], shape["intermediate"]
     query = shape["heads"] * shape["head_dim"]
     key = shape["kv_heads"] * shape["head_dim"]
-    linears = {"self_attn.q_proj": (query, hidden), "self_attn.k_proj": (key, hidden),
-               "self_attn.v_proj": (key, hidden), "self_attn.o_proj": (hidden, query),
-               "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
-               "mlp.down_proj": (hidden, inner)}
-    biased = set(linears) if shape["bias"] else set()
-    if shape["family"] == "qwen2":
+    attention = {"self_attn.q_proj": (query, hidden), "self_attn.k_proj": (key, hidden),
+                 "self_attn.v_proj": (key, hidden), "self_attn.o_proj": (hidden, query)}
+    biased = {*attention, *_mlp_shapes("mlp", hidden, inner)} if shape["bias"] else set()
+    if shape["family"] in ("qwen2", "qwen2_moe"):
         biased = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}
     shapes = {"model.embed_tokens.weight": (shape["vocabulary"], hidden)}
     for layer in range(shape["layers"]):
         prefix = f"model.layers.{layer}."
-        for part, size in linears.items():
+        mlp = (_mixture_shapes(shape) if has_mixture(shape, layer)
+               else _mlp_shapes("mlp", hidden, inner))
+        for part, size in {**attention, **mlp}.items():
             shapes[f"{prefix}{part}.weight"] = size
             if part in biased:
                 shapes[f"{prefix}{part}.bias"] = size[:1]
-        if shape["family"] == "qwen3":
+        if shape["family"] in ("qwen3", "qwen3_moe"):
             shapes[f"{prefix}self_attn.q_norm.weight"] = (shape["head_dim"],)
             shapes[f"{prefix}self_attn.k_norm.weight"] = (shape["head_dim"],)
         shapes[f"{prefix}input_layernorm.weight"] = (hidden,)
@@ -153,7 +194,7 @@ def _random_tensor(name, size, shape, random):
     return values * GAINS[part] / math.sqrt(size[1])
 
 
-def _to_bytes(values, dtype):
+def to_bytes(values, dtype):
     values = values.astype("<f4")
     if dtype == "float32":
         return values.tobytes()
@@ -181,12 +222,35 @@ def _write_safetensors(path, tensors, dtype):
             file.write(data)
 
 
-def _write_weights(folder, name, shape):
+def random_tensors(name):
+    """{tensor: float64 values} of a model, in the order of its files."""
+    shape = shape_of(name)
     random = np.random.RandomState(zlib.crc32(name.encode()))
-    tensors = {}
-    for tensor, size in _tensor_shapes(shape).items():
-        values = _random_tensor(tensor, size, shape, random)
-        tensors[tensor] = (size, _to_bytes(values, shape["dtype"]))
+    return {tensor: _random_tensor(tensor, size, shape, random)
+            for tensor, size in tensor_shapes(shape).items()}
+
+
+def _stack_experts(tensors, shape):
+    """As version 5 of transformers keeps them: gate_up_proj and down_proj of a layer's experts."""
+    stacked = {name: values for name, values in tensors.items() if ".mlp.experts." not in name}
+    for layer in range(shape["layers"]):
+        if not has_mixture(shape, layer):
+            continue
+        prefix = f"model.layers.{layer}.mlp.experts."
+        gate, up, down = (np.stack([tensors[f"{prefix}{expert}.{part}_proj.weight"]
+                                    for expert in range(shape["experts"])])
+                          for part in ("gate", "up", "down"))
+        stacked[f"{prefix}gate_up_proj"] = np.concatenate([gate, up], axis=1)
+        stacked[f"{prefix}down_proj"] = down
+    return stacked
+
+
+def _write_weights(folder, name, shape):
+    values = random_tensors(name)
+    if shape.get("stacked"):
+        values = _stack_experts(values, shape)
+    tensors = {tensor: (array.shape, to_bytes(array, shape["dtype"]))
+               for tensor, array in values.items()}
     if shape["shards"] == 1:
         _write_safetensors(folder / "model.safetensors", tensors, shape["dtype"])
         return
@@ -252,8 +316,15 @@ def _config(shape):
         config.update(shape["windows"])
     else:
         config.update(use_sliding_window=False, sliding_window=None, max_window_layers=2)
-    if shape["family"] == "qwen3":
+    if shape["family"] in ("qwen3", "qwen3_moe"):
         config.update(attention_bias=False)
+    if shape["experts"]:
+        config.update(num_experts=shape["experts"], num_experts_per_tok=shape["chosen"],
+                      moe_intermediate_size=shape["expert_size"],
+                      norm_topk_prob=shape["normalize"], mlp_only_layers=shape.get("plain", []),
+                      decoder_sparse_step=shape.get("step", 1))
+    if shape["family"] == "qwen2_moe":
+        config["shared_expert_intermediate_size"] = shape["shared"]
     if shape["style"] == "new" or shape["hidden"] != shape["heads"] * shape["head_dim"]:
         config["head_dim"] = shape["head_dim"]
     return config
