@@ -86,24 +86,24 @@ struct ChunkWeights {
   float scales[2];              // One for each half.
   float shift;
 
-  ChunkWeights(QuantFormat format, const QuantBlockParts& parts, int chunk) {
+  ChunkWeights(QuantFormat format, const UnpackedQuantBlock& unpacked, int chunk) {
     const QuantBlockLayout layout = QuantLayoutOf(format);
     for (int i = 0; i < kChunkInputs; ++i) {
-      const uint8_t code = parts.codes[chunk * kChunkInputs + i];
+      const uint8_t code = unpacked.codes[chunk * kChunkInputs + i];
       codes[i] = layout.code_bits == 8 ? static_cast<int8_t>(code) : code - layout.offset;
     }
-    const float d = ToFloat(Float16{parts.scale});
-    const float m = ToFloat(Float16{parts.shift});
+    const float d = ToFloat(Float16{unpacked.scale});
+    const float m = ToFloat(Float16{unpacked.shift});
     scales[0] = scales[1] = d;
     shift = m;
     if (!layout.has_strip_scales()) return;
     for (int half = 0; half < 2; ++half) {
       const uint8_t scale =
-          parts
+          unpacked
               .strip_scales[chunk * layout.strips_per_chunk + half * (layout.strips_per_chunk - 1)];
       scales[half] = d * (format == QuantFormat::kQ6_K ? static_cast<int8_t>(scale) : scale);
     }
-    shift = -(m * parts.minima[chunk]);
+    shift = -(m * unpacked.minima[chunk]);
   }
 };
 
