@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "kernels/thread_pool.h"
 #include "server/model/checkpoint.h"
 #include "server/model/tensor_table.h"
 #include "tests/server/model/model_files.h"
@@ -311,10 +312,11 @@ TEST(GgufMixtureTest, QuantBlocksOfAnExpertAreASliceOfItsStack) {
   }
   const auto checkpoint = Checkpoint::Open(directory.Write("m.gguf", writer.Bytes()));
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  ThreadPool pool(1);
   for (int expert = 0; expert < 3; ++expert) {
     const std::string name =
         "model.layers.1.mlp.experts." + std::to_string(expert) + ".up_proj.weight";
-    const auto quantized = (*checkpoint)->ReadQuantized(name);
+    const auto quantized = (*checkpoint)->ReadQuantized(name, pool);
     ASSERT_TRUE(quantized.has_value());
     EXPECT_EQ(quantized->view.rows, 24);
     EXPECT_EQ(std::memcmp(quantized->view.data, &stack.bytes[expert * 24 * 34], 24 * 34), 0);
