@@ -20,7 +20,7 @@ cache=${STRUCTATTN_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set, so set STRU
 # What CMake looks for, in the order of deploy/cmake/dependencies.cmake, then tools.
 packages=(
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev
-  libspdlog-dev libssl-dev nlohmann-json3-dev libcli11-dev libhwy-dev libgtest-dev libgmock-dev
+  libspdlog-dev libssl-dev libxxhash-dev nlohmann-json3-dev libcli11-dev libhwy-dev libgtest-dev libgmock-dev
   libboost-context-dev
   g++ cmake ninja-build ccache mold python3 python3-venv ca-certificates
 )

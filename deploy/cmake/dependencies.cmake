@@ -9,6 +9,8 @@ find_package(absl CONFIG REQUIRED)
 find_package(spdlog CONFIG REQUIRED)
 # OpenSSL: SHA-256 of digests; gRPC already links it.
 find_package(OpenSSL REQUIRED)
+# xxHash (headers alone): the digest of weights, at the speed of memory.
+find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
 # nlohmann-json: config.json, tokenizer.json and the client's JSON, by the most used C++ parser.
 find_package(nlohmann_json 3.11 REQUIRED)
 # CLI11: subcommands, environment defaults and good messages for both programs.

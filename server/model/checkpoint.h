@@ -58,6 +58,17 @@ class Checkpoint {
   // How a quantised folder stores the tensor ("gptq_4bit_g128"); empty for all other tensors.
   virtual std::string QuantizationOf(std::string_view /*name*/) const { return ""; }
 
+  // The format of ReadQuantized, known without reading.
+  virtual std::optional<QuantFormat> StoredFormat(std::string_view /*name*/) const {
+    return std::nullopt;
+  }
+
+  // What the files are, for people: "GGUF file".
+  virtual std::string kind() const = 0;
+
+  // The bytes of the files that Read makes the tensor of, in one part or several.
+  virtual std::vector<std::string_view> StoredBytes(std::string_view name) const = 0;
+
   // SHA-256 (hex) over config, tokenizer, tensor headers and file sizes.
   virtual const std::string& digest() const = 0;
   virtual int64_t parameters() const = 0;  // Elements over all expected tensors.

@@ -133,7 +133,7 @@ absl::StatusOr<GgufValue> TakeValue(Cursor& cursor, std::string_view file) {
   return GgufValue{type, std::nullopt, bytes};
 }
 
-// Fills everything but `end`'s place in the file: begin and end are still relative to the data.
+// Fills everything but the bytes; begin and end are still relative to the data.
 absl::StatusOr<GgufTensor> TakeTensor(Cursor& cursor) {
   GgufTensor tensor;
   STRUCTATTN_ASSIGN_OR_RETURN(const uint32_t rank, cursor.Number<uint32_t>("a rank"));
@@ -257,9 +257,18 @@ absl::StatusOr<Gguf> Gguf::Parse(std::string_view file) {
     }
     tensor.begin += gguf.data_begin_;
     tensor.end += gguf.data_begin_;
+    tensor.bytes = file.substr(tensor.begin, tensor.end - tensor.begin);
   }
   STRUCTATTN_RETURN_IF_ERROR(CheckNoOverlap(gguf.tensors_));
   return gguf;
+}
+
+absl::Status Gguf::AddTensors(const Gguf& part) {
+  for (const auto& [name, tensor] : part.tensors_) {
+    const auto [entry, added] = tensors_.emplace(name, tensor);
+    if (!added) return Refuse(Quoted(name), ": tensor is in an earlier part too");
+  }
+  return absl::OkStatus();
 }
 
 const GgufValue* Gguf::Find(std::string_view key) const {

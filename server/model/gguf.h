@@ -44,13 +44,15 @@ struct GgufValue {
 struct GgufTensor {
   std::vector<int64_t> dimensions;  // 1 to 4 of them, the contiguous one first.
   const GgmlEncoding* encoding = nullptr;
-  size_t begin = 0;  // Byte range in the file.
+  size_t begin = 0;  // Byte range in its file.
   size_t end = 0;
+  std::string_view bytes;
 };
 
 // Metadata and tensor table of one file, as views into its bytes, which must outlive it.
 class Gguf {
  public:
+  Gguf() = default;
   static absl::StatusOr<Gguf> Parse(std::string_view file);
 
   // Reads the key into `target` if the file has it; an error if it is of another kind. Integers of
@@ -67,11 +69,13 @@ class Gguf {
   const std::map<std::string, GgufTensor, std::less<>>& tensors() const { return tensors_; }
   const GgufTensor* FindTensor(std::string_view name) const;
 
+  // Adds the tensors of another file of the same model, whose bytes must outlive this one too.
+  absl::Status AddTensors(const Gguf& part);
+
   // Where the tensor data begin: everything before describes them.
   size_t data_begin() const { return data_begin_; }
 
  private:
-  Gguf() = default;
   const GgufValue* Find(std::string_view key) const;
 
   std::map<std::string, GgufValue, std::less<>> metadata_;

@@ -8,13 +8,13 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "server/model/ends_of_generation.h"
 #include "server/model/folder_tokenizer.h"
 #include "server/model/gguf.h"
 #include "server/model/gguf_config.h"
-#include "server/model/mapped_file.h"
+#include "server/model/gguf_files.h"
 #include "server/model/plain_tensor.h"
 #include "server/model/refusal.h"
-#include "server/model/sha256.h"
 #include "server/model/status_macros.h"
 #include "server/model/tensor_table.h"
 
@@ -42,37 +42,47 @@ int64_t StoredRow(int64_t row, int64_t head_dim) {
 
 class GgufCheckpoint final : public Checkpoint {
  public:
-  GgufCheckpoint(MappedFile file, Gguf gguf, ModelConfig config)
-      : file_(std::move(file)), gguf_(std::move(gguf)), config_(std::move(config)) {}
+  GgufCheckpoint(GgufFiles opened, ModelConfig config)
+      : files_(std::move(opened.files)),
+        gguf_(std::move(opened.gguf)),
+        config_(std::move(config)),
+        digest_(std::move(opened.digest)) {}
 
   absl::Status Locate();
   absl::Status ReadRopeDivisors();
   absl::Status AddTokenizer();
-  void MakeDigest();
 
   const ModelConfig& config() const override { return config_; }
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return std::move(tokenizer_); }
   std::optional<QuantMatrix> ReadQuantized(std::string_view name, ThreadPool& pool) const override;
+  std::optional<QuantFormat> StoredFormat(std::string_view name) const override {
+    return Located(name).stored->encoding->quant_format;
+  }
+  std::string kind() const override {
+    return files_.size() == 1 ? "GGUF file" : Concat("GGUF model of ", files_.size(), " files");
+  }
+  std::vector<std::string_view> StoredBytes(std::string_view name) const override {
+    return {Bytes(Located(name))};
+  }
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return parameters_; }
 
  private:
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override;
-  std::string_view Bytes(const GgufTensor& tensor) const {
-    return file_.bytes().substr(tensor.begin, tensor.end - tensor.begin);
-  }
-  std::string_view Bytes(const LocatedTensor& tensor) const {
-    const std::string_view bytes = Bytes(*tensor.stored);
+  const LocatedTensor& Located(std::string_view name) const;
+  // An expert's matrix is a slice of its stack.
+  static std::string_view Bytes(const LocatedTensor& tensor) {
+    const std::string_view bytes = tensor.stored->bytes;
     if (tensor.spec.expert < 0) return bytes;
     return BytesInStack(tensor.spec, {.rows = tensor.spec.rows}, bytes);
   }
 
-  MappedFile file_;
-  Gguf gguf_;  // Points into file_.
+  const std::vector<MappedFile> files_;
+  const Gguf gguf_;  // Points into files_.
   ModelConfig config_;
   std::map<std::string, LocatedTensor, std::less<>> located_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::string digest_;
+  const std::string digest_;
   int64_t parameters_ = 0;
 };
 
@@ -110,7 +120,7 @@ absl::Status GgufCheckpoint::ReadRopeDivisors() {
     return Refuse("'rope_freqs.weight': encoding ", stored->encoding->name, ": supported is F32");
   }
   config_.rope.frequency_divisors.resize(static_cast<size_t>(spec.columns));
-  const std::string_view bytes = Bytes(*stored);
+  const std::string_view bytes = stored->bytes;
   std::memcpy(config_.rope.frequency_divisors.data(), bytes.data(), bytes.size());
   if (absl::Status status = ValidateModelConfig(config_); !status.ok()) {
     return WithPrefix("'rope_freqs.weight'", status);
@@ -121,23 +131,22 @@ absl::Status GgufCheckpoint::ReadRopeDivisors() {
 absl::Status GgufCheckpoint::AddTokenizer() {
   STRUCTATTN_ASSIGN_OR_RETURN(const GgufVocabulary vocabulary, ReadGgufVocabulary(gguf_));
   STRUCTATTN_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::FromGguf(vocabulary));
-  const absl::Status status = CheckEmbedded(*tokenizer_, config_.vocab_size);
-  return status.ok() ? status : WithPrefix("tokenizer.ggml.tokens", status);
+  if (absl::Status status = CheckEmbedded(*tokenizer_, config_.vocab_size); !status.ok()) {
+    return WithPrefix("tokenizer.ggml.tokens", status);
+  }
+  return AddEnds(gguf_, vocabulary, config_);
 }
 
-void GgufCheckpoint::MakeDigest() {
-  Sha256 hash;
-  hash.Update(Concat("gguf ", gguf_.data_begin(), " ", file_.size(), "\n"));
-  hash.Update(file_.bytes().substr(0, gguf_.data_begin()));
-  digest_ = hash.Hex();
+const LocatedTensor& GgufCheckpoint::Located(std::string_view name) const {
+  const auto found = located_.find(name);
+  STRUCTATTN_CHECK(found != located_.end());
+  return found->second;
 }
 
 LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool) const {
-  const auto found = located_.find(name);
-  STRUCTATTN_CHECK(found != located_.end());
-  const auto& [spec, stored, permuted] = found->second;
+  const auto& [spec, stored, permuted] = Located(name);
   const GgmlEncoding& encoding = *stored->encoding;
-  const std::string_view bytes = Bytes(found->second);
+  const std::string_view bytes = Bytes(Located(name));
   if (encoding.plain && !permuted) return ViewOrCopy(bytes, *encoding.plain, spec);
 
   // A permuted bias is a column of single elements.
@@ -176,11 +185,9 @@ LoadedMatrix GgufCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool)
 }
 
 std::optional<QuantMatrix> GgufCheckpoint::ReadQuantized(std::string_view name, ThreadPool&) const {
-  const auto found = located_.find(name);
-  STRUCTATTN_CHECK(found != located_.end());
-  const auto& [spec, stored, permuted] = found->second;
+  const auto& [spec, stored, permuted] = Located(name);
   if (!stored->encoding->quant_format.has_value()) return std::nullopt;
-  const std::string_view bytes = Bytes(found->second);
+  const std::string_view bytes = Bytes(Located(name));
   QuantMatrix quantized;
   quantized.view = {bytes.data(), *stored->encoding->quant_format, spec.rows, spec.columns};
   if (permuted) {
@@ -196,23 +203,20 @@ std::optional<QuantMatrix> GgufCheckpoint::ReadQuantized(std::string_view name, 
   return quantized;
 }
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> OpenMapped(MappedFile file) {
-  STRUCTATTN_ASSIGN_OR_RETURN(Gguf gguf, Gguf::Parse(file.bytes()));
-  STRUCTATTN_ASSIGN_OR_RETURN(ModelConfig config, ReadGgufConfig(gguf));
-  auto checkpoint =
-      std::make_unique<GgufCheckpoint>(std::move(file), std::move(gguf), std::move(config));
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenFiles(GgufFiles files) {
+  STRUCTATTN_ASSIGN_OR_RETURN(ModelConfig config, ReadGgufConfig(files.gguf));
+  auto checkpoint = std::make_unique<GgufCheckpoint>(std::move(files), std::move(config));
   STRUCTATTN_RETURN_IF_ERROR(checkpoint->Locate());
   STRUCTATTN_RETURN_IF_ERROR(checkpoint->ReadRopeDivisors());
   STRUCTATTN_RETURN_IF_ERROR(checkpoint->AddTokenizer());
-  checkpoint->MakeDigest();
   return checkpoint;
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGgufCheckpoint(const std::string& path) {
-  STRUCTATTN_ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
-  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = OpenMapped(std::move(file));
+  STRUCTATTN_ASSIGN_OR_RETURN(GgufFiles files, OpenGgufFiles(path));
+  absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = OpenFiles(std::move(files));
   if (!checkpoint.ok()) return WithPrefix(path, checkpoint.status());
   return checkpoint;
 }

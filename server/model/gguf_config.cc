@@ -31,7 +31,7 @@ class ArchitectureKeys {
 
   template <typename T>
   absl::Status ReadRequired(std::string_view key, T& target) const {
-    if (!gguf_.Has(prefix_ + std::string(key))) {
+    if (!Has(key)) {
       return Refuse("metadata key '", prefix_, key, "' is missing");
     }
     return Read(key, target);
@@ -116,12 +116,17 @@ absl::Status ReadWindow(const ArchitectureKeys& keys, ModelConfig& config) {
 }
 
 absl::Status RefuseUnsupported(const Gguf& gguf, const ArchitectureKeys& keys) {
-  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("attention.causal", true));
-  std::optional<int64_t> parts;
-  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("split.count", parts));
-  if (parts && *parts > 1) {
-    return Refuse("one of ", *parts, " parts: supported are GGUF models in one file");
+  std::optional<std::string> type;
+  STRUCTATTN_RETURN_IF_ERROR(gguf.Read("general.type", type));
+  if (type && type != "model") {
+    return Refuse("general.type ", Quoted(*type), ": supported is model");
   }
+  for (const std::string_view key :
+       {"attention.scale", "attention.temperature_scale", "attention.clamp_kqv", "logit_scale",
+        "embedding_scale", "residual_scale", "attn_logit_softcapping", "final_logit_softcapping"}) {
+    if (keys.Has(key)) return Refuse("metadata key ", Quoted(key), ": is not supported");
+  }
+  STRUCTATTN_RETURN_IF_ERROR(keys.RequireValue("attention.causal", true));
   return absl::OkStatus();
 }
 
@@ -170,25 +175,11 @@ DType MainDType(const Gguf& gguf) {
   return half ? DType::kFloat16 : DType::kFloat32;
 }
 
+// A number that no vocabulary reaches, such as -1, means that there is no such token.
 absl::Status ReadId(const Gguf& gguf, std::string_view key, std::optional<int32_t>& target) {
   std::optional<int64_t> id;
   STRUCTATTN_RETURN_IF_ERROR(gguf.Read(key, id));
-  if (!id) return absl::OkStatus();
-  if (*id < 0 || *id > (int64_t{1} << 24)) {
-    return Refuse("metadata key ", Quoted(key), " is ", *id, ": not a token id");
-  }
-  target = static_cast<int32_t>(*id);
-  return absl::OkStatus();
-}
-
-absl::Status ReadEosIds(const Gguf& gguf, ModelConfig& config) {
-  for (const std::string_view key :
-       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
-    std::optional<int32_t> id;
-    STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, key, id));
-    std::vector<int32_t>& ids = config.eos_token_ids;
-    if (id && std::find(ids.begin(), ids.end(), *id) == ids.end()) ids.push_back(*id);
-  }
+  if (id && *id >= 0 && *id <= (int64_t{1} << 24)) target = static_cast<int32_t>(*id);
   return absl::OkStatus();
 }
 
@@ -222,7 +213,6 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf) {
   config.mlp_bias = gguf.FindTensor("blk.0.ffn_gate.bias") != nullptr;
   config.qk_norm = architecture == "qwen3" || architecture == "qwen3moe";
   config.dtype = MainDType(gguf);
-  STRUCTATTN_RETURN_IF_ERROR(ReadEosIds(gguf, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, "tokenizer.ggml.bos_token_id", config.bos_token_id));
   if (config.bos_token_id >= config.vocab_size) config.bos_token_id.reset();
   STRUCTATTN_RETURN_IF_ERROR(ValidateModelConfig(config));
@@ -251,7 +241,6 @@ absl::StatusOr<GgufVocabulary> ReadGgufVocabulary(const Gguf& gguf) {
   }
   STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, "tokenizer.ggml.bos_token_id", vocabulary.bos_token_id));
   STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, "tokenizer.ggml.eos_token_id", vocabulary.eos_token_id));
-  STRUCTATTN_RETURN_IF_ERROR(ReadId(gguf, "tokenizer.ggml.eot_token_id", vocabulary.eot_token_id));
   STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.add_bos_token", vocabulary.add_bos_token));
   STRUCTATTN_RETURN_IF_ERROR(gguf.Read("tokenizer.ggml.add_eos_token", vocabulary.add_eos_token));
   STRUCTATTN_RETURN_IF_ERROR(

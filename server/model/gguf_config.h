@@ -14,7 +14,8 @@
 
 namespace structattn {
 
-// Without rope.frequency_divisors: they are tensor data. Validated.
+// Without rope.frequency_divisors, which are tensor data, and eos_token_ids, which need the
+// vocabulary (AddEnds). Validated.
 absl::StatusOr<ModelConfig> ReadGgufConfig(const Gguf& gguf);
 
 absl::StatusOr<GgufVocabulary> ReadGgufVocabulary(const Gguf& gguf);

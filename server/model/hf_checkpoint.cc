@@ -58,11 +58,19 @@ class HfCheckpoint final : public Checkpoint {
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return std::move(tokenizer_); }
   std::optional<QuantMatrix> ReadQuantized(std::string_view name, ThreadPool& pool) const override;
   std::string QuantizationOf(std::string_view name) const override;
+  std::optional<QuantFormat> StoredFormat(std::string_view name) const override;
+  std::string kind() const override {
+    const size_t files = folder_.shards().size();
+    return Concat("Hugging Face folder with ", files, files == 1 ? " file" : " files",
+                  " of weights");
+  }
+  std::vector<std::string_view> StoredBytes(std::string_view name) const override;
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return parameters_; }
 
  private:
   LoadedMatrix ReadTensor(std::string_view name, ThreadPool* pool) const override;
+  const LocatedTensor& Located(std::string_view name) const;
   std::vector<std::string> StoredNames(const std::string& name) const;
   absl::StatusOr<std::optional<SafetensorsFolder::Found>> FindIfStored(
       const std::string& name) const;
@@ -168,32 +176,53 @@ void HfCheckpoint::MakeDigest(const Texts& texts) {
   digest_ = hash.Hex();
 }
 
-LoadedMatrix HfCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool) const {
+const LocatedTensor& HfCheckpoint::Located(std::string_view name) const {
   const auto found = located_.find(name);
   STRUCTATTN_CHECK(found != located_.end());
-  const auto& [spec, stored, quantized, in_stack] = found->second;
-  if (quantized.has_value()) return Expand(*quantized, pool);
-  std::string_view bytes = stored.bytes();
-  if (in_stack) bytes = BytesInStack(spec, spec.stack, bytes);
-  return ViewOrCopy(bytes, *PlainDType(stored.tensor->dtype), spec);
+  return found->second;
+}
+
+// The bytes of a matrix of plain numbers: an expert's may be a slice of a stack.
+std::string_view PlainBytes(const LocatedTensor& located) {
+  const std::string_view bytes = located.stored.bytes();
+  return located.in_stack ? BytesInStack(located.spec, located.spec.stack, bytes) : bytes;
+}
+
+LoadedMatrix HfCheckpoint::ReadTensor(std::string_view name, ThreadPool* pool) const {
+  const LocatedTensor& located = Located(name);
+  if (located.quantized.has_value()) return Expand(*located.quantized, pool);
+  return ViewOrCopy(PlainBytes(located), *PlainDType(located.stored.tensor->dtype), located.spec);
 }
 
 std::optional<QuantMatrix> HfCheckpoint::ReadQuantized(std::string_view name,
                                                        ThreadPool& pool) const {
-  const auto found = located_.find(name);
-  STRUCTATTN_CHECK(found != located_.end());
-  const std::optional<QuantizedMatrix>& quantized = found->second.quantized;
+  const std::optional<QuantizedMatrix>& quantized = Located(name).quantized;
   return quantized.has_value() ? Hold(*quantized, pool) : std::nullopt;
 }
 
 std::string HfCheckpoint::QuantizationOf(std::string_view name) const {
-  const auto found = located_.find(name);
-  STRUCTATTN_CHECK(found != located_.end());
-  const std::optional<QuantizedMatrix>& quantized = found->second.quantized;
+  const std::optional<QuantizedMatrix>& quantized = Located(name).quantized;
   return quantized.has_value() ? quantized->quantization.name : std::string();
 }
 
-absl::StatusOr<Texts> ReadTexts(const std::string& directory) {
+std::optional<QuantFormat> HfCheckpoint::StoredFormat(std::string_view name) const {
+  const std::optional<QuantizedMatrix>& quantized = Located(name).quantized;
+  return quantized.has_value() ? HeldFormat(*quantized) : std::nullopt;
+}
+
+std::vector<std::string_view> HfCheckpoint::StoredBytes(std::string_view name) const {
+  const LocatedTensor& located = Located(name);
+  if (!located.quantized.has_value()) return {PlainBytes(located)};
+  std::vector<std::string_view> parts = {located.quantized->codes.bytes(),
+                                         located.quantized->scales.bytes()};
+  for (const auto* part : {&located.quantized->zeros, &located.quantized->input_map}) {
+    if (part->has_value()) parts.push_back((*part)->bytes());
+  }
+  return parts;
+}
+
+// All but the tokenizer: what the configs refuse is said before what follows from it.
+absl::StatusOr<Texts> ReadConfigs(const std::string& directory) {
   Texts texts;
   STRUCTATTN_ASSIGN_OR_RETURN(texts.config,
                               ReadSmallFile(directory + "/config.json", kLargestConfigBytes));
@@ -201,14 +230,13 @@ absl::StatusOr<Texts> ReadTexts(const std::string& directory) {
       ReadSmallFile(directory + "/generation_config.json", kLargestConfigBytes);
   if (!generation.ok() && !absl::IsNotFound(generation.status())) return generation.status();
   if (generation.ok()) texts.generation_config = *std::move(generation);
-  STRUCTATTN_ASSIGN_OR_RETURN(texts.tokenizer, ReadTokenizerFiles(directory));
   return texts;
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHfCheckpoint(const std::string& directory) {
-  STRUCTATTN_ASSIGN_OR_RETURN(const Texts texts, ReadTexts(directory));
+  STRUCTATTN_ASSIGN_OR_RETURN(Texts texts, ReadConfigs(directory));
   absl::StatusOr<ModelConfig> config = ParseModelConfig(texts.config, texts.generation_config);
   // The message begins with the file's name already.
   if (!config.ok()) {
@@ -218,6 +246,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHfCheckpoint(const std::string& 
   auto checkpoint = std::make_unique<HfCheckpoint>(*std::move(config), std::move(folder));
   checkpoint->SettleTies();
   STRUCTATTN_RETURN_IF_ERROR(checkpoint->Locate());
+  STRUCTATTN_ASSIGN_OR_RETURN(texts.tokenizer, ReadTokenizerFiles(directory));
   if (absl::Status status = checkpoint->AddTokenizer(texts.tokenizer); !status.ok()) {
     return absl::Status(status.code(), Concat(directory, "/", std::string(status.message())));
   }

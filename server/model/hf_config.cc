@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "server/model/ends_of_generation.h"
 #include "server/model/hf_mixture.h"
 #include "server/model/hf_rope.h"
 #include "server/model/hf_windows.h"
@@ -13,11 +14,15 @@
 #include "server/model/model_config.h"
 #include "server/model/read_quantization.h"
 #include "server/model/refusal.h"
+#include "server/model/refused_architectures.h"
 #include "server/model/status_macros.h"
 #include "server/model/strict_json.h"
 
 namespace structattn {
 namespace {
+
+constexpr std::string_view kConfig = "config.json";
+constexpr std::string_view kGenerationConfig = "generation_config.json";
 
 // What the configuration classes of transformers assume for a field that is missing.
 struct Family {
@@ -97,7 +102,7 @@ absl::StatusOr<const Family*> FindFamily(const Fields& fields) {
     if (fits && type_fits && !(architecture.empty() && model_type.empty())) return &family;
   }
   return Refuse("architecture ", Quoted(architecture), " of model_type ", Quoted(model_type),
-                ": supported are ", SupportedFamilies());
+                WhyNotServed(architecture), ": supported are ", SupportedFamilies());
 }
 
 absl::Status ReadSizes(const Fields& fields, const Family& family, ModelConfig& config) {
@@ -195,29 +200,19 @@ void ReadBos(const Fields& fields, ModelConfig& config) {
   config.bos_token_id = id->get<int32_t>();
 }
 
-// One id or a list of them.
-absl::Status ReadEos(const Json& value, ModelConfig& config) {
-  constexpr size_t kMost = 1024;
-  const Json list = value.is_array() ? value : Json::array({value});
-  if (list.size() > kMost) return Refuse("eos_token_id: more than ", kMost, " ids");
-  config.eos_token_ids.clear();
-  for (const Json& id : list) {
-    const bool valid = id.is_number_integer() && id >= 0 && id < config.vocab_size;
-    if (!valid) {
-      return Refuse("eos_token_id ", Quoted(id.dump()), ": allowed are 0 to ",
-                    config.vocab_size - 1);
-    }
-    config.eos_token_ids.push_back(id.get<int32_t>());
-  }
-  return absl::OkStatus();
+// MLX packs its weights in a way of its own and says so under this key.
+absl::Status RefuseMlx(const Fields& fields) {
+  const Json* quantization = fields.Find("quantization");
+  if (quantization == nullptr) return absl::OkStatus();
+  return Refuse("quantization ", Quoted(quantization->dump()),
+                ": weights quantised by MLX are not supported");
 }
 
-absl::StatusOr<ModelConfig> ParseMainConfig(std::string_view text) {
-  STRUCTATTN_ASSIGN_OR_RETURN(const Json object, ParseJsonObject(text));
-  const Fields fields(object);
+absl::StatusOr<ModelConfig> ReadModelConfig(const Fields& fields) {
   STRUCTATTN_ASSIGN_OR_RETURN(const Family* family, FindFamily(fields));
   ModelConfig config;
   config.architecture = family->model_type;
+  STRUCTATTN_RETURN_IF_ERROR(RefuseMlx(fields));
   STRUCTATTN_RETURN_IF_ERROR(RefuseUnsupported(fields));
   STRUCTATTN_RETURN_IF_ERROR(ReadQuantization(fields, config));
   STRUCTATTN_RETURN_IF_ERROR(ReadSizes(fields, *family, config));
@@ -232,31 +227,41 @@ absl::StatusOr<ModelConfig> ParseMainConfig(std::string_view text) {
   ReadBos(fields, config);
   STRUCTATTN_RETURN_IF_ERROR(ValidateModelConfig(config));
   STRUCTATTN_RETURN_IF_ERROR(ReadHfWindows(fields, family->windows, config));
-  if (const Json* eos = fields.Find("eos_token_id"); eos != nullptr) {
-    STRUCTATTN_RETURN_IF_ERROR(ReadEos(*eos, config));
-  } else if (!fields.Names("eos_token_id") && family->eos_token_id >= 0 &&
-             family->eos_token_id < config.vocab_size) {
-    config.eos_token_ids = {family->eos_token_id};
-  }
   return config;
 }
 
-absl::Status ReadGenerationConfig(std::string_view text, ModelConfig& config) {
-  STRUCTATTN_ASSIGN_OR_RETURN(const Json object, ParseJsonObject(text));
-  const Json* eos = Fields(object).Find("eos_token_id");
-  return eos == nullptr ? absl::OkStatus() : ReadEos(*eos, config);
+// The ids of both files; the family's own one where neither has the key.
+absl::Status ReadEnds(const Fields& main, const Fields& generation, ModelConfig& config) {
+  const Json* ids[] = {generation.Find("eos_token_id"), main.Find("eos_token_id")};
+  if (ids[0] != nullptr) {
+    STRUCTATTN_RETURN_IF_ERROR(AddEnds(kGenerationConfig, *ids[0], config));
+  }
+  if (ids[1] != nullptr) STRUCTATTN_RETURN_IF_ERROR(AddEnds(kConfig, *ids[1], config));
+  if (ids[0] != nullptr || main.Names("eos_token_id")) return absl::OkStatus();
+  STRUCTATTN_ASSIGN_OR_RETURN(const Family* family, FindFamily(main));
+  const int32_t id = family->eos_token_id;
+  if (id >= 0 && id < config.vocab_size) config.eos_token_ids = {id};
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Json> ParseFile(std::string_view name, std::string_view text) {
+  absl::StatusOr<Json> object = ParseJsonObject(text);
+  if (!object.ok()) return WithPrefix(name, object.status());
+  return object;
 }
 
 }  // namespace
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config_json,
                                              std::string_view generation_config_json) {
-  absl::StatusOr<ModelConfig> config = ParseMainConfig(config_json);
-  if (!config.ok()) return WithPrefix("config.json", config.status());
+  STRUCTATTN_ASSIGN_OR_RETURN(const Json main, ParseFile(kConfig, config_json));
+  Json generation = Json::object();
+  absl::StatusOr<ModelConfig> config = ReadModelConfig(Fields(main));
+  if (!config.ok()) return WithPrefix(kConfig, config.status());
   if (!generation_config_json.empty()) {
-    const absl::Status status = ReadGenerationConfig(generation_config_json, *config);
-    if (!status.ok()) return WithPrefix("generation_config.json", status);
+    STRUCTATTN_ASSIGN_OR_RETURN(generation, ParseFile(kGenerationConfig, generation_config_json));
   }
+  STRUCTATTN_RETURN_IF_ERROR(ReadEnds(Fields(main), Fields(generation), *config));
   return config;
 }
 

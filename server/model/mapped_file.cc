@@ -22,6 +22,22 @@ absl::Status Refusal(const std::string& path, int error) {
   return error == ENOENT ? absl::NotFoundError(message) : absl::FailedPreconditionError(message);
 }
 
+// The first line of a Git LFS pointer, the small text in place of a file that was not fetched.
+constexpr std::string_view kLfsPointer = "version https://git-lfs.github.com/spec/v1\n";
+constexpr size_t kLargestLfsPointerBytes = 1024;
+
+bool IsLfsPointer(int descriptor, size_t size) {
+  if (size < kLfsPointer.size() || size > kLargestLfsPointerBytes) return false;
+  std::string start(kLfsPointer.size(), '\0');
+  const ssize_t count = ::pread(descriptor, start.data(), start.size(), 0);
+  return count == static_cast<ssize_t>(start.size()) && start == kLfsPointer;
+}
+
+bool IsLink(const std::string& path) {
+  struct stat info;
+  return ::lstat(path.c_str(), &info) == 0 && S_ISLNK(info.st_mode);
+}
+
 // A descriptor that closes itself.
 class Descriptor {
  public:
@@ -48,13 +64,24 @@ absl::StatusOr<OpenedFile> OpenRegular(const std::string& path) {
   }
   // O_NONBLOCK: opening a pipe must not wait for its writer.
   Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (descriptor.value() < 0) return Refusal(path, errno);
+  if (descriptor.value() < 0) {
+    const int error = errno;
+    if (error == ENOENT && IsLink(path)) {
+      return Refuse(path, ": a link to a file that is not there (an unfinished download?)");
+    }
+    return Refusal(path, error);
+  }
   struct stat info;
   if (::fstat(descriptor.value(), &info) != 0) return Refusal(path, errno);
   if (!S_ISREG(info.st_mode)) {
     return absl::FailedPreconditionError(Concat(path, ": not a regular file"));
   }
-  return OpenedFile{std::move(descriptor), static_cast<size_t>(info.st_size)};
+  const auto size = static_cast<size_t>(info.st_size);
+  if (IsLfsPointer(descriptor.value(), size)) {
+    return Refuse(path, ": a Git LFS pointer of ", size,
+                  " bytes in place of the file: fetch it with 'git lfs pull'");
+  }
+  return OpenedFile{std::move(descriptor), size};
 }
 
 }  // namespace

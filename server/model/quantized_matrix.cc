@@ -158,6 +158,11 @@ LoadedMatrix Expand(const QuantizedMatrix& matrix, ThreadPool* pool) {
   return ExpandRows(matrix, Integers(matrix), pool);
 }
 
+std::optional<QuantFormat> HeldFormat(const QuantizedMatrix& matrix) {
+  if (matrix.quantization.form == QuantizedForm::kFloat8) return std::nullopt;
+  return Integers(matrix).HeldAs();
+}
+
 std::optional<QuantMatrix> Hold(const QuantizedMatrix& matrix, ThreadPool& pool) {
   if (matrix.quantization.form == QuantizedForm::kFloat8) return std::nullopt;
   const IntegerMatrix integers = Integers(matrix);

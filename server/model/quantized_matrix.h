@@ -49,6 +49,9 @@ absl::StatusOr<std::optional<QuantizedMatrix>> LocateQuantizedMatrix(
 // Expanded to float32.
 LoadedMatrix Expand(const QuantizedMatrix& matrix, ThreadPool* pool);
 
+// The format of Hold, which it has where its scales and zeros allow.
+std::optional<QuantFormat> HeldFormat(const QuantizedMatrix& matrix);
+
 // In quant blocks of the same values; absent where no format holds them.
 std::optional<QuantMatrix> Hold(const QuantizedMatrix& matrix, ThreadPool& pool);
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/model/mapped_file.h"
+#include "server/model/model_path.h"
 #include "server/model/refusal.h"
 #include "server/model/status_macros.h"
 #include "server/model/strict_json.h"
@@ -52,10 +53,7 @@ absl::StatusOr<WeightMap> ParseIndex(std::string_view text) {
 absl::StatusOr<Shards> OpenIndexed(const std::string& directory) {
   const std::string index_path = Concat(directory, "/", kIndexFile);
   const absl::StatusOr<std::string> text = ReadSmallFile(index_path, kLargestIndexBytes);
-  if (absl::IsNotFound(text.status())) {
-    return absl::NotFoundError(Concat(directory, ": neither ", kSingleFile, " nor ", kIndexFile,
-                                      " is there (other formats are not read)"));
-  }
+  if (absl::IsNotFound(text.status())) return NoSafetensors(directory);
   if (!text.ok()) return text.status();
   const absl::StatusOr<WeightMap> map = ParseIndex(*text);
   if (!map.ok()) return WithPrefix(index_path, map.status());

@@ -41,9 +41,39 @@ class Watcher {
   bool deep_ = false;
 };
 
+// The text with the numbers that Python's json writes and JSON does not have as strings.
+std::string QuoteNonNumbers(std::string_view text) {
+  std::string quoted;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size();) {
+    size_t count = 1;
+    bool is_number = false;
+    if (in_string && text[i] == '\\') {
+      count = 2;
+    } else if (text[i] == '"') {
+      in_string = !in_string;
+    } else if (!in_string) {
+      for (const std::string_view number : {"NaN", "Infinity", "-Infinity"}) {
+        if (!text.substr(i).starts_with(number)) continue;
+        count = number.size();
+        is_number = true;
+      }
+    }
+    const std::string_view part = text.substr(i, count);
+    quoted += is_number ? Concat("\"", part, "\"") : std::string(part);
+    i += part.size();
+  }
+  return quoted;
+}
+
 }  // namespace
 
 absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text) {
+  std::string quoted;
+  if (text.find("NaN") != text.npos || text.find("Infinity") != text.npos) {
+    quoted = QuoteNonNumbers(text);
+    text = quoted;
+  }
   Watcher watcher;
   nlohmann::json value;
   try {

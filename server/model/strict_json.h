@@ -1,5 +1,6 @@
-// JSON as a model's files hold it, parsed strictly: no duplicate keys, no deep nesting, no NaN. Not
-// for a safetensors header, which can be large and has a parser of its own.
+// JSON as a model's files hold it, parsed strictly: no duplicate keys, no deep nesting. NaN
+// and Infinity, which Python writes, are read as strings, so that they are refused where a number
+// is needed and nowhere else. Not for a safetensors header, which has a parser of its own.
 #ifndef STRUCTATTN_SERVER_MODEL_STRICT_JSON_H_
 #define STRUCTATTN_SERVER_MODEL_STRICT_JSON_H_
 

@@ -50,6 +50,7 @@ struct TransformerWeights {
   // bytes, which a step with logits reads; of a mixture's experts, it reads those that are chosen.
   std::string format;
   int64_t linear_bytes = 0;
+  std::string digest;  // WeightsDigest of the checkpoint's tensors in the order of the table.
 };
 
 // How a model is run.

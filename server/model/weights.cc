@@ -19,6 +19,7 @@
 #include "server/model/tensor_table.h"
 #include "server/model/transformer.h"
 #include "server/model/weight_upload.h"
+#include "server/model/weights_digest.h"
 
 namespace structattn {
 namespace {
@@ -274,6 +275,7 @@ TransformerWeights LoadWeights(const Checkpoint& checkpoint, const TransformerOp
   WeightLoader loader(checkpoint, options, context);
   TransformerWeights weights;
   weights.layers.resize(static_cast<size_t>(config.layers));
+  WeightsDigest digest(*context.pool);
   for (size_t begin = 0, end; begin < tensors.size(); begin = end) {
     const TensorSpec& first = tensors[begin];
     end = begin + 1;
@@ -281,14 +283,25 @@ TransformerWeights LoadWeights(const Checkpoint& checkpoint, const TransformerOp
            tensors[end].destination == first.destination && tensors[end].expert == first.expert) {
       ++end;
     }
-    Place(std::span(tensors).subspan(begin, end - begin), loader, weights);
+    const std::span<const TensorSpec> together(tensors.data() + begin, end - begin);
+    Place(together, loader, weights);
+    for (const TensorSpec& tensor : together) {  // While their bytes are in the caches.
+      for (const std::string_view bytes : checkpoint.StoredBytes(tensor.name)) {
+        digest.Add(tensor.name, bytes);
+      }
+    }
     if (progress) progress(static_cast<double>(end) / static_cast<double>(tensors.size()));
+  }
+  if (const std::vector<float>& divisors = config.rope.frequency_divisors; !divisors.empty()) {
+    digest.Add("rope_freqs.weight",
+               {reinterpret_cast<const char*>(divisors.data()), divisors.size() * sizeof(float)});
   }
   if (config.tied_embeddings) {
     weights.output = loader.TiedOutput(tensors.front().name, weights.embedding);
   }
   weights.format = loader.Format();
   weights.linear_bytes = loader.linear_bytes();
+  weights.digest = digest.Hex();
   return weights;
 }
 

@@ -20,8 +20,8 @@ NAMED_LIKE_CODE = ("CMakeLists.txt", "CMakePresets.json", "requirements.txt")
 
 # Hosts that a reader is sent to: licences, formats and papers that something here implements.
 HOSTS = {"www.apache.org", "arxiv.org", "example.com", "example.org", "json-schema.org",
-         "huggingface.co", "www.unicode.org", "unicode.org", "semver.org", "www.w3.org", "127.0.0.1",
-         "localhost"}
+         "huggingface.co", "git-lfs.github.com", "www.unicode.org", "unicode.org", "semver.org",
+         "www.w3.org", "127.0.0.1", "localhost"}
 
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
 HOST = re.compile(r"https?://([^/\s:\"'`)>]+)")

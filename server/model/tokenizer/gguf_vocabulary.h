@@ -20,7 +20,6 @@ struct GgufVocabulary {
   std::vector<std::string> merges;   // "left right".
   std::optional<int32_t> bos_token_id;
   std::optional<int32_t> eos_token_id;
-  std::optional<int32_t> eot_token_id;
   std::optional<bool> add_bos_token;
   std::optional<bool> add_eos_token;
   std::optional<bool> add_space_prefix;

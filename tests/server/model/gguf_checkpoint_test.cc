@@ -204,6 +204,36 @@ TEST(GgufCheckpointTest, ReadsRopeScalingsAndWindows) {
       std::holds_alternative<DefaultRope>(OpenWritten(directory, writer)->config().rope.scaling));
 }
 
+// The published Qwen and Llama-3 folders end at more ids than eos_token_id of their GGUF files.
+TEST(GgufCheckpointTest, EndsAtTheIdsOfTheMetadataAndAtControlTokensOfKnownNames) {
+  const TempDirectory directory;
+  GgufWriter writer = TinyGguf();
+  std::vector<std::string> tokens = TinyTokens();
+  std::vector<int32_t> types(tokens.size(), 1);
+  const auto add = [&](std::string_view token, int32_t type) {
+    tokens.emplace_back(token);
+    types.push_back(type);
+  };
+  types[256] = 3;  // <|endoftext|>
+  add("<|im_end|>", 3);
+  add("<|eot_id|>", 3);
+  add("<|fim_pad|>", 3);
+  add("</s>", 4);
+  add("<|im_start|>", 3);
+  writer.Strings("tokenizer.ggml.tokens", tokens);
+  writer.Int32s("tokenizer.ggml.token_type", types);
+  writer.Uint32("tokenizer.ggml.eos_token_id", 257);
+  writer.Uint32("tokenizer.ggml.eom_token_id", 10);
+  writer.Uint32("tokenizer.ggml.eot_token_id", 0xffffffff);  // -1
+  writer.Uint32("tokenizer.ggml.fim_pad_token_id", 259);
+  const auto checkpoint = OpenWritten(directory, writer);
+  ASSERT_NE(checkpoint, nullptr);
+  EXPECT_THAT(checkpoint->config().eos_token_ids, ElementsAre(257, 10, 256, 258));
+  EXPECT_THAT(checkpoint->config().warnings,
+              ElementsAre("tokenizer.ggml.eot_token_id 4294967295 is ignored: the model emits the "
+                          "ids 0 to 271"));
+}
+
 TEST(GgufCheckpointTest, RefusesBrokenFiles) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::string eps = "llama.attention.layer_norm_rms_epsilon";
@@ -229,7 +259,13 @@ TEST(GgufCheckpointTest, RefusesBrokenFiles) {
        "rope.scaling.type 'longrope': supported are none, linear, yarn"},
       {[=](auto& w) { w.Float32("llama.rope.scaling.factor", nan); }, "rope factor nan: allowed"},
       {[](auto& w) { w.Uint32("llama.expert_count", 8); }, "'llama.expert_count' is 8"},
-      {[](auto& w) { w.Uint32("split.count", 2); }, "one of 2 parts"},
+      {[](auto& w) { w.Uint32("split.count", 2); }, "part 1 of 2 by its metadata"},
+      {[](auto& w) { w.Text("general.architecture", "mistral3"); },
+       "general.architecture 'mistral3': supported are llama, qwen2, qwen3"},
+      {[](auto& w) { w.Text("general.type", "adapter"); }, "general.type 'adapter': supported is"},
+      {[](auto& w) { w.Float32("llama.attention.temperature_scale", 0.1f); },
+       "'attention.temperature_scale': is not supported"},
+      {[](auto& w) { w.Find("blk.0.attn_k.weight").type = 34; }, "encoding TQ1_0: supported are"},
       {[](auto& w) { w.RemoveTensor("token_embd.weight"); }, "'token_embd.weight': tensor is"},
       {[](auto& w) { w.RemoveTensor("blk.1.ffn_up.weight"); }, "'blk.1.ffn_up.weight': tensor is"},
       {[](auto& w) {
@@ -243,7 +279,6 @@ TEST(GgufCheckpointTest, RefusesBrokenFiles) {
          norm.bytes.resize(34);
        },
        "'output_norm.weight': encoding Q8_0: supported for vectors"},
-      {[](auto& w) { w.Uint32("tokenizer.ggml.eos_token_id", 272); }, "eos_token_id 272: allowed"},
       {[](auto& w) { w.RemoveKey("tokenizer.ggml.model"); }, "'tokenizer.ggml.model' is missing"},
       {[](auto& w) { w.RemoveKey("tokenizer.ggml.tokens"); }, "'tokenizer.ggml.tokens' is missing"},
       {[](auto& w) { w.Int32s("tokenizer.ggml.token_type", {1}); },

@@ -317,6 +317,7 @@ TEST(HfCheckpointTest, NamesTheFileThatIsMissingOrBroken) {
     WriteTinyModel(directory);
     std::filesystem::remove(directory.Path("model.safetensors"));
     EXPECT_THAT(ErrorOf(directory.path()), HasSubstr("neither model.safetensors nor"));
+    WriteTinyModel(directory);
     std::filesystem::remove(directory.Path("tokenizer.json"));
     EXPECT_THAT(ErrorOf(directory.path()), HasSubstr("/tokenizer.json: No such file"));
   }

@@ -140,12 +140,34 @@ TEST(HfConfigTest, BiasesFollowTheFamily) {
   EXPECT_TRUE(qwen3.qkv_bias && qwen3.output_bias);
 }
 
-TEST(HfConfigTest, EosComesFromTheGenerationConfigIfItNamesOne) {
-  EXPECT_THAT(Parsed(TinyConfig()).eos_token_ids, ElementsAre(256));
-  EXPECT_THAT(Parsed(TinyConfig(), R"({"eos_token_id": [3, 4]})").eos_token_ids, ElementsAre(3, 4));
-  EXPECT_THAT(Parsed(TinyConfig(), R"({"eos_token_id": 5})").eos_token_ids, ElementsAre(5));
-  EXPECT_THAT(Parsed(TinyConfig(), R"({"temperature": 1})").eos_token_ids, ElementsAre(256));
-  EXPECT_THAT(Parsed(With({{"eos_token_id", nullptr}})).eos_token_ids, IsEmpty());
+TEST(HfConfigTest, GenerationEndsAtTheIdsOfBothFiles) {
+  const auto ends = [](const Json& config, std::string_view generation) {
+    return Parsed(config, generation).eos_token_ids;
+  };
+  EXPECT_THAT(ends(TinyConfig(), ""), ElementsAre(256));
+  EXPECT_THAT(ends(TinyConfig(), R"({"eos_token_id": [3, 4]})"), ElementsAre(3, 4, 256));
+  EXPECT_THAT(ends(TinyConfig(), R"({"eos_token_id": 5})"), ElementsAre(5, 256));
+  EXPECT_THAT(ends(TinyConfig(), R"({"eos_token_id": [256, 5]})"), ElementsAre(256, 5));
+  EXPECT_THAT(ends(TinyConfig(), R"({"temperature": 1})"), ElementsAre(256));
+  const Json null = With({{"eos_token_id", nullptr}});
+  EXPECT_THAT(ends(null, ""), IsEmpty());
+  EXPECT_THAT(ends(null, R"({"eos_token_id": 5})"), ElementsAre(5));
+  Json missing = TinyConfig();
+  missing.erase("eos_token_id");
+  EXPECT_THAT(ends(missing, ""), ElementsAre(2)) << "LlamaConfig's default";
+  EXPECT_THAT(ends(missing, R"({"eos_token_id": 5})"), ElementsAre(5));
+}
+
+TEST(HfConfigTest, AnEndThatCannotBeEmittedIsIgnoredWithAWarning) {
+  const ModelConfig config =
+      Parsed(With({{"eos_token_id", {1, -1}}}),
+             R"({"eos_token_id": [272, 271, 18446744073709551615], "other": NaN})");
+  EXPECT_THAT(config.eos_token_ids, ElementsAre(271, 1));
+  EXPECT_THAT(config.warnings,
+              ElementsAre("generation_config.json: eos_token_id 272 is ignored: the model emits "
+                          "the ids 0 to 271",
+                          HasSubstr("eos_token_id 9223372036854775807 is ignored"),
+                          HasSubstr("config.json: eos_token_id -1 is ignored")));
 }
 
 TEST(HfConfigTest, ReadsLlama1AndMistral) {
@@ -286,8 +308,7 @@ TEST(HfConfigTest, RefusesByName) {
       {{{"rms_norm_eps", -1.0}}, "rms_norm_eps -1: allowed"},
       {{{"rms_norm_eps", "NaN"}}, "rms_norm_eps is"},
       {{{"tie_word_embeddings", 1}}, "tie_word_embeddings is '1', true or false is needed"},
-      {{{"eos_token_id", 272}}, "eos_token_id '272': allowed are 0 to 271"},
-      {{{"eos_token_id", {1, -1}}}, "eos_token_id '-1': allowed"},
+      {{{"eos_token_id", "</s>"}}, "eos_token_id '\\\"</s>\\\"': an id or a list of ids is needed"},
       {{{"eos_token_id", 1.5}}, "eos_token_id '1.5'"},
   };
   for (const Case& broken : cases) {
@@ -296,17 +317,23 @@ TEST(HfConfigTest, RefusesByName) {
     EXPECT_THAT(error, HasSubstr("config.json: "));
   }
   EXPECT_THAT(ErrorOf(Json{{"vocab_size", 10}}), HasSubstr("architecture"));
-  EXPECT_THAT(ErrorOf(TinyConfig(), R"({"eos_token_id": 9999})"),
-              HasSubstr("generation_config.json: eos_token_id '9999'"));
+  EXPECT_THAT(ErrorOf(TinyConfig(), R"({"eos_token_id": true})"),
+              HasSubstr("generation_config.json: eos_token_id 'true'"));
 }
 
-TEST(HfConfigTest, RefusesNumbersThatJsonDoesNotHave) {
-  for (const std::string_view number : {"NaN", "Infinity", "-Infinity", "1e999"}) {
-    const std::string text =
-        R"({"model_type": "llama", "rms_norm_eps": )" + std::string(number) + "}";
-    EXPECT_THAT(std::string(ParseModelConfig(text, "").status().message()),
-                HasSubstr("config.json: not valid JSON"));
+TEST(HfConfigTest, NumbersThatJsonDoesNotHaveAreRefusedWhereTheyCount) {
+  const auto with = [](std::string_view key, std::string_view number) {
+    return R"({"model_type": "llama", ")" + std::string(key) + "\": " + std::string(number) + "}";
+  };
+  for (const std::string_view number : {"NaN", "Infinity", "-Infinity"}) {
+    EXPECT_THAT(std::string(ParseModelConfig(with("rms_norm_eps", number), "").status().message()),
+                AllOf(HasSubstr("config.json: rms_norm_eps is"), HasSubstr(number),
+                      HasSubstr("a number is needed")));
+    const auto unused = ParseModelConfig(with("initializer_range", number), "");
+    EXPECT_TRUE(unused.ok()) << unused.status();
   }
+  EXPECT_THAT(std::string(ParseModelConfig(with("rms_norm_eps", "1e999"), "").status().message()),
+              HasSubstr("config.json: not valid JSON"));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/dtype.h"
 #include "server/model/checkpoint.h"
@@ -28,6 +29,8 @@ class RandomCheckpoint : public Checkpoint {
 
   const ModelConfig& config() const override { return config_; }
   std::unique_ptr<Tokenizer> TakeTokenizer() override { return nullptr; }
+  std::string kind() const override { return "random"; }
+  std::vector<std::string_view> StoredBytes(std::string_view) const override { return {}; }
   const std::string& digest() const override { return digest_; }
   int64_t parameters() const override { return 0; }
 
