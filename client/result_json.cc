@@ -23,6 +23,7 @@ std::string FinishReasonWord(v1::FinishReason reason) {
 Json ProvenanceJson(const v1::Provenance& provenance) {
   return {{"model", provenance.model()},
           {"model_digest", provenance.model_digest()},
+          {"weights_digest", provenance.weights_digest()},
           {"structure_digest", provenance.structure_digest()},
           {"dtype", provenance.dtype()},
           {"weight_format", provenance.weight_format()},
@@ -155,6 +156,7 @@ Json ModelJson(const v1::Model& model) {
   return {{"name", model.name()},
           {"architecture", model.architecture()},
           {"digest", model.digest()},
+          {"weights_digest", model.weights_digest()},
           {"dtype", model.dtype()},
           {"weight_format", model.weight_format()},
           {"device", model.device()},

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/context.h"
+#include "server/model/checkpoint.h"
 #include "server/model/decoder.h"
 #include "server/model/model_config.h"
 #include "server/model/quantization.h"
@@ -34,13 +35,29 @@ struct Model {
   std::string weight_format;  // TransformerWeights::format.
   int64_t linear_bytes = 0;   // TransformerWeights::linear_bytes.
   Device device;
-  std::string digest;  // Checkpoint::digest().
-  std::string kernel;  // AttentionKernelName().
+  std::string digest;          // Checkpoint::digest().
+  std::string weights_digest;  // TransformerWeights::digest.
+  std::string kernel;          // AttentionKernelName().
   int64_t parameters;
   std::unique_ptr<Tokenizer> tokenizer;
   std::unique_ptr<Decoder> decoder;
 };
 
+// A checkpoint that was opened and checked, and what was chosen for it: ready to be loaded.
+struct OpenedModel {
+  std::string path;
+  std::unique_ptr<Checkpoint> checkpoint;
+  Device device;
+  DType dtype;
+};
+
+absl::StatusOr<OpenedModel> OpenModel(const std::string& path, const LoadOptions& options);
+
+// Loads the weights. `options` are those of OpenModel.
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const OpenedModel& opened,
+                                                 const LoadOptions& options);
+
+// Both, one after the other.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path,
                                                  const LoadOptions& options);
 

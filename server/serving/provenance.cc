@@ -11,6 +11,7 @@ Provenance MakeProvenance(const engine::ServedModel& served, const Structure* st
   const Model& model = *served.model;
   return {.model = served.name,
           .model_digest = model.digest,
+          .weights_digest = model.weights_digest,
           .structure_digest = structure == nullptr ? "" : engine::StructureDigest(*structure),
           .dtype = std::string(Name(model.dtype)),
           .weight_format = model.weight_format,

@@ -13,6 +13,7 @@ namespace structattn::serving {
 struct Provenance {
   std::string model;             // The name that it is served under.
   std::string model_digest;      // Checkpoint::digest.
+  std::string weights_digest;    // Model::weights_digest.
   std::string structure_digest;  // StructureDigest of the prompt; empty when none was encoded.
   std::string dtype;             // The dtype of activations and KV.
   std::string weight_format;     // What the matrices hold.

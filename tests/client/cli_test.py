@@ -84,8 +84,9 @@ def test_json_has_every_field_always(cli, server, encoder):
     assert set(answer) == RESULT_FIELDS
     assert set(answer["usage"]) == {"prompt_tokens", "cached_tokens", "generated_tokens"}
     assert set(answer["timings_ms"]) == {"queue", "prefill", "decode"}
-    assert set(answer["provenance"]) == {"model", "model_digest", "structure_digest", "dtype",
-                                         "weight_format", "device", "kernel", "seed", "version"}
+    assert set(answer["provenance"]) == {"model", "model_digest", "weights_digest",
+                                         "structure_digest", "dtype", "weight_format", "device",
+                                         "kernel", "seed", "version"}
     expected = reference.encode_prompt(PROMPT, encoder)
     assert answer["prompt_token_ids"] == expected.token_ids
     assert answer["group_ids"] == expected.groups

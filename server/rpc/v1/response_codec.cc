@@ -56,6 +56,7 @@ v1::Provenance EncodeProvenance(const serving::Provenance& provenance) {
   v1::Provenance encoded;
   encoded.set_model(provenance.model);
   encoded.set_model_digest(provenance.model_digest);
+  encoded.set_weights_digest(provenance.weights_digest);
   encoded.set_structure_digest(provenance.structure_digest);
   encoded.set_dtype(provenance.dtype);
   encoded.set_weight_format(provenance.weight_format);
@@ -202,6 +203,7 @@ v1::Model EncodeModel(const engine::ServedModel& served) {
   encoded.set_name(served.name);
   encoded.set_architecture(model.config.architecture);
   encoded.set_digest(model.digest);
+  encoded.set_weights_digest(model.weights_digest);
   encoded.set_dtype(std::string(Name(model.dtype)));
   encoded.set_weight_format(model.weight_format);
   encoded.set_device(Name(model.device));
