@@ -1,4 +1,4 @@
-// structattn-server: flags -> bind -> load models -> serve -> drain, and nothing else.
+// structattn-server: flags -> bind -> load models -> serve -> drain, or --check, and nothing else.
 // Stdout carries one line, the address, once requests are taken; everything else is logged to
 // stderr. options.h has the exit codes.
 #include <unistd.h>
@@ -12,6 +12,7 @@
 #include <string>
 #include <utility>
 
+#include "server/check.h"
 #include "server/engine/model_registry.h"
 #include "server/options.h"
 #include "server/rpc/library_log.h"
@@ -33,6 +34,20 @@ std::function<void(double)> LogProgress(const std::string& name) {
   };
 }
 
+void LogWarnings(const engine::ServedModel& served) {
+  const auto log = [&served](const std::string& warning) {
+    Log(spdlog::level::warn, "model_warning", {{"model", served.name}, {"warning", warning}});
+  };
+  for (const std::string& warning : served.model->config.warnings) log(warning);
+  for (const std::string& warning : served.model->tokenizer->warnings()) log(warning);
+  const engine::MemoryPlan& memory = served.memory;
+  if (!memory.kv_shrunk) return;
+  Log(spdlog::level::warn, "kv_memory_shrunk",
+      {{"model", served.name},
+       {"kv_memory_mb", memory.kv_bytes >> 20},
+       {"available_mb", memory.available_bytes >> 20}});
+}
+
 absl::StatusOr<std::unique_ptr<engine::ServedModel>> LoadLogged(const ServerOptions& options,
                                                                 const engine::ModelSource& source) {
   Log(spdlog::level::info, "model_load",
@@ -50,9 +65,11 @@ absl::StatusOr<std::unique_ptr<engine::ServedModel>> LoadLogged(const ServerOpti
     return served;
   }
   const Model& model = *(*served)->model;
+  LogWarnings(**served);
   Log(spdlog::level::info, "model_loaded",
       {{"model", source.name},
        {"digest", model.digest},
+       {"weights_digest", model.weights_digest},
        {"architecture", model.config.architecture},
        {"parameters", model.parameters},
        {"dtype", Name(model.dtype)},
@@ -132,6 +149,7 @@ int Main(int argc, const char* const* argv) {
                  parsed.message.c_str());
     return parsed.exit_code;
   }
+  if (!parsed.options->check_path.empty()) return CheckModel(*parsed.options);
   // Before the first thread, so that all inherit the blocked signals.
   StopSignal* const stop = StopSignal::Install();
   serving::StartLog(parsed.options->log_level);

@@ -7,12 +7,12 @@
 #include <optional>
 #include <set>
 #include <string_view>
-#include <thread>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "server/engine/machine_limits.h"
 #include "server/model/device_name.h"
 #include "server/model/status_macros.h"
 #include "server/serving/checks.h"
@@ -35,8 +35,9 @@ struct Flags {
   std::string device = "auto";
   bool cuda_graphs = false;
   int threads = 0;
+  std::string check_path;
   std::string model_root;
-  int64_t kv_memory_mb = engine::EngineOptions().kv_memory_bytes >> 20;
+  std::optional<int64_t> kv_memory_mb;
   int max_queued = engine::EngineOptions().max_queued_requests;
   int max_running = engine::EngineOptions().max_running_sequences;
   int max_step_tokens = engine::EngineOptions().max_step_tokens;
@@ -45,6 +46,8 @@ struct Flags {
   int drain_timeout_seconds = 30;
   std::string log_level = "info";
 };
+
+int64_t DefaultKvMemoryMb() { return engine::EngineOptions().kv_memory_bytes >> 20; }
 
 // Empty for a name of a device, else what is wrong with it.
 std::string CheckDevice(const std::string& name) {
@@ -56,6 +59,9 @@ void DeclareFlags(CLI::App* app, Flags* flags) {
                   "Model to serve, NAME=PATH; PATH is a Hugging Face directory or a GGUF file. "
                   "May be repeated")
       ->allow_extra_args(false);
+  app->add_option("--check", flags->check_path,
+                  "Say what PATH is, whether and how it loads, where it ends and what memory it "
+                  "takes, and serve nothing; exit code 0 if it loads, 3 if not");
   app->add_option("--listen", flags->listen, "HOST:PORT; port 0 picks a free one")
       ->capture_default_str();
   app->add_option("--dtype", flags->dtype,
@@ -76,14 +82,16 @@ void DeclareFlags(CLI::App* app, Flags* flags) {
       ->capture_default_str();
   app->add_flag("--cuda-graphs", flags->cuda_graphs,
                 "Record decoding steps as CUDA graphs; experimental: has never run on a device");
-  app->add_option("--threads", flags->threads, "CPU threads; 0: all")
+  app->add_option("--threads", flags->threads,
+                  "CPU threads; 0: as many as the process may use CPUs")
       ->check(CLI::Range(0, kMaxThreads))
       ->capture_default_str();
   app->add_option("--model-root", flags->model_root,
                   "Folder below which clients may load models; without it they may load none");
-  app->add_option("--kv-memory-mb", flags->kv_memory_mb, "MiB of KV memory for each model")
-      ->check(CLI::Range(int64_t{1}, kMaxKvMemoryMb))
-      ->capture_default_str();
+  app->add_option("--kv-memory-mb", flags->kv_memory_mb,
+                  absl::StrCat("MiB of KV memory for each model; without it ", DefaultKvMemoryMb(),
+                               ", or less where less is there"))
+      ->check(CLI::Range(int64_t{1}, kMaxKvMemoryMb));
   app->add_option("--max-queued", flags->max_queued, "Requests that may wait for each model")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
@@ -128,7 +136,7 @@ absl::StatusOr<engine::ModelSource> ParseModel(const std::string& given) {
 }
 
 absl::StatusOr<std::vector<engine::ModelSource>> ParseModels(const Flags& flags) {
-  if (flags.models.empty() && flags.model_root.empty()) {
+  if (flags.models.empty() && flags.model_root.empty() && flags.check_path.empty()) {
     return absl::InvalidArgumentError(
         "--model NAME=PATH is needed at least once (or --model-root, to load models later)");
   }
@@ -191,8 +199,7 @@ LoadOptions MakeLoadOptions(const Flags& flags) {
   if (dtype != dtypes.end()) load.dtype = dtype->second;
   load.device = *ParseDevice(flags.device);
   load.cuda_graphs = flags.cuda_graphs;
-  const int hardware = static_cast<int>(std::thread::hardware_concurrency());
-  load.threads = flags.threads > 0 ? flags.threads : std::max(1, hardware);
+  load.threads = flags.threads > 0 ? flags.threads : engine::AllowedCpus();
   return load;
 }
 
@@ -204,7 +211,9 @@ absl::StatusOr<ServerOptions> Check(const Flags& flags) {
   STRUCTATTN_ASSIGN_OR_RETURN(options.rpc.model_root, CheckModelRoot(flags.model_root));
   options.rpc.limits.max_prompt_bytes = flags.max_prompt_bytes;
   options.load = MakeLoadOptions(flags);
-  options.engine.kv_memory_bytes = flags.kv_memory_mb << 20;
+  options.check_path = flags.check_path;
+  options.engine.kv_memory_bytes = flags.kv_memory_mb.value_or(DefaultKvMemoryMb()) << 20;
+  options.engine.kv_memory_given = flags.kv_memory_mb.has_value();
   options.engine.max_queued_requests = flags.max_queued;
   options.engine.max_running_sequences = flags.max_running;
   options.engine.max_step_tokens = flags.max_step_tokens;

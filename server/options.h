@@ -17,6 +17,7 @@
 namespace structattn {
 
 struct ServerOptions {
+  std::string check_path;  // --check: what is there is said, and nothing is served.
   std::vector<engine::ModelSource> models;
   rpc::RpcServerOptions rpc;
   LoadOptions load;

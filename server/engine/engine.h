@@ -19,6 +19,7 @@ namespace structattn::engine {
 
 struct EngineOptions {
   int64_t kv_memory_bytes = int64_t{2} << 30;  // LoadServedModel has at most so many allocated.
+  bool kv_memory_given = false;                // The operator's wish, which never shrinks.
   int32_t block_size = 16;                     // Tokens per KV block; a multiple of 16.
   int32_t max_queued_requests = 256;
   int32_t max_running_sequences = 64;
