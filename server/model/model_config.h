@@ -60,7 +60,7 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids;
   std::optional<FolderQuantization> quantization;  // Of a Hugging Face folder's matrices.
   std::optional<int32_t> bos_token_id;  // As stored; it may be one of eos_token_ids, too.
-  std::vector<std::string> warnings;  // What of the files is ignored, for the log.
+  std::vector<std::string> warnings;    // What of the files is ignored, for the log.
 
   bool HasWindow(size_t layer) const {
     return sliding_window != kNoWindow && (windowed_layers.empty() || windowed_layers[layer]);
