@@ -24,7 +24,9 @@ std::unique_ptr<Model> TestModel() {
 
 // What the definition says of the same request, and what the reply says.
 void ExpectScored(const v1::ScoreRequest& request, const v1::ScoreResponse& response) {
-  engine::ServedModel served{.name = "m", .model = TestModel(), .engine = nullptr};
+  engine::ServedModel served;
+  served.name = "m";
+  served.model = TestModel();
   const auto decoded = PreparedScoreOf(request, served);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   const engine::fake::ExpectedScores expected =
