@@ -170,7 +170,8 @@ v1::Continuation ParseContinuation(const Json& value, const std::string& field) 
     SetTokenIds(value, field, continuation.mutable_token_ids());
   } else if (value.is_object()) {
     for (const auto& [key, part] : value.items()) {
-      const std::string part_field = field + "." + key;
+      std::string part_field = field;
+      part_field.append(".").append(key);
       if (SetContentField(key, part, part_field, &continuation)) continue;
       throw PromptError(part_field, "unknown field; allowed are text, token_ids, parse_special");
     }

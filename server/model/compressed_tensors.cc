@@ -41,8 +41,9 @@ absl::StatusOr<Weights> FindWeights(const Fields& fields) {
     if (!group.is_object()) return Fields::WrongKind(place, group, "an object");
     const Json* arguments = Fields(group).Find("weights");
     if (arguments == nullptr) continue;
-    if (!arguments->is_object())
+    if (!arguments->is_object()) {
       return Fields::WrongKind(place + ": weights", *arguments, "an object");
+    }
     std::string format;
     STRUCTATTN_RETURN_IF_ERROR(fields.Read("format", format));
     STRUCTATTN_RETURN_IF_ERROR(Fields(group).Read("format", format));

@@ -1,7 +1,7 @@
 // Implements weights_digest.h. The only file that sees xxHash, which is compiled into it.
 #include "server/model/weights_digest.h"
 
-#define XXH_INLINE_ALL
+#define XXH_INLINE_ALL  // NOLINT(readability-identifier-naming): xxHash names it.
 #include <xxhash.h>
 
 #include <vector>

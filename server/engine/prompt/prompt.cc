@@ -230,8 +230,9 @@ absl::StatusOr<SegmentedTokens> EncodeSegments(const Prompt& prompt, const Token
                         "no segment yields a token; at least one must have text or token_ids");
   }
   SegmentedTokens tokens;
-  for (const int32_t id : SpecialTokensBefore(own, prompt, tokenizer))
+  for (const int32_t id : SpecialTokensBefore(own, prompt, tokenizer)) {
     tokens.Append(id, kNoSegment);
+  }
   if (is_empty && tokens.ids.empty()) tokens.Append(*limits.empty_prompt_token, kNoSegment);
   tokens.ids.insert(tokens.ids.end(), own.ids.begin(), own.ids.end());
   tokens.segments.insert(tokens.segments.end(), own.segments.begin(), own.segments.end());

@@ -61,8 +61,9 @@ BpeTokenizer::BpeTokenizer(const TokenizerConfig& config, std::unique_ptr<WordMo
       plain_vocabulary_size_(model_->vocabulary().size()),
       warnings_(config.warnings) {
   for (int32_t id = 0; id < model_->vocabulary().size(); ++id) {
-    if (model_->vocabulary().Has(id))
+    if (model_->vocabulary().Has(id)) {
       decoder_.AddToken(id, model_->vocabulary().Text(id), /*special=*/false);
+    }
   }
 }
 

@@ -107,7 +107,10 @@ double AsOracleReads(double value) {
     digits = digits * 10 + static_cast<uint64_t>(*c - '0');
     exponent -= behind_point ? 1 : 0;
   }
-  exponent += std::atoi(c + 1);  // The rest of the array is zero.
+  const char* const sign = c + 1;
+  int written = 0;
+  std::from_chars(sign + (*sign == '+' ? 1 : 0), end, written);
+  exponent += written;
   const double power = std::strtod(absl::StrFormat("1e%d", std::abs(exponent)).c_str(), nullptr);
   const auto integer = static_cast<double>(digits);
   return std::copysign(exponent < 0 ? integer / power : integer * power, value);

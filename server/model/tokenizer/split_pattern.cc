@@ -65,7 +65,7 @@ std::optional<RunPattern> ParseRun(std::string_view regex) {
   std::optional<CharSet> set = CharSet::Parse(&regex);
   if (!set.has_value()) return std::nullopt;
   run.set = *std::move(set);
-  if (regex.starts_with("+")) {
+  if (regex.starts_with('+')) {
     regex.remove_prefix(1);
   } else if (const size_t count = TakeCount(&regex)) {
     run.most = count;
