@@ -31,7 +31,7 @@ enum class WeightKind {
 };
 
 inline constexpr int kInt8ScaleInputs = 32;  // Inputs that share a scale of kInt8.
-// Of one launch: 65535 thread blocks, the most along an axis, of 16 outputs (int8_linear.cuh).
+// A launch has 65535 thread blocks along an axis at most, of 16 outputs each (int8_linear.cuh).
 inline constexpr int64_t kMostInt8Outputs = 65535 * 16;
 
 // A weight [outputs, inputs], not owned.

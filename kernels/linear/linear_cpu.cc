@@ -52,7 +52,7 @@ class PanelItems {
     }
   }
 
-  // Of one of many products, whose items make up for each other: items of `small` panels.
+  // Items of `small` panels: of many products, the items make up for each other.
   PanelItems(int64_t panels, int64_t small) : panels_(panels), small_(small) {}
 
   int64_t count() const { return streams_ + (panels_ - streams_ * stream_ + small_ - 1) / small_; }

@@ -285,7 +285,7 @@ TransformerWeights LoadWeights(const Checkpoint& checkpoint, const TransformerOp
     }
     const std::span<const TensorSpec> together(tensors.data() + begin, end - begin);
     Place(together, loader, weights);
-    for (const TensorSpec& tensor : together) {  // While their bytes are in the caches.
+    for (const TensorSpec& tensor : together) {  // Right after their bytes were read.
       for (const std::string_view bytes : checkpoint.StoredBytes(tensor.name)) {
         digest.Add(tensor.name, bytes);
       }

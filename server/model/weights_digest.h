@@ -1,7 +1,7 @@
 // A digest of the weights themselves: it tells apart two models whose files differ in nothing but
 // the numbers in their tensors. Follows no file layout, so that another sharding of the same
-// tensors has the same digest. It is as fast as memory; it is no protection against two models
-// that were made to have one digest, for which SHA-256 of the files is the tool.
+// tensors has the same digest. It reads every byte once more; it is no protection against two
+// models that were made to have one digest, for which SHA-256 of the files is the tool.
 #ifndef STRUCTATTN_SERVER_MODEL_WEIGHTS_DIGEST_H_
 #define STRUCTATTN_SERVER_MODEL_WEIGHTS_DIGEST_H_
 

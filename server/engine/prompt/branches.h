@@ -28,7 +28,7 @@ struct Branch {
 struct BranchText {
   int32_t group = 0;
   std::string cue;
-  bool parse_special = false;  // Of the cue, as in a segment.
+  bool parse_special = false;  // The cue may hold special tokens, as a segment may.
 };
 
 // Encodes each cue alone. Errors are FieldErrors below "branches[i]": a group that the rule does

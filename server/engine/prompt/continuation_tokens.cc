@@ -130,7 +130,7 @@ absl::StatusOr<EncodedContinuations> EncodeContinuations(
                               EncodePrompt(prompt, group, tokenizer, limits));
   const int64_t border = encoded.structure.size();
   const bool joint = is_text && prompt.tokenization == Tokenization::kJoint;
-  // Of the tokens in front of what is encoded again with each continuation.
+  // How many tokens stand in front of what is encoded again with each continuation.
   const int64_t kept = joint ? CountAddedTokens(encoded) : border;
   EncodedContinuations result;
   result.prompts.push_back({.prompt = std::move(encoded), .group = group});

@@ -33,7 +33,7 @@ struct ScoredPrompt {
 // What is scored behind a prompt, as it was given.
 struct ContinuationText {
   std::variant<std::string, std::vector<int32_t>> content;  // Text, or token ids.
-  bool parse_special = false;                               // Of text, as in a segment.
+  bool parse_special = false;                               // Text may hold special tokens.
 
   bool is_text() const { return std::holds_alternative<std::string>(content); }
 };
